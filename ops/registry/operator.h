@@ -1,0 +1,117 @@
+// What an operator is: its schema (from ONNX's OpSchema), and what its family adds in ops/<family>.cpp.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "graph/builder.h"
+#include "graph/graph.h"
+
+namespace sardonyx {
+
+// The vocabulary in which decompositions are written: the node at hand, the types of its inputs, and
+// operators appended to a builder. Ids are values of the builder's graph.
+class Compose {
+ public:
+  Compose(GraphBuilder& builder, const Node& node, uint64_t stream = 0)
+      : builder_(builder), node_(node), stream_(stream) {}
+
+  const Node& node() const { return node_; }
+  GraphBuilder& builder() { return builder_; }
+  bool has(size_t i) const { return node_.input(i) != kNone; }
+  ValueId in(size_t i) const { return node_.input(i); }
+  bool wants(size_t i) const { return node_.output(i) != kNone; }
+  // The type of an input; a tensor of Unknown dtype cannot occur after inference.
+  const Type& type(size_t i) const { return builder_.graph().value(in(i)).type; }
+  DType dtype(size_t i) const { return type(i).dtype; }
+  // -1 when unknown.
+  int rank(size_t i) const { return type(i).rank(); }
+  // The rank, or ModelError saying that this decomposition needs it.
+  int need_rank(size_t i) const;
+  // The value of input i when it is a constant tensor, else null.
+  const Tensor* constant(size_t i) const;
+
+  template <typename Struct> Struct attributes() const { return parse_attributes<Struct>(node_.attributes); }
+
+  ValueId op(const std::string& name, std::vector<ValueId> inputs, Attributes attributes = {}) {
+    return builder_.op(name, std::move(inputs), std::move(attributes));
+  }
+  std::vector<ValueId> ops(const std::string& name, std::vector<ValueId> inputs, size_t outputs,
+                           Attributes attributes = {}) {
+    return builder_.ops(name, std::move(inputs), outputs, std::move(attributes));
+  }
+  ValueId add(ValueId a, ValueId b) { return op("Add", {a, b}); }
+  ValueId sub(ValueId a, ValueId b) { return op("Sub", {a, b}); }
+  ValueId mul(ValueId a, ValueId b) { return op("Mul", {a, b}); }
+  ValueId div(ValueId a, ValueId b) { return op("Div", {a, b}); }
+  ValueId where(ValueId c, ValueId a, ValueId b) { return op("Where", {c, a, b}); }
+  ValueId cast(ValueId x, DType to) { return op("Cast", {x}, sardonyx::attributes({{"to", static_cast<int64_t>(to)}})); }
+  // A scalar constant of the given dtype (any float, integer or bool).
+  ValueId scalar(DType dtype, double value);
+  // A one-dimensional int64 constant.
+  ValueId ints(std::vector<int64_t> values);
+
+ private:
+  GraphBuilder& builder_;
+  const Node& node_;
+  uint64_t stream_;
+};
+
+// Appends the operators that compute the node and returns its outputs, one id for each declared output
+// (kNone for an output the node does not want). An empty vector declines: not for this node.
+using Decompose = std::function<std::vector<ValueId>(Compose&)>;
+
+// Name, type and default of each member of an operator's attribute struct, for the test that holds them
+// equal to the OpSchema's.
+struct AttributeSpec {
+  std::string name;
+  std::optional<Attribute> initial;  // absent for an attribute without a default
+};
+
+struct Operator {
+  std::string domain, name;
+  std::vector<int> host_operands;  // inputs whose values, not only shapes, decide output shapes or the kernel
+  Decompose decompose;             // empty for a primitive
+  std::vector<AttributeSpec> attribute_specs;
+  bool has_attribute_struct = false;
+  bool impure = false;             // draws random numbers: never folded or merged
+
+  Operator& shape_operands(std::vector<int> inputs) { host_operands = std::move(inputs); return *this; }
+  Operator& decomposes(Decompose f) { decompose = std::move(f); return *this; }
+  // Decomposed by the function body of ONNX's own schema. Only for bodies that are equal to the `ref`
+  // kernels or a closed form in f64 on extreme inputs: many compute in f32 or overflow.
+  Operator& decomposes_by_schema();
+  Operator& random() { impure = true; return *this; }
+  template <typename Struct> Operator& attributes() {
+    has_attribute_struct = true;
+    Struct initial;
+    initial.visit([&](const char* name, auto& member) {
+      using T = std::decay_t<decltype(member)>;
+      if constexpr (requires { typename T::value_type; member.has_value(); })
+        attribute_specs.push_back({name, std::nullopt});
+      else
+        attribute_specs.push_back({name, Attribute(member)});
+    });
+    return *this;
+  }
+};
+
+// The operators with something of their own; others are known by schema alone.
+class OperatorRegistry {
+ public:
+  // The entry of an operator, made when it is first asked for.
+  Operator& op(const std::string& name, const std::string& domain = "");
+  const Operator* find(const std::string& domain, const std::string& name) const;
+  const std::map<std::pair<std::string, std::string>, Operator>& all() const { return operators_; }
+  // Filled once from every ops/<family>.cpp.
+  static const OperatorRegistry& instance();
+
+ private:
+  std::map<std::pair<std::string, std::string>, Operator> operators_;
+};
+
+}  // namespace sardonyx

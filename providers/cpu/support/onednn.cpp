@@ -1,0 +1,58 @@
+#include "providers/cpu/support/onednn.h"
+
+namespace sardonyx::cpu {
+
+const dnnl::engine& onednn_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::stream& onednn_stream() {
+  thread_local dnnl::stream stream(onednn_engine());
+  return stream;
+}
+
+dnnl::memory::data_type onednn_type(DType dtype) {
+  using Type = dnnl::memory::data_type;
+  switch (dtype) {
+    case DType::Float32: return Type::f32;
+    case DType::BFloat16: return Type::bf16;
+    case DType::Float16: return Type::f16;
+    case DType::Int32: return Type::s32;
+    case DType::Int8: return Type::s8;
+    case DType::UInt8: return Type::u8;
+    default: return Type::undef;
+  }
+}
+
+dnnl::memory::desc onednn_dense(DType dtype, const Dims& dims) {
+  Dims strides(dims.size());
+  int64_t stride = 1;
+  for (size_t i = dims.size(); i-- > 0;) {
+    strides[i] = stride;
+    stride *= std::max<int64_t>(dims[i], 1);
+  }
+  return onednn_strided(dtype, dims, strides);
+}
+
+dnnl::memory::desc onednn_strided(DType dtype, const Dims& dims, const Dims& strides) {
+  if (dims.empty()) return dnnl::memory::desc({1}, onednn_type(dtype), dnnl::memory::dims{1});
+  return dnnl::memory::desc(dims, onednn_type(dtype), strides);
+}
+
+dnnl::primitive_attr onednn_attributes() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
+void onednn_execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& arguments) {
+  try {
+    primitive.execute(onednn_stream(), arguments);
+    onednn_stream().wait();
+  } catch (const dnnl::error& e) {
+    throw ProviderError(std::string("oneDNN: ") + e.message);
+  }
+}
+
+}  // namespace sardonyx::cpu

@@ -1,0 +1,42 @@
+// What kernels on oneDNN share: the engine, descriptors, and a primitive with its user scratchpad.
+#pragma once
+
+#include <dnnl.hpp>
+
+#include <string>
+#include <unordered_map>
+
+#include "providers/kernel.h"
+
+namespace sardonyx::cpu {
+
+// The process's one CPU engine.
+const dnnl::engine& onednn_engine();
+// The calling thread's stream on it.
+dnnl::stream& onednn_stream();
+
+// f32 bf16 f16 s32 s8 u8; undef for what oneDNN has no type for.
+dnnl::memory::data_type onednn_type(DType dtype);
+// Row-major ("abcd..."); rank 0 becomes [1]. oneDNN takes at most 12 dimensions.
+dnnl::memory::desc onednn_dense(DType dtype, const Dims& dims);
+dnnl::memory::desc onednn_strided(DType dtype, const Dims& dims, const Dims& strides);
+
+// The attribute every primitive here starts from: scratchpad_mode::user.
+dnnl::primitive_attr onednn_attributes();
+
+// True when the implementation is one of oneDNN's unoptimized ones, to be declined.
+template <typename PrimitiveDesc>
+bool onednn_is_ref(const PrimitiveDesc& desc) {
+  const std::string name = desc.impl_info_str();
+  return name.rfind("ref", 0) == 0 || name.rfind("simple:ref", 0) == 0;
+}
+
+// Runs `primitive` on the calling thread's stream; failures become ProviderError.
+void onednn_execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& arguments);
+
+// A memory object over foreign bytes.
+inline dnnl::memory onednn_memory(const dnnl::memory::desc& desc, const void* data) {
+  return dnnl::memory(desc, onednn_engine(), const_cast<void*>(data));
+}
+
+}  // namespace sardonyx::cpu

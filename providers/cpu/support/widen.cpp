@@ -1,0 +1,87 @@
+#include "providers/cpu/support/widen.h"
+
+#include "providers/cpu/support/dispatch.h"
+#include "providers/cpu/support/parallel.h"
+
+namespace sardonyx::cpu {
+
+namespace {
+using AnyFloat = Join<AllFloats, SmallFloats>;
+
+template <typename T> float widen_one(T value) { return static_cast<float>(value); }
+
+Tensor widened_copy(const Tensor& tensor) {
+  Tensor wide(DType::Float32, tensor.dims());
+  convert_floats(tensor.dtype(), tensor.data(), DType::Float32, wide.mutable_data(), tensor.size());
+  return wide;
+}
+}  // namespace
+
+void convert_floats(DType from, const void* src, DType to, void* dst, int64_t n) {
+  const bool known = visit<AnyFloat>(from, [&]<typename From>() {
+    const bool known_to = visit<AnyFloat>(to, [&]<typename To>() {
+      const From* in = static_cast<const From*>(src);
+      To* out = static_cast<To*>(dst);
+      parallel_for(n, grain_for(2), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          if constexpr (std::is_same_v<From, double> && (std::is_same_v<To, Half> || std::is_same_v<To, BFloat16> || std::is_same_v<To, double>))
+            out[i] = To(in[i]);
+          else
+            out[i] = To(static_cast<float>(in[i]));
+        }
+      });
+    });
+    if (!known_to) throw UnsupportedError(std::string("conversion to ") + dtype_name(to));
+  });
+  if (!known) throw UnsupportedError(std::string("conversion from ") + dtype_name(from));
+}
+
+Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare) {
+  PrepareContext wide = ctx;
+  std::vector<bool> convert(ctx.input_count(), false);
+  std::vector<Tensor> hosts(ctx.input_count());
+  for (size_t i = 0; i < ctx.input_count(); ++i) {
+    auto& input = wide.inputs_[i];
+    if (!input.is_tensor || !is_narrow_float(input.desc.dtype)) continue;
+    convert[i] = true;
+    input.desc.dtype = DType::Float32;
+    if (input.host) {
+      hosts[i] = widened_copy(*input.host);
+      input.host = &hosts[i];
+    }
+  }
+  Prepared inner = prepare(wide);
+  if (!inner.declined.empty()) return inner;
+  std::vector<PrepareContext::Output> inner_outputs = wide.outputs_;
+  for (size_t i = 0; i < inner_outputs.size(); ++i) {
+    const auto& output = inner_outputs[i];
+    if (output.kind == PrepareContext::OutputKind::Unset) continue;
+    ctx.output(i, output.desc.dtype == DType::Float32 ? narrow : output.desc.dtype, output.desc.dims);
+  }
+  ctx.scratch(wide.scratch_);
+  return [inner = std::move(inner), inner_outputs, convert, narrow](RunContext& run) {
+    RunContext wide_run = run;
+    for (size_t i = 0; i < wide_run.inputs_.size(); ++i)
+      if (i < convert.size() && convert[i] && run.has_input(i)) wide_run.inputs_[i] = widened_copy(run.input(i));
+    for (size_t i = 0; i < inner_outputs.size(); ++i) {
+      const auto& output = inner_outputs[i];
+      if (output.kind == PrepareContext::OutputKind::Static && output.desc.dtype == DType::Float32 && run.wants(i))
+        wide_run.outputs_[i] = Tensor(DType::Float32, output.desc.dims);
+      else if (output.kind == PrepareContext::OutputKind::Alias && run.wants(i))
+        wide_run.outputs_[i] = wide_run.input(static_cast<size_t>(output.shares)).reshaped(output.desc.dims);
+    }
+    if (inner.run) inner.run(wide_run);
+    for (size_t i = 0; i < inner_outputs.size(); ++i) {
+      if (!run.wants(i) || !wide_run.outputs_[i].is_tensor()) continue;
+      const Tensor& from = wide_run.output(i);
+      if (from.dtype() != DType::Float32) {
+        run.outputs_[i] = from;
+        continue;
+      }
+      Tensor to = run.outputs_[i].is_tensor() ? run.output(i) : run.allocate(i, narrow, from.dims());
+      convert_floats(DType::Float32, from.data(), narrow, to.mutable_data(), from.size());
+    }
+  };
+}
+
+}  // namespace sardonyx::cpu

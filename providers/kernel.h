@@ -1,0 +1,203 @@
+// A kernel: how one provider computes one operator. It is prepared once for the shapes and dtypes of its
+// inputs (PrepareContext) and then run many times (RunContext).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace sardonyx {
+
+struct TensorDesc {
+  DType dtype = DType::Undefined;
+  Dims dims;
+  int64_t size() const { return element_count(dims); }
+};
+
+class RunContext;
+
+// A body of a control-flow node, ready to run.
+class Body {
+ public:
+  virtual ~Body() = default;
+  virtual const Graph& graph() const = 0;
+  // `inputs` in the order of the body's formal inputs; captures come from the node that `run` belongs to.
+  virtual std::vector<Value> run(RunContext& run, std::vector<Value> inputs) = 0;
+};
+
+// What preparing gives: a function that may be called from many threads at once, each with a context of
+// its own, or the reason why this kernel does not take the node.
+struct Prepared {
+  std::function<void(RunContext&)> run;
+  std::string declined;
+  template <typename F>
+    requires std::is_invocable_v<F, RunContext&>
+  Prepared(F f) : run(std::move(f)) {}
+  static Prepared decline(std::string why) {
+    Prepared p;
+    p.declined = std::move(why);
+    return p;
+  }
+
+ private:
+  Prepared() = default;
+};
+inline Prepared decline(std::string why) { return Prepared::decline(std::move(why)); }
+
+// The inputs of a node as they are known before it runs; collects what the outputs will be.
+class PrepareContext {
+ public:
+  struct Input {
+    bool present = false;
+    bool is_tensor = false;
+    TensorDesc desc;
+    const Tensor* host = nullptr;  // the value, where it is a host operand or a constant
+    bool constant = false;
+  };
+  enum class OutputKind { Unset, Static, Alias };
+  struct Output {
+    OutputKind kind = OutputKind::Unset;  // Unset: the kernel makes it while running
+    TensorDesc desc;
+    int shares = -1;  // Alias: the input whose bytes it is; Static: an input whose memory it may take
+  };
+
+  PrepareContext(const Graph& graph, const Node& node) : graph_(graph), node_(node) {
+    inputs_.resize(node.inputs.size());
+    outputs_.resize(node.outputs.size());
+  }
+
+  const Graph& graph() const { return graph_; }
+  const Node& node() const { return node_; }
+  template <typename Struct> Struct attributes() const { return parse_attributes<Struct>(node_.attributes); }
+
+  size_t input_count() const { return inputs_.size(); }
+  size_t output_count() const { return outputs_.size(); }
+  bool has_input(size_t i) const { return i < inputs_.size() && inputs_[i].present; }
+  bool wants(size_t i) const { return i < outputs_.size() && node_.outputs[i] != kNone; }
+  bool is_tensor(size_t i) const { return has_input(i) && inputs_[i].is_tensor; }
+  // Of a tensor input; InputError when it is absent or not a tensor.
+  const TensorDesc& input(size_t i) const;
+  DType dtype(size_t i) const { return input(i).dtype; }
+  const Dims& dims(size_t i) const { return input(i).dims; }
+  int rank(size_t i) const { return static_cast<int>(input(i).dims.size()); }
+  // The value of an operand declared in Operator::host_operands, or of a constant; null otherwise.
+  // It lives as long as this context: copy what the kernel needs.
+  const Tensor* host(size_t i) const { return i < inputs_.size() ? inputs_[i].host : nullptr; }
+  // The value of input i if it is a constant of the graph: safe to pack and keep (share its buffer).
+  const Tensor* constant(size_t i) const {
+    return i < inputs_.size() && inputs_[i].constant ? inputs_[i].host : nullptr;
+  }
+  // host(i) as integers; InputError when it is not known.
+  std::vector<int64_t> host_ints(size_t i) const;
+
+  // The output will have this dtype and shape and is allocated before the kernel runs. Nothing happens
+  // for an output that nobody wants.
+  void output(size_t i, DType dtype, Dims dims);
+  // The output is the bytes of input `in` under other dims: nothing to run, nothing copied.
+  void alias(size_t i, size_t in, Dims dims);
+  // Output i (already declared) may be written into the memory of input `in`: the kernel reads each
+  // element before it writes it. Holds only for equal byte sizes.
+  void may_share(size_t i, size_t in);
+  // Bytes of scratch memory, 64-byte aligned, that RunContext::scratch gives; the largest request counts.
+  void scratch(size_t bytes) { scratch_ = std::max(scratch_, bytes); }
+  // Threads that the kernel may use.
+  int threads() const { return threads_; }
+  // A body among the attributes.
+  std::shared_ptr<Body> body(const std::string& attribute) const;
+
+  // Throws InputError about this node.
+  [[noreturn]] void fail(const std::string& what, const std::string& expected = "", const std::string& got = "") const;
+  void expect(bool ok, const std::string& what, const std::string& expected = "", const std::string& got = "") const {
+    if (!ok) fail(what, expected, got);
+  }
+
+  // For the runtime.
+  std::vector<Input> inputs_;
+  std::vector<Output> outputs_;
+  std::map<std::string, std::shared_ptr<Body>> bodies_;
+  size_t scratch_ = 0;
+  int threads_ = 1;
+
+ private:
+  const Graph& graph_;
+  const Node& node_;
+};
+
+// Set from any thread; a run that sees it ends with CancelledError.
+using CancelFlag = std::shared_ptr<std::atomic<bool>>;
+
+// Where randomness comes from: Philox keyed by seed, with the counter (stream, step, element).
+struct RandomState {
+  uint64_t seed = 0;
+  uint64_t step = 0;
+  uint64_t loop_path = 0;  // a hash of the turns of the loops around the node
+};
+
+// One execution of one node.
+class RunContext {
+ public:
+  const Node& node() const { return *node_; }
+  template <typename T> const T* in(size_t i) const { return i < inputs_.size() && inputs_[i].is_tensor() ? inputs_[i].tensor().template data<T>() : nullptr; }
+  template <typename T> T* out(size_t i) { return i < outputs_.size() && outputs_[i].is_tensor() ? outputs_[i].tensor().template mutable_data<T>() : nullptr; }
+  // Undefined where the input was omitted.
+  const Tensor& input(size_t i) const { return inputs_[i].tensor(); }
+  bool has_input(size_t i) const { return i < inputs_.size() && inputs_[i].defined(); }
+  bool wants(size_t i) const { return i < node_->outputs.size() && node_->outputs[i] != kNone; }
+  const Value& value(size_t i) const { return inputs_[i]; }
+  // An output declared in PrepareContext.
+  Tensor& output(size_t i) { return outputs_[i].tensor(); }
+  // An output whose shape is found while running; host memory unless the provider says otherwise.
+  Tensor& allocate(size_t i, DType dtype, Dims dims);
+  void set_output(size_t i, Value value) { if (i < outputs_.size()) outputs_[i] = std::move(value); }
+  const Value& captured(size_t i) const { return captures_[i]; }
+  std::byte* scratch() const { return scratch_; }
+  const RandomState& random() const { return random_; }
+  // CancelledError when the run was cancelled; for kernels that loop for long.
+  void check_cancelled() const { if (cancel_ && cancel_->load(std::memory_order_relaxed)) throw CancelledError("run cancelled"); }
+  [[noreturn]] void fail(const std::string& what, const std::string& expected = "", const std::string& got = "") const { throw InputError(what, expected, got); }
+
+  // For the runtime.
+  const Node* node_ = nullptr;
+  std::vector<Value> inputs_, outputs_, captures_;
+  std::byte* scratch_ = nullptr;
+  CancelFlag cancel_;
+  RandomState random_;
+  int depth_ = 0;          // nesting of bodies
+  void* run_ = nullptr;    // the run that this belongs to
+};
+
+using PrepareKernel = std::function<Prepared(PrepareContext&)>;
+
+struct KernelEntry {
+  std::string name;  // "onednn", "simd", "ref"
+  int order;         // lower is asked first
+  PrepareKernel prepare;
+};
+
+// Positions in the ordered list of kernels of an operator; the list ends in ref.
+inline constexpr int kFirst = 10, kSecond = 20, kThird = 30, kRef = 1000;
+
+// The kernels of one provider. Each operator has an ordered list; the first that does not decline wins.
+class KernelRegistry {
+ public:
+  void add(const std::string& op, const std::string& kernel, int order, PrepareKernel prepare,
+           const std::string& domain = "");
+  // A plain loop for every dtype that the specification allows; the last in the list.
+  void ref(const std::string& op, PrepareKernel prepare, const std::string& domain = "") {
+    add(op, "ref", kRef, std::move(prepare), domain);
+  }
+  // In order; empty when there is none.
+  const std::vector<KernelEntry>& find(const std::string& domain, const std::string& op) const;
+  const std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>>& all() const { return kernels_; }
+
+ private:
+  std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>> kernels_;
+};
+
+}  // namespace sardonyx
