@@ -297,6 +297,15 @@ void fill(DType dtype, void* dst, const void* value, int64_t n) {
   });
 }
 
+void fill_zero(DType dtype, void* dst, int64_t n) {
+  if (dtype == DType::String) {
+    const std::string empty;
+    return fill(dtype, dst, &empty, n);
+  }
+  const char zero = 0;
+  fill(DType::UInt8, dst, &zero, n * static_cast<int64_t>(element_size(dtype)));
+}
+
 void copy(DType dtype, void* dst, const void* src, int64_t n) {
   if (n <= 0) return;
   visit_unit(static_cast<int64_t>(element_size(dtype)), dtype == DType::String, [&]<typename Element>() {

@@ -16,8 +16,9 @@ class StridedCopy {
   StridedCopy(DType dtype, const Dims& dims, const Dims& src_strides, const Dims& dst_strides);
   // `src` and `dst` are the addresses of element (0, ..., 0).
   void run(const void* src, void* dst) const;
-  // The source is read in order, without a gap: the copy moves nothing.
-  bool contiguous() const { return kind_ == Kind::Runs && axes_.empty(); }
+  // Source and destination are walked in the same order without a gap: from the same first element on, the
+  // copy is the source itself.
+  bool contiguous() const { return kind_ == Kind::Nothing || (kind_ == Kind::Runs && axes_.empty()); }
 
  private:
   enum class Kind { Nothing, Runs, Tiles, Lines };
@@ -43,6 +44,8 @@ class StridedCopy {
 
 // dst[i] = value for n elements; `value` points at one element.
 void fill(DType dtype, void* dst, const void* value, int64_t n);
+// dst[i] = 0 (an empty string) for n elements.
+void fill_zero(DType dtype, void* dst, int64_t n);
 // dst[i] = src[i] for n elements, on several threads when that pays.
 void copy(DType dtype, void* dst, const void* src, int64_t n);
 
