@@ -1,4 +1,4 @@
-#include <unordered_set>
+#include <numeric>
 
 #include "onnx_import/upgrade/rules.h"
 
@@ -6,20 +6,15 @@ namespace sardonyx::upgrade {
 
 namespace {
 
-// One list stood for both directions: a label and its place. The first of equal labels counts.
+// One list stood for both directions: a label and its place.
 void label_encoder_2(Rewrite& r) {
-  const auto classes = r.take<std::vector<std::string>>("classes_strings", {});
-  const bool from_strings = r.dtype(r.in(0)) == DType::String;
-  if (!from_strings && r.dtype(r.in(0)) != DType::Int64)
+  auto labels = r.take<std::vector<std::string>>("classes_strings", {});
+  const DType dtype = r.dtype(r.in(0));
+  const bool from_strings = dtype == DType::String;
+  if (!from_strings && dtype != DType::Int64)
     throw UnsupportedError("input 0", "a tensor of strings or int64", r.type(r.in(0)).to_string());
-  std::vector<std::string> labels;
-  std::vector<int64_t> places;
-  std::unordered_set<std::string> seen;
-  for (size_t i = 0; i < classes.size(); ++i) {
-    if (from_strings && !seen.insert(classes[i]).second) continue;
-    labels.push_back(classes[i]);
-    places.push_back(static_cast<int64_t>(i));
-  }
+  std::vector<int64_t> places(labels.size());
+  std::iota(places.begin(), places.end(), int64_t{0});
   Attributes& written = r.node.attributes;
   written.set(from_strings ? "keys_strings" : "values_strings", std::move(labels));
   written.set(from_strings ? "values_int64s" : "keys_int64s", std::move(places));

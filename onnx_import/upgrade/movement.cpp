@@ -29,8 +29,10 @@ void slice_10(Rewrite& r) {
   r.set_input(3, r.ints(std::move(axes)));
 }
 
-// Opset 1 could have sizes as an input, as opset 13 has again: it is left where it is.
-void split_2(Rewrite&) {}
+// Opset 1 could have sizes as an input, of the type of the data; opset 13 has it again, of int64.
+void split_2(Rewrite& r) {
+  if (r.has(1)) r.set_input(1, r.cast(r.in(1), DType::Int64));
+}
 
 void split_13(Rewrite& r) {
   Ints sizes = r.take<Ints>("split", {});
