@@ -27,6 +27,13 @@ class GraphBuilder {
   void set_outputs(std::vector<ValueId> ids) { graph_.outputs_ = std::move(ids); }
   void set_inputs(std::vector<ValueId> ids) { graph_.inputs_ = std::move(ids); }
 
+  // The capture at `index` becomes a constant of this body.
+  void bind_capture(size_t index, Value value);
+  // Appends the nodes of a body, reading `inputs` and `captures` (ids of this graph) in place of its own;
+  // returns the ids of its outputs.
+  std::vector<ValueId> inline_body(const Graph& body, const std::vector<ValueId>& inputs,
+                                   const std::vector<ValueId>& captures);
+
   // Adds a node whose outputs are already values of this graph.
   NodeId add(Node node);
   // Adds a node of ai.onnx at the canonical opset and returns its only output.
