@@ -22,8 +22,8 @@ class Philox {
   Philox(uint64_t seed, uint64_t stream, uint64_t step = 0, uint64_t loop_path = 0)
       : key_(seed), stream_(mix(mix(mix(stream) ^ step) ^ loop_path)) {}
   // The draws of the node that is running. A seed attribute of the node takes the place of the session's.
-  explicit Philox(const RunContext& run, std::optional<float> seed = std::nullopt)
-      : Philox(seed ? mix(std::bit_cast<uint32_t>(*seed)) : run.random().seed, run.node().stream, run.random().step,
+  explicit Philox(const RunContext& run, std::optional<double> seed = std::nullopt)
+      : Philox(seed ? mix(std::bit_cast<uint64_t>(*seed)) : run.random().seed, run.node().stream, run.random().step,
                run.random().loop_path) {}
 
   Block block(uint64_t index) const {
