@@ -19,6 +19,10 @@ class GraphBuilder {
   ValueId input(std::string name, Type type);
   // `index` is the position in the captures of the node that will hold this body.
   ValueId capture(size_t index, std::string name, Type type);
+  // Widens the captures to `count`, for a node whose other bodies use more than this one.
+  void reserve_captures(size_t count) {
+    if (graph_.captures_.size() < count) graph_.captures_.resize(count, kNone);
+  }
   ValueId constant(Value value, std::string name = "");
   ValueId variable(Value initial, std::string name);
   // A value without a producer yet; a node added later must make it.
