@@ -48,3 +48,12 @@ stamp() {
   mkdir -p "$DEPS/stamps"
   printf '%s\n' "$2" >"$DEPS/stamps/$1"
 }
+
+# parallel_jobs: one a CPU, but not more than memory allows (a translation unit takes up to 1.5 GB).
+parallel_jobs() {
+  local cpus memory
+  cpus=$(nproc)
+  memory=$(awk '/^MemAvailable/ { print int($2 / 1500000) }' /proc/meminfo)
+  [ "${memory:-0}" -ge 1 ] || memory=1
+  if [ "$cpus" -lt "$memory" ]; then echo "$cpus"; else echo "$memory"; fi
+}
