@@ -31,8 +31,9 @@ template <Unary kOp> struct Function {
     if constexpr (kOp == Unary::Erf) return erf(x);
     if constexpr (kOp == Unary::Tanh) return tanh(x);
     if constexpr (kOp == Unary::Clip) {
-      const V raised = hn::IfThenElse(hn::Lt(x, a), a, x);
-      return hn::IfThenElse(hn::Gt(raised, b), b, raised);
+      // A comparison with NaN is false: a NaN bound is taken, and x where it is NaN itself.
+      const V raised = hn::IfThenElse(hn::Ge(x, a), x, hn::IfThenElse(hn::IsNaN(x), x, a));
+      return hn::IfThenElse(hn::Le(raised, b), raised, hn::IfThenElse(hn::IsNaN(raised), raised, b));
     }
     if constexpr (kOp == Unary::Relu) return hn::IfThenElse(hn::Lt(x, zero), zero, x);
     if constexpr (kOp == Unary::LeakyRelu) return hn::IfThenElse(hn::Lt(x, zero), hn::Mul(a, x), x);
