@@ -1,6 +1,7 @@
 // Dropout: the identity, or in training mode a random choice of elements, scaled up.
 #include <algorithm>
-#include <cstring>
+#include <optional>
+#include <string>
 
 #include "ops/activation.h"
 #include "providers/cpu/support/elementwise.h"
@@ -25,7 +26,7 @@ template <typename T> void drop(RunContext& run, double ratio, const Philox& phi
   parallel_for(n, grain_for(10), [&](int64_t begin, int64_t end) {
     philox.each_uniform<float>(static_cast<uint64_t>(begin), static_cast<uint64_t>(end), [&](uint64_t i, float draw) {
       const bool keep = draw >= ratio;
-      y[i] = static_cast<T>(keep ? static_cast<C>(x[i]) * scale : C(0));
+      y[i] = static_cast<T>(static_cast<C>(x[i]) * (keep ? scale : C(0)));
       if (mask) mask[i] = keep;
     });
   });
@@ -43,7 +44,7 @@ Prepared prepare_dropout(PrepareContext& ctx) {
     ctx.expect(ctx.dtype(2) == DType::Bool, "element type of 'training_mode'", "bool", dtype_name(ctx.dtype(2)));
   if (ctx.has_input(1))
     ctx.expect(is_float(ctx.dtype(1)), "element type of 'ratio'", "a float", dtype_name(ctx.dtype(1)));
-  ctx.output(1, DType::Bool, dims);
+  if (ctx.wants(1)) ctx.output(1, DType::Bool, dims);
   if (!ctx.has_input(2) || (ctx.constant(2) && !*ctx.constant(2)->data<bool>())) {
     ctx.alias(0, 0, dims);
     return [n](RunContext& run) { keep_all(run, n); };
