@@ -5,14 +5,13 @@
 #include <hwy/foreach_target.h>  // compiles what follows once for each instruction set
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
 #include <cstring>
 #include <vector>
 
 #include "providers/cpu/convolution.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/phases-inl.h"
+#include "providers/cpu/support/simd.h"
 #include "providers/cpu/support/widen.h"
 
 #ifndef SARDONYX_DEPTHWISE_PLAN
@@ -101,26 +100,6 @@ void DepthwiseRows(const DepthwisePlan& p, const float* x, const float* weights,
   }
 }
 
-// x * sigmoid(x) in place.
-void Silu(float* x, int64_t n) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto one = hn::Set(d, 1.0f), high = hn::Set(d, 103.0f), low = hn::Set(d, -103.0f);
-  const auto silu = [&](auto v) HWY_ATTR {
-    // The clamp keeps the argument of Exp in its domain; a NaN comes back through the product.
-    const auto e = hn::Exp(d, hn::Min(hn::Max(hn::Neg(v), low), high));
-    return hn::Mul(v, hn::Div(one, hn::Add(one, e)));
-  };
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(silu(hn::LoadU(d, x + i)), d, x + i);
-  if (i < n) {
-    HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)] = {};
-    std::memcpy(tail, x + i, static_cast<size_t>(n - i) * sizeof(float));
-    hn::Store(silu(hn::Load(d, tail)), d, tail);
-    std::memcpy(x + i, tail, static_cast<size_t>(n - i) * sizeof(float));
-  }
-}
-
 int64_t FloatLanes() { return static_cast<int64_t>(hn::Lanes(D())); }
 
 }  // namespace HWY_NAMESPACE
@@ -133,7 +112,6 @@ namespace sardonyx::cpu {
 namespace {
 
 HWY_EXPORT(DepthwiseRows);
-HWY_EXPORT(Silu);
 HWY_EXPORT(FloatLanes);
 
 constexpr int64_t kBufferFloats = 32 * 1024;  // stays in the L2 cache
@@ -211,7 +189,7 @@ Prepared prepare_causal(PrepareContext& ctx) {
   const int64_t lanes = HWY_DYNAMIC_DISPATCH(FloatLanes)();
   p.phase = (p.ow + 4 * lanes) / lanes * lanes + k - 1;
   p.block_rows = 1;
-  const bool silu = activation != "none";
+  const simd::UnaryRow silu = activation == "none" ? nullptr : simd::row(simd::Unary::Swish);
   return [=](RunContext& run) {
     const float *x = run.in<float>(0), *weights = run.in<float>(1), *bias = run.in<float>(2), *past = run.in<float>(3);
     float *y = run.out<float>(0), *present = run.out<float>(1);
@@ -223,7 +201,7 @@ Prepared prepare_causal(PrepareContext& ctx) {
         const int64_t c = i % channels;
         if (y && length > 0) {
           HWY_DYNAMIC_DISPATCH(DepthwiseRows)(p, row.data(), weights + c * k, bias ? bias[c] : 0.0f, y + i * length, 0, 1, buffer.data());
-          if (silu) HWY_DYNAMIC_DISPATCH(Silu)(y + i * length, length);
+          if (silu) silu(y + i * length, y + i * length, length, 1.0f, 0.0f);
         }
         if (present) std::copy(row.end() - (k - 1), row.end(), present + i * (k - 1));
       }

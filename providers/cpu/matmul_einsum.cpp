@@ -6,8 +6,10 @@
 #include <memory>
 
 #include "providers/cpu/support/dispatch.h"
+#include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/product.h"
 #include "providers/cpu/support/strided.h"
+#include "providers/cpu/support/strided_loop.h"
 #include "providers/cpu/support/widen.h"
 
 namespace sardonyx::cpu {
@@ -203,7 +205,8 @@ Operand EinsumPlan<T>::rearranged(const Operand& from, const Labels& labels, Ope
   const Place source = from.place, target = to.place;
   if (kept.count() == 0) return to;
   if (summed.sizes.empty()) {
-    steps_.push_back([=](RunContext& run) { gather_strided(kept, static_cast<const T*>(source.in(run)), static_cast<T*>(target.in(run))); });
+    const StridedCopy copy(dtype_of<T>, kept.sizes, kept.strides[0], contiguous_strides(kept.sizes));
+    steps_.push_back([=](RunContext& run) { copy.run(source.in(run), target.in(run)); });
     return to;
   }
   steps_.push_back([=](RunContext& run) {

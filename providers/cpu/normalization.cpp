@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "graph/shape.h"
-#include "providers/cpu/support/strided.h"
+#include "providers/cpu/support/strided_loop.h"
 #include "providers/cpu/support/widen.h"
 
 namespace sardonyx::cpu {
