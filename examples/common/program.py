@@ -63,6 +63,6 @@ def run(main):
     program = pathlib.Path(sys.argv[0]).stem
     try:
         sys.exit(main() or 0)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, sx.Error) as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(3)

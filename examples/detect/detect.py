@@ -41,7 +41,7 @@ def suppress(boxes, scores, classes):
 
 def detect(session, image, size, least):
     """A dict of class, score and box [x, y, width, height] in pixels of the image for each thing found."""
-    names = ast.literal_eval(session.get_modelmeta().custom_metadata_map["names"])
+    names = ast.literal_eval(session.metadata["names"])
     square, scale = letterbox(image, size)
     x = images.planes(square, 0, 1)[None]
     found = session.run(None, {session.get_inputs()[0].name: x})[0][0]  # [4 + classes, places]

@@ -35,7 +35,7 @@ class Ocr:
         self.direction = program.open_session(options, "ppocr", "ch_ppocr_mobile_v2.0_cls_infer.onnx")
         self.recogniser = program.open_session(options, "ppocr", "ch_PP-OCRv4_rec_infer.onnx")
         # Class 0 of the recogniser is the gap between characters; a space comes after all others.
-        characters = self.recogniser.get_modelmeta().custom_metadata_map["character"]
+        characters = self.recogniser.metadata["character"]
         self.characters = [""] + characters.removesuffix("\n").split("\n") + [" "]
 
     def read(self, image, least_confidence):
