@@ -14,8 +14,9 @@ def read(path):
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{path}: {image.width} x {image.height} pixels, expected at most {MAX_PIXELS}")
             return ImageOps.exif_transpose(image).convert("RGB")
-    except (SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path}: {text}") from None
 
 
 def resize(image, width, height):
