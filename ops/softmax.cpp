@@ -1,0 +1,13 @@
+// Softmax and LogSoftmax.
+#include "ops/softmax.h"
+
+#include "ops/registry/operator.h"
+
+namespace sardonyx {
+
+void register_softmax(OperatorRegistry& registry) {
+  registry.op("Softmax").attributes<SoftmaxAttributes>();
+  registry.op("LogSoftmax").attributes<SoftmaxAttributes>();
+}
+
+}  // namespace sardonyx
