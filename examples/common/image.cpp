@@ -33,9 +33,7 @@ std::vector<Taps> triangle_taps(int from, int to) {
   return result;
 }
 
-uint8_t to_byte(float value) {
-  return static_cast<uint8_t>(std::clamp(value + 0.5f, 0.0f, 255.0f));
-}
+uint8_t to_byte(float value) { return static_cast<uint8_t>(std::clamp(value + 0.5f, 0.0f, 255.0f)); }
 
 Image resize_rows(const Image& image, int width) {
   Image result(width, image.height);
@@ -110,8 +108,10 @@ Image crop(const Image& image, const Quad& corners, int width, int height) {
       if (!(x >= 0 && x < image.width && y >= 0 && y < image.height)) continue;
       const double left = std::floor(x - 0.5), top = std::floor(y - 0.5);
       const double fx = x - 0.5 - left, fy = y - 0.5 - top;
-      const int x0 = std::max(0, static_cast<int>(left)), x1 = std::min(image.width - 1, static_cast<int>(left) + 1);
-      const int y0 = std::max(0, static_cast<int>(top)), y1 = std::min(image.height - 1, static_cast<int>(top) + 1);
+      const int x0 = std::max(0, static_cast<int>(left)),
+                x1 = std::min(image.width - 1, static_cast<int>(left) + 1);
+      const int y0 = std::max(0, static_cast<int>(top)),
+                y1 = std::min(image.height - 1, static_cast<int>(top) + 1);
       for (int c = 0; c < 3; ++c) {
         const double upper = image.at(x0, y0)[c] * (1 - fx) + image.at(x1, y0)[c] * fx;
         const double lower = image.at(x0, y1)[c] * (1 - fx) + image.at(x1, y1)[c] * fx;
@@ -128,7 +128,8 @@ void paste(const Image& source, Image& target, int x, int y) {
     std::memcpy(target.at(x, y + row), source.at(0, row), static_cast<size_t>(width) * 3);
 }
 
-void write_planes(const Image& image, float mean, float deviation, Channels order, int64_t row_size, float* planes) {
+void write_planes(const Image& image, float mean, float deviation, Channels order, int64_t row_size,
+                  float* planes) {
   for (int c = 0; c < 3; ++c) {
     const int channel = order == Channels::Bgr ? 2 - c : c;
     for (int y = 0; y < image.height; ++y) {

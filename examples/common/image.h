@@ -44,7 +44,8 @@ void paste(const Image& source, Image& target, int x, int y);
 enum class Channels { Rgb, Bgr };
 // (x / 255 - mean) / deviation, written as three planes of rows of `row_size` floats, height rows each; what
 // lies right of the image in a row is left as it is.
-void write_planes(const Image& image, float mean, float deviation, Channels order, int64_t row_size, float* planes);
+void write_planes(const Image& image, float mean, float deviation, Channels order, int64_t row_size,
+                  float* planes);
 
 Colour colour(size_t index);
 void fill_rectangle(Image& image, double left, double top, double right, double bottom, Colour colour);

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kGlyphWidth = 5, kGlyphHeight = 7, kAdvance = 6;
 
+// clang-format off
 // The printable ASCII characters from the space on: seven rows each, from the top; the five dots of a row are
 // the bits of one digit 0-9A-V, the leftmost dot the highest bit.
 constexpr char kFont[] =
@@ -24,13 +25,16 @@ constexpr char kFont[] =
     "GGMPHHH" "40C444E" "20622IC" "GGIKOKI" "C44444E" "00QLLHH" "00MPHHH" "00EHHHE"   // h to o
     "00UHUGG" "00DJF11" "00MPGGG" "00EGE1U" "88S8896" "00HHHJD" "00HHHA4" "00HHLLA"   // p to w
     "00HA4AH" "00HHF1E" "00V248V" "2448442" "4444444" "8442448" "008L200";            // x to ~
+// clang-format on
 
 // One character for each code point.
 std::string to_ascii(const std::string& utf8) {
   std::string result;
   for (unsigned char byte : utf8) {
-    if (byte >= 0x20 && byte < 0x7F) result += static_cast<char>(byte);
-    else if (byte < 0x80 || byte >= 0xC0) result += '?';
+    if (byte >= 0x20 && byte < 0x7F)
+      result += static_cast<char>(byte);
+    else if (byte < 0x80 || byte >= 0xC0)
+      result += '?';
   }
   return result;
 }
@@ -38,7 +42,7 @@ std::string to_ascii(const std::string& utf8) {
 }  // namespace
 
 Colour colour(size_t index) {
-  static constexpr Colour kColours[] = {{230, 25, 75}, {0, 130, 200}, {60, 180, 75},
+  static constexpr Colour kColours[] = {{230, 25, 75},  {0, 130, 200},  {60, 180, 75},
                                         {245, 130, 48}, {145, 30, 180}, {0, 150, 150}};
   return kColours[index % std::size(kColours)];
 }

@@ -5,8 +5,8 @@
 #include <memory>
 #include <stdexcept>
 
-#include <jpeglib.h>
 #include <jerror.h>
+#include <jpeglib.h>
 #include <png.h>
 
 #include "image.h"
@@ -65,8 +65,8 @@ int exif_orientation(const uint8_t* data, size_t size) {
   return 1;
 }
 
-// Exif's orientations: 1 upright, 2 mirrored, 3 half a turn, 4 upside down mirrored, 5 to 8 the same with rows
-// and columns exchanged.
+// Exif's orientations: 1 upright, 2 mirrored, 3 half a turn, 4 upside down mirrored, 5 to 8 the same with
+// rows and columns exchanged.
 Image turn_upright(Image image, int orientation) {
   if (orientation == 1) return image;
   const bool exchanged = orientation >= 5;
@@ -76,8 +76,10 @@ Image turn_upright(Image image, int orientation) {
   for (int y = 0; y < result.height; ++y) {
     for (int x = 0; x < result.width; ++x) {
       const int from_x = exchanged ? y : x, from_y = exchanged ? x : y;
-      std::memcpy(result.at(x, y), image.at(mirror_x ? image.width - 1 - from_x : from_x,
-                                            mirror_y ? image.height - 1 - from_y : from_y), 3);
+      std::memcpy(result.at(x, y),
+                  image.at(mirror_x ? image.width - 1 - from_x : from_x,
+                           mirror_y ? image.height - 1 - from_y : from_y),
+                  3);
     }
   }
   return result;
@@ -85,8 +87,8 @@ Image turn_upright(Image image, int orientation) {
 
 // False with errors.message set when the file is broken. Nothing in here has a destructor that a jump from
 // libjpeg could miss.
-bool decode_jpeg(const std::string& path, const std::string& bytes, JpegErrors& errors, jpeg_decompress_struct& state,
-                 Image& image, int& orientation) {
+bool decode_jpeg(const std::string& path, const std::string& bytes, JpegErrors& errors,
+                 jpeg_decompress_struct& state, Image& image, int& orientation) {
   if (setjmp(errors.jump)) return false;
   jpeg_create_decompress(&state);
   jpeg_mem_src(&state, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
@@ -113,7 +115,8 @@ Image read_jpeg(const std::string& path, const std::string& bytes) {
   state.err = jpeg_std_error(&errors.manager);
   errors.manager.error_exit = jpeg_failed;
   errors.manager.emit_message = jpeg_warned;
-  std::unique_ptr<jpeg_decompress_struct, decltype(&jpeg_destroy_decompress)> owner(&state, jpeg_destroy_decompress);
+  std::unique_ptr<jpeg_decompress_struct, decltype(&jpeg_destroy_decompress)> owner(&state,
+                                                                                    jpeg_destroy_decompress);
   if (!decode_jpeg(path, bytes, errors, state, image, orientation))
     throw std::runtime_error(path + ": broken JPEG file: " + errors.message);
   return turn_upright(std::move(image), orientation);

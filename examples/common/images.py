@@ -12,7 +12,7 @@ def read(path):
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{path}: {image.width} x {image.height} pixels, expected at most {MAX_PIXELS}")
+                raise ValueError(f"{image.width} x {image.height} pixels, expected at most {MAX_PIXELS}")
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         text = str(error)

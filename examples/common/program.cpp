@@ -39,7 +39,8 @@ std::string model_file(const CommonOptions& options, const std::string& folder, 
   return path.string();
 }
 
-sardonyx::Session open_session(const CommonOptions& options, const std::string& folder, const std::string& name) {
+sardonyx::Session open_session(const CommonOptions& options, const std::string& folder,
+                               const std::string& name) {
   sardonyx::SessionOptions session;
   session.providers = {"cpu"};
   session.threads = options.threads;

@@ -25,7 +25,8 @@ void add_common_options(CLI::App& app, CommonOptions& options);
 // The path of one file of a model: folder and name below options.models. std::runtime_error says how to
 // get it when it is not there.
 std::string model_file(const CommonOptions& options, const std::string& folder, const std::string& name);
-sardonyx::Session open_session(const CommonOptions& options, const std::string& folder, const std::string& name);
+sardonyx::Session open_session(const CommonOptions& options, const std::string& folder,
+                               const std::string& name);
 
 // A whole file. std::runtime_error when it cannot be read.
 std::string read_file(const std::string& path);

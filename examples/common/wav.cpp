@@ -73,15 +73,16 @@ Sound read_wav(const std::string& path) {
                              std::to_string(rate) + " Hz");
   const bool pcm = encoding == kPcm && (bits == 8 || bits == 16 || bits == 24 || bits == 32);
   if (!pcm && !(encoding == kFloat && (bits == 32 || bits == 64)))
-    throw std::runtime_error(path + ": WAV encoding " + std::to_string(encoding) + " with " + std::to_string(bits) +
-                             " bits: expected PCM or float");
+    throw std::runtime_error(path + ": WAV encoding " + std::to_string(encoding) + " with " +
+                             std::to_string(bits) + " bits: expected PCM or float");
 
   Sound sound{static_cast<int>(rate), {}};
   const size_t width = bits / 8;
   sound.samples.resize(body->size() / (width * channels));
   for (size_t i = 0; i < sound.samples.size(); ++i) {
     double sum = 0;
-    for (size_t c = 0; c < channels; ++c) sum += decode_sample(*body, (i * channels + c) * width, encoding, bits);
+    for (size_t c = 0; c < channels; ++c)
+      sum += decode_sample(*body, (i * channels + c) * width, encoding, bits);
     if (!std::isfinite(sum))
       throw std::runtime_error(path + ": broken WAV file: a sample is not a finite number");
     sound.samples[i] = static_cast<float>(sum / static_cast<double>(channels));

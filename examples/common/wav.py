@@ -70,5 +70,6 @@ def resample(samples, rate, wanted, crossings=16):
         distance = (position - whole)[:, None] - taps
         weight = cutoff * np.sinc(cutoff * distance) * (0.5 + 0.5 * np.cos(np.pi * distance / reach))
         weight[abs(distance) >= reach] = 0
-        result[start:start + len(position)] = (weight * padded[whole[:, None] + taps + int(reach) + 1]).sum(axis=1)
+        near = padded[whole[:, None] + taps + int(reach) + 1]
+        result[start:start + len(position)] = (weight * near).sum(axis=1)
     return result

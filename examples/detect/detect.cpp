@@ -46,7 +46,8 @@ double overlap(const Thing& a, const Thing& b) {
 
 // Without those that a better one of the same class covers; best first.
 std::vector<Thing> suppress(std::vector<Thing> things) {
-  std::stable_sort(things.begin(), things.end(), [](const Thing& a, const Thing& b) { return a.score > b.score; });
+  std::stable_sort(things.begin(), things.end(),
+                   [](const Thing& a, const Thing& b) { return a.score > b.score; });
   std::vector<Thing> kept;
   for (const Thing& thing : things) {
     const bool covered = std::any_of(kept.begin(), kept.end(), [&](const Thing& better) {
@@ -57,7 +58,8 @@ std::vector<Thing> suppress(std::vector<Thing> things) {
   return kept;
 }
 
-std::vector<Thing> detect(sardonyx::Session& session, const Image& image, int size, float least, size_t classes) {
+std::vector<Thing> detect(sardonyx::Session& session, const Image& image, int size, float least,
+                          size_t classes) {
   // The image goes to the top left corner of a black square.
   const double scale = size / static_cast<double>(std::max(image.width, image.height));
   auto scaled = [&](int side) { return std::max(1, static_cast<int>(std::nearbyint(side * scale))); };
@@ -127,14 +129,19 @@ int main(int argc, char** argv) {
       const Thing& thing = found[i];
       const std::string& name = names[static_cast<size_t>(thing.kind)];
       const double width = thing.right - thing.left, height = thing.bottom - thing.top;
-      report.push_back({{"class", name}, {"score", thing.score}, {"box", {thing.left, thing.top, width, height}}});
+      report.push_back(
+          {{"class", name}, {"score", thing.score}, {"box", {thing.left, thing.top, width, height}}});
       char score[16];
       std::snprintf(score, sizeof score, "%.2f", thing.score);
       if (!common.json)
-        std::printf("%.3f  %.0f x %.0f at (%.0f, %.0f)  %s\n", thing.score, width, height, thing.left, thing.top,
-                    name.c_str());
-      draw_outline(image, {{{thing.left, thing.top}, {thing.right, thing.top}, {thing.right, thing.bottom},
-                            {thing.left, thing.bottom}}}, i, name + " " + score);
+        std::printf("%.3f  %.0f x %.0f at (%.0f, %.0f)  %s\n", thing.score, width, height, thing.left,
+                    thing.top, name.c_str());
+      draw_outline(image,
+                   {{{thing.left, thing.top},
+                     {thing.right, thing.top},
+                     {thing.right, thing.bottom},
+                     {thing.left, thing.bottom}}},
+                   i, name + " " + score);
     }
     if (common.json) print_json(report);
     if (!output.empty()) write_png(image, output);

@@ -22,14 +22,17 @@ bool is_utf8(const std::string& text) {
   for (size_t i = 0; i < text.size();) {
     const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u; };
     const unsigned lead = byte(i);
-    const size_t more = lead < 0x80 ? 0 : lead >= 0xC2 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2
-                      : lead >= 0xF0 && lead < 0xF5 ? 3 : 4;
+    const size_t more = lead < 0x80                   ? 0
+                        : lead >= 0xC2 && lead < 0xE0 ? 1
+                        : lead >= 0xE0 && lead < 0xF0 ? 2
+                        : lead >= 0xF0 && lead < 0xF5 ? 3
+                                                      : 4;
     if (more == 4) return false;
     for (size_t k = 1; k <= more; ++k)
       if ((byte(i + k) & 0xC0) != 0x80) return false;
     const unsigned second = byte(i + 1);
-    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second >= 0xA0) || (lead == 0xF0 && second < 0x90) ||
-        (lead == 0xF4 && second >= 0x90)) {
+    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second >= 0xA0) ||
+        (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second >= 0x90)) {
       return false;
     }
     i += 1 + more;
@@ -94,7 +97,8 @@ class FileTypes {
       const auto outputs = session_.run({{session_.inputs()[0].name, x}});
       const sardonyx::Tensor& scores = outputs[0].tensor();
       for (size_t i = 0; i < count; ++i)
-        types.push_back(decide(scores.data<float>() + static_cast<int64_t>(i) * scores.dim(1), scores.dim(1)));
+        types.push_back(
+            decide(scores.data<float>() + static_cast<int64_t>(i) * scores.dim(1), scores.dim(1)));
     }
     return types;
   }
@@ -109,8 +113,10 @@ class FileTypes {
  private:
   FileType decide(const float* scores, int64_t count) const {
     const int64_t best = std::max_element(scores, scores + count) - scores;
-    const std::string label = config_.at("target_labels_space").at(static_cast<size_t>(best)).get<std::string>();
-    const double least = config_.at("thresholds").value(label, config_.at("medium_confidence_threshold").get<double>());
+    const std::string label =
+        config_.at("target_labels_space").at(static_cast<size_t>(best)).get<std::string>();
+    const double least =
+        config_.at("thresholds").value(label, config_.at("medium_confidence_threshold").get<double>());
     const std::string name = config_.at("overwrite_map").value(label, label);
     if (scores[best] >= least) return {name, scores[best]};
     // Too unsure to say more than text or not text.
@@ -164,11 +170,14 @@ int main(int argc, char** argv) {
       std::string description = model.property(type.name, "description");
       if (description.empty()) description = type.name;
       if (common.json) {
-        report.push_back({{"path", path}, {"type", type.name}, {"score", type.score}, {"description", description},
+        report.push_back({{"path", path},
+                          {"type", type.name},
+                          {"score", type.score},
+                          {"description", description},
                           {"mime_type", model.property(type.name, "mime_type")}});
       } else {
-        std::printf("%-*s  %-12s %.3f  %s\n", static_cast<int>(width), path.c_str(), type.name.c_str(), type.score,
-                    description.c_str());
+        std::printf("%-*s  %-12s %.3f  %s\n", static_cast<int>(width), path.c_str(), type.name.c_str(),
+                    type.score, description.c_str());
       }
     }
     if (common.json) print_json(report);

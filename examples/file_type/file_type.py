@@ -19,10 +19,8 @@ class FileTypes:
 
     def __init__(self, options):
         self.session = program.open_session(options, "magika", "model.onnx")
-        with open(program.model_file(options, "magika", "config.min.json"), encoding="utf-8") as file:
-            self.config = json.load(file)
-        with open(program.model_file(options, "magika", "content_types_kb.min.json"), encoding="utf-8") as file:
-            self.kinds = json.load(file)
+        self.config = read_json(program.model_file(options, "magika", "config.min.json"))
+        self.kinds = read_json(program.model_file(options, "magika", "content_types_kb.min.json"))
 
     def features(self, path):
         """The model's input for a file, or the name of its type when that needs no model."""
@@ -42,9 +40,10 @@ class FileTypes:
         # The model is not asked about fewer bytes than it was trained for.
         if min(size, len(beginning)) < self.config["min_file_size_for_dl"]:
             return "txt" if is_utf8(first) else "unknown"
-        row = np.full(self.config["beg_size"] + self.config["end_size"], self.config["padding_token"], np.int32)
+        length = self.config["beg_size"] + self.config["end_size"]
+        row = np.full(length, self.config["padding_token"], np.int32)
         row[:len(beginning)] = np.frombuffer(beginning, np.uint8)
-        row[len(row) - len(ending):] = np.frombuffer(ending, np.uint8)
+        row[length - len(ending):] = np.frombuffer(ending, np.uint8)
         return row
 
     def decide(self, scores):
@@ -81,6 +80,11 @@ class FileTypes:
         return results
 
 
+def read_json(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def is_utf8(data):
     try:
         data.decode("utf-8")
@@ -111,7 +115,8 @@ def main():
     else:
         width = max((len(entry["path"]) for entry in report), default=0)
         for entry in report:
-            print(f"{entry['path']:<{width}}  {entry['type']:<12} {entry['score']:.3f}  {entry['description']}")
+            print(f"{entry['path']:<{width}}  {entry['type']:<12} {entry['score']:.3f}"
+                  f"  {entry['description']}")
     return 3 if failed else 0
 
 

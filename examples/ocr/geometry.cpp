@@ -44,8 +44,10 @@ double distance(const Point& a, const Point& b) { return std::hypot(a.x - b.x, a
 Quad Rectangle::corners() const {
   const Point x{along.x * width / 2, along.y * width / 2};
   const Point y{down().x * height / 2, down().y * height / 2};
-  return {{{centre.x - x.x - y.x, centre.y - x.y - y.y}, {centre.x + x.x - y.x, centre.y + x.y - y.y},
-           {centre.x + x.x + y.x, centre.y + x.y + y.y}, {centre.x - x.x + y.x, centre.y - x.y + y.y}}};
+  return {{{centre.x - x.x - y.x, centre.y - x.y - y.y},
+           {centre.x + x.x - y.x, centre.y + x.y - y.y},
+           {centre.x + x.x + y.x, centre.y + x.y + y.y},
+           {centre.x - x.x + y.x, centre.y - x.y + y.y}}};
 }
 
 Rectangle Rectangle::grown(double ratio) const {
@@ -73,7 +75,8 @@ std::vector<std::vector<Point>> regions_above(const Picture& picture, float thre
       parent.push_back(runs.size());
       // Both rows run from left to right; runs touch when they overlap or meet at a corner.
       while (candidate < row_begin && runs[candidate].end < run.first) ++candidate;
-      for (size_t i = candidate; i < row_begin && runs[i].first <= run.end; ++i) parent[root(runs.size())] = root(i);
+      for (size_t i = candidate; i < row_begin && runs[i].first <= run.end; ++i)
+        parent[root(runs.size())] = root(i);
       runs.push_back(run);
     }
     above = row_begin;

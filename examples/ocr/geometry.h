@@ -14,7 +14,8 @@ struct Picture {
   int width, height;
 };
 
-// `along` is the unit vector of the side called width: rightwards, or nearly. The other side is at right angles.
+// `along` is the unit vector of the side called width: rightwards, or nearly. The other side is at right
+// angles.
 struct Rectangle {
   Point centre, along;
   double width = 0, height = 0;

@@ -7,7 +7,7 @@ from PIL import Image
 
 @dataclass
 class Rectangle:
-    """`along` is the unit vector of the side called width: rightwards, or nearly; `down` is at right angles."""
+    """`along` is the unit vector of the side called width, rightwards or nearly; `down` is at right angles."""
     centre: np.ndarray
     along: np.ndarray
     width: float
@@ -123,4 +123,5 @@ def crop(image, corners):
     x_axis, y_axis = p1 - p0 + g * p1, p3 - p0 + h * p3
     coefficients = (x_axis[0] / width, y_axis[0] / height, p0[0],
                     x_axis[1] / width, y_axis[1] / height, p0[1], g / width, h / height)
-    return image.transform((width, height), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
+    return image.transform((width, height), Image.Transform.PERSPECTIVE, coefficients,
+                           Image.Resampling.BILINEAR)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a photograph with text to read: three signs, lit unevenly and seen at an angle, in front of a real one.
+"""Makes a photograph with text to read: three signs, unevenly lit and seen at an angle, before a real one.
 
 Prints the lines that were written, in reading order.
 """
@@ -50,10 +50,9 @@ def make(background, seed):
     photo = background.convert("RGB").resize((1280, 853), Image.Resampling.LANCZOS)
     for lines, size, ink, ground, corners in SIGNS:
         image = board(lines, size, ink, ground)
-        coefficients = perspective(corners, *image.size)
-        seen = image.transform(photo.size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BICUBIC)
-        shape = Image.new("L", image.size, 255).transform(
-            photo.size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BICUBIC)
+        view = (photo.size, Image.Transform.PERSPECTIVE, perspective(corners, *image.size),
+                Image.Resampling.BICUBIC)
+        seen, shape = image.transform(*view), Image.new("L", image.size, 255).transform(*view)
         shadow = shape.filter(ImageFilter.GaussianBlur(9)).point(lambda value: value * 0.6)
         photo.paste((20, 20, 20), (12, 14), shadow)
         photo.paste(seen, (0, 0), shape)
@@ -61,8 +60,8 @@ def make(background, seed):
     # Light that falls off to one side, a lens that is a little soft, and the noise of a sensor.
     rng = np.random.default_rng(seed)
     pixels = np.asarray(photo.filter(ImageFilter.GaussianBlur(0.8)), float)
-    light = np.linspace(1.1, 0.75, photo.width)[None, :, None] * np.linspace(1.05, 0.85, photo.height)[:, None, None]
-    pixels = pixels * light + rng.normal(0, 5, pixels.shape)
+    light = np.outer(np.linspace(1.05, 0.85, photo.height), np.linspace(1.1, 0.75, photo.width))
+    pixels = pixels * light[:, :, None] + rng.normal(0, 5, pixels.shape)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 

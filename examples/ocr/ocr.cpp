@@ -1,4 +1,5 @@
-// Reads the text in a photograph with the three PP-OCR models: where text is, which way up it is, what it says.
+// Reads the text in a photograph with the PP-OCR models: where text is, which way up it is, what it
+// says.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -47,10 +48,11 @@ void sort_in_reading_order(std::vector<Quad>& boxes) {
   std::stable_sort(boxes.begin(), boxes.end(),
                    [](const Quad& a, const Quad& b) { return centre(a).y < centre(b).y; });
   for (auto row = boxes.begin(); row != boxes.end();) {
-    const auto [low, high] = std::minmax_element(
-        row->begin(), row->end(), [](const Point& a, const Point& b) { return a.y < b.y; });
+    const auto [low, high] = std::minmax_element(row->begin(), row->end(),
+                                                 [](const Point& a, const Point& b) { return a.y < b.y; });
     const double limit = centre(*row).y + (high->y - low->y) / 3;
-    const auto end = std::find_if(row + 1, boxes.end(), [&](const Quad& box) { return centre(box).y >= limit; });
+    const auto end =
+        std::find_if(row + 1, boxes.end(), [&](const Quad& box) { return centre(box).y >= limit; });
     std::stable_sort(row, end, [](const Quad& a, const Quad& b) { return centre(a).x < centre(b).x; });
     row = end;
   }
@@ -62,8 +64,8 @@ class Ocr {
       : detector_(open_session(options, "ppocr", "ch_PP-OCRv4_det_infer.onnx")),
         direction_(open_session(options, "ppocr", "ch_ppocr_mobile_v2.0_cls_infer.onnx")),
         recogniser_(open_session(options, "ppocr", "ch_PP-OCRv4_rec_infer.onnx")) {
-    // The characters are the lines of an entry of the model's metadata. Class 0 is the gap between characters;
-    // a space comes after all others.
+    // The characters are the lines of an entry of the model's metadata. Class 0 is the gap between
+    // characters; a space comes after all others.
     const auto entry = recogniser_.metadata().find("character");
     if (entry == recogniser_.metadata().end())
       throw std::runtime_error("the recognition model has no 'character' in its metadata");
@@ -102,7 +104,9 @@ class Ocr {
   std::vector<Quad> find(const Image& image) {
     double scale = std::max(1.0, kShortSide / static_cast<double>(std::min(image.width, image.height)));
     scale = std::min(scale, kLongSide / static_cast<double>(std::max(image.width, image.height)));
-    auto to_side = [&](int side) { return std::max(32, static_cast<int>(std::nearbyint(side * scale / 32)) * 32); };
+    auto to_side = [&](int side) {
+      return std::max(32, static_cast<int>(std::nearbyint(side * scale / 32)) * 32);
+    };
     const int width = to_side(image.width), height = to_side(image.height);
     const sardonyx::Tensor probability = run(detector_, to_tensor(resize(image, width, height), width));
     const Picture picture{probability.data<float>(), width, height};
@@ -141,8 +145,8 @@ class Ocr {
     const sardonyx::Tensor y = run(recogniser_, to_tensor(resize(picture, width, kLineHeight), padded));
     const int64_t steps = y.dim(1), classes = y.dim(2);
     if (classes != static_cast<int64_t>(characters_.size()))
-      throw std::runtime_error("the recognition model has " + std::to_string(classes) + " classes, expected " +
-                               std::to_string(characters_.size()));
+      throw std::runtime_error("the recognition model has " + std::to_string(classes) +
+                               " classes, expected " + std::to_string(characters_.size()));
     // The same class in neighbouring steps is one character; the gap separates repeated ones.
     double sum = 0;
     int64_t count = 0, last = 0;
@@ -160,7 +164,8 @@ class Ocr {
   }
 
   static int width_at_line_height(const Image& line) {
-    return std::max(1, static_cast<int>(std::ceil(kLineHeight * static_cast<double>(line.width) / line.height)));
+    return std::max(1,
+                    static_cast<int>(std::ceil(kLineHeight * static_cast<double>(line.width) / line.height)));
   }
 
   sardonyx::Session detector_, direction_, recogniser_;
@@ -173,7 +178,9 @@ nlohmann::json to_json(const std::vector<Line>& lines) {
     nlohmann::json box = nlohmann::json::array();
     for (const Point& corner : line.box)
       box.push_back({std::round(corner.x * 10) / 10, std::round(corner.y * 10) / 10});
-    result.push_back({{"text", line.text}, {"confidence", line.confidence}, {"upside_down", line.upside_down},
+    result.push_back({{"text", line.text},
+                      {"confidence", line.confidence},
+                      {"upside_down", line.upside_down},
                       {"box", box}});
   }
   return result;
@@ -204,7 +211,8 @@ int main(int argc, char** argv) {
       char confidence[16];
       std::snprintf(confidence, sizeof confidence, "%.2f", line.confidence);
       if (!common.json)
-        std::printf("%.3f  at (%.0f, %.0f)  %s\n", line.confidence, line.box[0].x, line.box[0].y, line.text.c_str());
+        std::printf("%.3f  at (%.0f, %.0f)  %s\n", line.confidence, line.box[0].x, line.box[0].y,
+                    line.text.c_str());
       draw_outline(image, line.box, i, line.text + " " + confidence);
     }
     if (!output.empty()) write_png(image, output);

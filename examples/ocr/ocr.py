@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads the text in a photograph with the three PP-OCR models: where text is, which way up it is, what it says."""
+"""Reads the text in a photograph with the PP-OCR models: where text is, which way up it is, what it says."""
 import math
 import pathlib
 import sys
@@ -114,7 +114,8 @@ def in_reading_order(boxes):
 def main():
     parser = program.parser(__doc__)
     parser.add_argument("photo", help="a JPEG or PNG file")
-    parser.add_argument("-o", "--output", metavar="PNG", help="write the photograph with the lines marked here")
+    parser.add_argument("-o", "--output", metavar="PNG",
+                        help="write the photograph with the lines marked here")
     parser.add_argument("--least", type=program.fraction, default=0.5, metavar="P",
                         help="leave out lines of a lower confidence (default: %(default)s)")
     options = parser.parse_args()

@@ -45,8 +45,8 @@ def say(phrase, pitch, rng):
 
     def glide(values):  # one sound goes over into the next within 40 ms
         window = np.hanning(int(0.04 * RATE))
-        steps = np.repeat(np.array(values, float), lengths)
-        return np.convolve(np.pad(steps, len(window), "edge"), window / window.sum(), "same")[len(window):-len(window)]
+        steps = np.pad(np.repeat(np.array(values, float), lengths), len(window), "edge")
+        return np.convolve(steps, window / window.sum(), "same")[len(window):-len(window)]
 
     voice, breath = glide([s[2] for s in sounds]), glide([s[3] for s in sounds])
     count = len(voice)

@@ -12,9 +12,10 @@ namespace examples {
 namespace {
 
 constexpr int kRate = 16000;
-constexpr int64_t kWindow = 512;      // samples the model looks at in one step
-constexpr int64_t kContext = 64;      // and those before it, which it wants to see again
-constexpr double kHysteresis = 0.15;  // speech ends only when the probability is this much below the threshold
+constexpr int64_t kWindow = 512;  // samples the model looks at in one step
+constexpr int64_t kContext = 64;  // and those before it, which it wants to see again
+constexpr double kHysteresis =
+    0.15;  // speech ends only when the probability is this much below the threshold
 constexpr int64_t kMinSpeech = kRate / 4, kMinSilence = kRate / 10, kMargin = kRate * 3 / 100;
 
 // Samples: [start, end).
@@ -32,7 +33,8 @@ std::vector<float> probabilities(sardonyx::Session& session, const std::vector<f
   for (int64_t start = 0; start < length; start += kWindow) {
     Tensor input = Tensor::zeros(sardonyx::DType::Float32, {1, kContext + kWindow});
     const int64_t first = std::max<int64_t>(0, start - kContext), end = std::min(length, start + kWindow);
-    std::copy(samples.begin() + first, samples.begin() + end, input.mutable_data<float>() + kContext - (start - first));
+    std::copy(samples.begin() + first, samples.begin() + end,
+              input.mutable_data<float>() + kContext - (start - first));
     const auto outputs = session.run({{"input", input}, {"state", state}, {"sr", rate}});
     result.push_back(outputs[0].tensor().data<float>()[0]);
     state = outputs[1].tensor();
@@ -84,8 +86,8 @@ Image plot(const std::vector<float>& samples, const std::vector<float>& probabil
   const double length = static_cast<double>(std::max<size_t>(1, samples.size()));
   auto place = [&](double sample) { return kLeft + sample * kColumns / length; };
   for (const Interval& speech : found)
-    fill_rectangle(image, place(static_cast<double>(speech.start)), 10, place(static_cast<double>(speech.end)), kBottom,
-                   {214, 236, 214});
+    fill_rectangle(image, place(static_cast<double>(speech.start)), 10,
+                   place(static_cast<double>(speech.end)), kBottom, {214, 236, 214});
   for (size_t column = 0; column < kColumns; ++column) {
     const auto first = samples.begin() + static_cast<int64_t>(samples.size() * column / kColumns);
     const auto end = samples.begin() + static_cast<int64_t>(samples.size() * (column + 1) / kColumns);
@@ -98,7 +100,8 @@ Image plot(const std::vector<float>& samples, const std::vector<float>& probabil
   auto level = [&](double value) { return kBottom - value * (kBottom - kTop); };
   for (const auto& [value, label] : {std::pair{0.0, "0"}, {0.5, "0.5"}, {1.0, "1"}}) {
     draw_line(image, {kLeft, level(value)}, {kWidth - 10, level(value)}, 1, {200, 200, 200});
-    draw_text(image, kLeft - 6 - text_width(label, 2), static_cast<int>(level(value)) - 7, label, 2, {0, 0, 0});
+    draw_text(image, kLeft - 6 - text_width(label, 2), static_cast<int>(level(value)) - 7, label, 2,
+              {0, 0, 0});
   }
   auto point = [&](size_t window) {
     return Point{place((static_cast<double>(window) + 0.5) * kWindow), level(probability[window])};
@@ -139,7 +142,8 @@ int main(int argc, char** argv) {
     auto seconds = [](int64_t samples) { return static_cast<double>(samples) / kRate; };
     if (common.json) {
       nlohmann::json speech = nlohmann::json::array();
-      for (const Interval& interval : found) speech.push_back({seconds(interval.start), seconds(interval.end)});
+      for (const Interval& interval : found)
+        speech.push_back({seconds(interval.start), seconds(interval.end)});
       print_json({{"seconds", seconds(length)}, {"probabilities", probability}, {"speech", speech}});
     } else {
       int64_t total = 0;
