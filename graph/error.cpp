@@ -19,6 +19,10 @@ std::string printable(const std::string& text) {
     const int32_t begin = i;
     UChar32 c = 0;
     U8_NEXT(text.data(), i, length, c);
+    if (c == '\n') {
+      result += ' ';
+      continue;
+    }
     if (c >= 0x20 && c != 0x7f) {
       result.append(text, static_cast<size_t>(begin), static_cast<size_t>(i - begin));
       continue;
