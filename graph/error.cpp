@@ -56,13 +56,13 @@ void Error::add_node(const std::string& node) {
 }
 
 void Error::compose() {
+  for (std::string* part : {&parts_.file, &parts_.node, &parts_.what, &parts_.expected, &parts_.got}) *part = printable(*part);
   message_.clear();
   if (!parts_.file.empty()) message_ += parts_.file + ": ";
   if (!parts_.node.empty()) message_ += "node " + parts_.node + ": ";
   message_ += parts_.what;
   if (!parts_.expected.empty()) message_ += ": expected " + parts_.expected;
   if (!parts_.got.empty()) message_ += (parts_.expected.empty() ? ": got " : ", got ") + parts_.got;
-  message_ = printable(message_);
 }
 
 }  // namespace sardonyx
