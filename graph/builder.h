@@ -19,6 +19,10 @@ class GraphBuilder {
   ValueId input(std::string name, Type type);
   // `index` is the position in the captures of the node that will hold this body.
   ValueId capture(size_t index, std::string name, Type type);
+  // Widens the captures to `count`, for a node whose other bodies use more than this one.
+  void reserve_captures(size_t count) {
+    if (graph_.captures_.size() < count) graph_.captures_.resize(count, kNone);
+  }
   ValueId constant(Value value, std::string name = "");
   ValueId variable(Value initial, std::string name);
   // A value without a producer yet; a node added later must make it.
@@ -26,6 +30,13 @@ class GraphBuilder {
   void output(ValueId id);
   void set_outputs(std::vector<ValueId> ids) { graph_.outputs_ = std::move(ids); }
   void set_inputs(std::vector<ValueId> ids) { graph_.inputs_ = std::move(ids); }
+
+  // The capture at `index` becomes a constant of this body.
+  void bind_capture(size_t index, Value value);
+  // Appends the nodes of a body, reading `inputs` and `captures` (ids of this graph) in place of its own;
+  // returns the ids of its outputs.
+  std::vector<ValueId> inline_body(const Graph& body, const std::vector<ValueId>& inputs,
+                                   const std::vector<ValueId>& captures);
 
   // Adds a node whose outputs are already values of this graph.
   NodeId add(Node node);

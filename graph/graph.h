@@ -37,7 +37,7 @@ struct ValueInfo {
 struct Node {
   std::string domain;   // "" is ai.onnx
   std::string op;       // "Conv"
-  int version = 0;      // opset version of `domain` in the scope that the node was written in
+  int version = 0;      // opset version of `domain` in the scope that the node was written in; 0: canonical
   std::string name;     // as in the file; may be empty or repeated
   std::vector<ValueId> inputs;   // kNone where omitted
   std::vector<ValueId> outputs;  // kNone where not wanted

@@ -168,8 +168,9 @@ class RunContext {
   std::byte* scratch_ = nullptr;
   CancelFlag cancel_;
   RandomState random_;
-  int depth_ = 0;          // nesting of bodies
-  void* run_ = nullptr;    // the run that this belongs to
+  uint64_t body_calls_ = 0;  // how often bodies of this node have run in this execution
+  void* run_ = nullptr;      // the run that this belongs to
+  std::shared_ptr<Buffer> (*allocate_)(void* run, size_t bytes) = nullptr;
 };
 
 using PrepareKernel = std::function<Prepared(PrepareContext&)>;

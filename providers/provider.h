@@ -40,6 +40,8 @@ class Provider {
   virtual std::shared_ptr<Buffer> allocate(size_t bytes) = 0;
   // True when launch and the copies have finished when they return.
   virtual bool synchronous() const = 0;
+  // Called on the thread that is about to run kernels: how many threads they may use.
+  virtual void enter(int threads) { (void)threads; }
   // Gives unused memory back to the system.
   virtual void trim() {}
   virtual std::unique_ptr<Queue> make_queue() = 0;

@@ -49,6 +49,8 @@ struct SessionOptions {
   std::string optimize = "all";                  // "none": as imported and upgraded; "all": simplified
   std::vector<std::string> disabled_passes;      // names as printed by `sardonyx inspect --stage list`
   std::map<std::string, int64_t> free_dimensions;  // symbolic dimensions fixed by name
+  // Kernels of this name ("ref", "simd", "onednn") are asked first; for comparing implementations.
+  std::string prefer_kernel;
   uint64_t seed = 0;                             // of random operators without a seed of their own
   bool profile = false;
   Limits limits;

@@ -21,6 +21,12 @@ SARDONYX_API uint16_t double_to_bfloat16(double value);
 // Any float format of at most 8 bits: Float8*, Float6*, Float4E2M1, Float8E8M0.
 SARDONYX_API float small_to_float(DType dtype, uint8_t bits);
 SARDONYX_API uint8_t float_to_small(DType dtype, float value, bool saturate = true);
+// float_to_small rounds Float8E8M0 to the nearest power of two, ties up. Negative numbers become NaN.
+enum class E8M0Rounding { Nearest, Up, Down };
+SARDONYX_API uint8_t float_to_e8m0(float value, E8M0Rounding rounding, bool saturate);
+// Rounding to odd: rounding the result once more, to a format of at most 22 bits of precision, gives what
+// rounding the double directly gives.
+SARDONYX_API float round_to_odd(double value);
 
 struct Half {
   uint16_t bits;

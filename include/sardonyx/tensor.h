@@ -23,6 +23,9 @@ using Dims = std::vector<int64_t>;
 SARDONYX_API int64_t element_count(const Dims& dims);
 SARDONYX_API std::string to_string(const Dims& dims);  // "[2, 3]"
 
+// Bytes that this process may still take: the machine's available memory, bounded by its cgroup.
+SARDONYX_API size_t available_memory();
+
 // A block of memory with an owner. device 0 is the host; other numbers are given out by providers.
 class SARDONYX_API Buffer {
  public:

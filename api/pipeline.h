@@ -1,0 +1,28 @@
+// From an imported model to a graph that is ready to run.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/evaluate.h"
+#include "graph/graph.h"
+#include "providers/provider.h"
+#include "sardonyx/session.h"
+
+namespace sardonyx {
+
+// In order: "imported", "inferred", "upgraded", "simplified", "decomposed".
+const std::vector<std::string>& stage_names();
+
+struct Pipeline {
+  std::vector<std::shared_ptr<Provider>> providers;
+  std::shared_ptr<Provider> host;
+  std::unique_ptr<Evaluator> evaluator;
+  explicit Pipeline(const std::vector<std::string>& provider_names);
+  // The graph at a stage, prepared for these options. Errors carry the file's name.
+  GraphPtr run(const Model& model, const SessionOptions& options, const std::string& last_stage = "decomposed") const;
+};
+
+}  // namespace sardonyx

@@ -1,0 +1,94 @@
+#include "onnx_import/import.h"
+
+#include <onnx/onnx_pb.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "onnx_import/external_data.h"
+#include "onnx_import/functions.h"
+#include "onnx_import/import_graph.h"
+#include "onnx_import/parse.h"
+
+namespace sardonyx {
+
+namespace {
+
+constexpr int64_t kNewestIr = 14;
+
+// Whatever the caller allows, the importer recurses over nesting and counts bytes in 64 bits.
+ImportLimits bounded(ImportLimits limits) {
+  limits.max_nesting = std::min<int64_t>(limits.max_nesting, 512);
+  limits.max_nodes = std::clamp<int64_t>(limits.max_nodes, 0, int64_t{1} << 31);
+  return limits;
+}
+
+Opsets model_opsets(const onnx::ModelProto& proto) {
+  Opsets opsets = read_opsets(proto.opset_import());
+  if (opsets.empty() && proto.ir_version() >= 3) throw ModelError("opset_import", "at least one operator set", "none");
+  // Before IR 3 there was one operator set, without a number.
+  if (proto.ir_version() < 3)
+    for (const char* domain : {"", "ai.onnx.ml"}) opsets.try_emplace(domain, 1);
+  return opsets;
+}
+
+std::shared_ptr<const Model> import_message(const void* data, size_t bytes, const std::string& folder,
+                                            const ImportLimits& requested) {
+  if (bytes > static_cast<size_t>(std::numeric_limits<int>::max()))
+    throw LimitError("model", "at most 2 GB without its external data", std::to_string(bytes) + " bytes");
+  onnx::ModelProto proto;
+  if (!parse_message(data, bytes, proto))
+    throw ModelError("model", "a serialized onnx.ModelProto",
+                     "bytes that are damaged, truncated, or nested deeper than " + std::to_string(kMaxMessageDepth) + " messages");
+  if (proto.ir_version() < 1) throw ModelError("ir_version", "1 to " + std::to_string(kNewestIr), std::to_string(proto.ir_version()));
+  if (proto.ir_version() > kNewestIr)
+    throw UnsupportedError("ir_version", "at most " + std::to_string(kNewestIr), std::to_string(proto.ir_version()));
+  if (!proto.has_graph()) throw ModelError("model", "a graph", "none");
+
+  auto model = std::make_shared<Model>();
+  model->ir_version = proto.ir_version();
+  model->opsets = model_opsets(proto);
+  model->producer_name = proto.producer_name();
+  model->producer_version = proto.producer_version();
+  model->domain = proto.domain();
+  model->doc_string = proto.doc_string();
+  model->model_version = proto.model_version();
+  for (const auto& entry : proto.metadata_props()) model->metadata.emplace(entry.key(), entry.value());
+
+  const ImportLimits limits = bounded(requested);
+  const Functions functions(proto, model->opsets);
+  survey(proto.graph(), model->opsets, functions, limits);
+  TensorReader tensors(folder);
+  GraphImporter importer(proto.ir_version(), functions, tensors, limits, bytes);
+  model->graph = importer.import(*proto.mutable_graph(), model->opsets);
+  return model;
+}
+
+}  // namespace
+
+std::shared_ptr<const Model> import_file(const std::string& path, const ImportLimits& limits) {
+  const std::shared_ptr<Buffer> file = map_file(path);
+  std::string folder = std::filesystem::path(path).parent_path().string();
+  if (folder.empty()) folder = ".";
+  try {
+    auto model = std::make_shared<Model>(*import_message(file->data(), file->bytes(), folder, limits));
+    model->path = path;
+    return model;
+  } catch (Error& error) {
+    error.add_file(path);
+    throw;
+  }
+}
+
+std::shared_ptr<const Model> import_bytes(const void* data, size_t bytes, const std::string& folder,
+                                          const std::string& display_name, const ImportLimits& limits) {
+  try {
+    return import_message(data, bytes, folder, limits);
+  } catch (Error& error) {
+    if (!display_name.empty()) error.add_file(display_name);
+    throw;
+  }
+}
+
+}  // namespace sardonyx

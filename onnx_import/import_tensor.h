@@ -1,0 +1,41 @@
+// From onnx.TensorProto and its relatives to values.
+#pragma once
+
+#include <onnx/onnx-data.pb.h>
+#include <onnx/onnx_pb.h>
+
+#include <string>
+#include <unordered_map>
+
+#include "onnx_import/external_data.h"
+#include "sardonyx/tensor.h"
+
+namespace sardonyx {
+
+// Reads the tensors of one model. Bytes are taken out of the messages, so each message is read once and
+// remembered: reading it again (a function inlined twice) gives the same buffer.
+class TensorReader {
+ public:
+  explicit TensorReader(std::string folder) : files_(std::move(folder)) {}
+
+  // ModelError when the message contradicts itself: type, dimensions, storage field or its length.
+  Tensor dense(onnx::TensorProto& proto);
+  // Indices are checked: in range, ascending, unique.
+  SparseTensor sparse(onnx::SparseTensorProto& proto);
+  // LimitError when the dense form would be out of proportion to what the file holds.
+  Tensor densified(onnx::SparseTensorProto& proto);
+
+  Value sequence(onnx::SequenceProto& proto);
+  Value optional(onnx::OptionalProto& proto);
+  Value map(onnx::MapProto& proto);
+
+ private:
+  Tensor read(onnx::TensorProto& proto);
+  Tensor external(const onnx::TensorProto& proto, DType dtype, Dims dims, int64_t bytes, const std::string& what);
+
+  ExternalFiles files_;
+  std::unordered_map<const void*, Tensor> read_;
+  int64_t sparse_allowance_ = int64_t{1} << 30;  // bytes of dense memory that sparse tensors may still take
+};
+
+}  // namespace sardonyx

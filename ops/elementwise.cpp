@@ -1,0 +1,30 @@
+#include "ops/elementwise.h"
+
+#include "ops/registry/operator.h"
+
+namespace sardonyx {
+
+namespace {
+
+std::vector<ValueId> cast_like(Compose& c) {
+  const auto a = c.attributes<CastLikeAttributes>();
+  return {c.op("Cast", {c.in(0)},
+               attributes({{"to", static_cast<int64_t>(c.dtype(1))},
+                           {"saturate", a.saturate},
+                           {"round_mode", a.round_mode}}))};
+}
+
+}  // namespace
+
+void register_elementwise(OperatorRegistry& r) {
+  r.op("Mod").attributes<ModAttributes>();
+  r.op("BitShift").attributes<BitShiftAttributes>();
+  r.op("IsInf").attributes<IsInfAttributes>();
+  r.op("Cast").attributes<CastAttributes>();
+  r.op("CastLike").attributes<CastLikeAttributes>().decomposes(cast_like);
+  r.op("BitCast").attributes<BitCastAttributes>();
+  r.op("CumSum").attributes<ScanAttributes>();
+  r.op("CumProd").attributes<ScanAttributes>();
+}
+
+}  // namespace sardonyx

@@ -1,0 +1,27 @@
+// Attribute structs of the matrix products.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "graph/attributes.h"
+
+namespace sardonyx {
+
+struct GemmAttributes {
+  float alpha = 1, beta = 1;
+  int64_t transA = 0, transB = 0;
+  template <class V> void visit(V&& v) {
+    v("alpha", alpha);
+    v("beta", beta);
+    v("transA", transA);
+    v("transB", transB);
+  }
+};
+
+struct EinsumAttributes {
+  std::optional<std::string> equation;  // required
+  template <class V> void visit(V&& v) { v("equation", equation); }
+};
+
+}  // namespace sardonyx

@@ -1,0 +1,136 @@
+#include "providers/cpu/support/product.h"
+
+#include <cstring>
+
+#include "providers/cpu/support/gemm.h"
+#include "providers/cpu/support/parallel.h"
+
+namespace sardonyx::cpu {
+
+namespace {
+
+using Memory = dnnl::memory;
+
+// Multiplications up to which our own loops on the calling thread beat a call of oneDNN.
+constexpr int64_t kSmall = 16 * 1024;
+
+// A matrix descriptor with its batch; where a dimension is 1 its stride means nothing, and is made to look dense.
+Memory::desc matrix_desc(DType dtype, const ProductShape& s, const Dims& batch_strides, int64_t rows, int64_t columns,
+                         int64_t row, int64_t column) {
+  if (columns == 1) column = row == 1 ? rows : 1;
+  if (rows == 1) row = column == 1 ? columns : 1;
+  Dims dims, strides;
+  for (size_t i = 0; i < s.batch.size(); ++i) {
+    const bool one = s.batch[i] == 1 || batch_strides[i] == 0;
+    dims.push_back(one ? 1 : s.batch[i]);
+    strides.push_back(one ? rows * columns : batch_strides[i]);
+  }
+  dims.insert(dims.end(), {rows, columns});
+  strides.insert(strides.end(), {row, column});
+  return onednn_strided(dtype, dims, strides);
+}
+
+}  // namespace
+
+ProductShape ProductShape::dense(int64_t m, int64_t n, int64_t k, int64_t batches) {
+  ProductShape s;
+  s.m = m, s.n = n, s.k = k;
+  s.a_row = k, s.b_row = n, s.c_row = n;
+  if (batches != 1) {
+    s.batch = {batches};
+    s.a_batch = {m * k}, s.b_batch = {k * n}, s.c_batch = {m * n};
+  }
+  return s;
+}
+
+std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape, const Tensor* b, bool bias) {
+  Product product;
+  product.shape_ = shape;
+  product.dtype_ = dtype;
+  const int64_t results = checked_mul(checked_mul(shape.batches(), shape.m, "product"), shape.n, "product");
+  const bool f32 = dtype == DType::Float32;
+  if (f32 && (results == 0 || shape.k == 0 || results * shape.k <= kSmall)) return product;
+  if (f32 || dtype == DType::BFloat16) {
+    if (results > 0 && shape.k > 0 && shape.batch.size() <= 10 && product.plan_onednn(scratch, dtype, b, bias)) return product;
+    if (f32) return product;
+    return std::nullopt;
+  }
+  switch (dtype) {
+    case DType::Float64: case DType::Int32: case DType::UInt32: case DType::Int64: case DType::UInt64: return product;
+    default: return std::nullopt;
+  }
+}
+
+bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias) {
+  const ProductShape& s = shape_;
+  try {
+    a_ = matrix_desc(dtype, s, s.a_batch, s.m, s.k, s.a_row, s.a_column);
+    c_ = matrix_desc(dtype, s, s.c_batch, s.m, s.n, s.c_row, 1);
+    const Memory::desc plain = matrix_desc(dtype, s, s.b_batch, s.k, s.n, s.b_row, s.b_column);
+    const Memory::desc wanted = b ? Memory::desc(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any) : plain;
+    dnnl::matmul::primitive_desc desc;
+    if (bias) {
+      Dims dims(s.batch.size() + 1, 1);
+      dims.push_back(s.n);
+      bias_ = onednn_dense(dtype, dims);
+      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, bias_, c_, onednn_attributes());
+    } else {
+      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, c_, onednn_attributes());
+    }
+    if (onednn_is_ref(desc)) return false;
+    primitive_ = dnnl::matmul(desc);
+    b_ = OneDnnOperand::source(scratch, plain, desc.weights_desc(), b);
+    work_ = desc.scratchpad_desc();
+    work_offset_ = scratch.add(work_.get_size());
+    return true;
+  } catch (const dnnl::error&) {
+    primitive_.reset();
+    return false;
+  }
+}
+
+template <typename T>
+void Product::run_own(const T* a, const T* b, T* c, const T* bias) const {
+  const ProductShape& s = shape_;
+  const int64_t batches = s.batches();
+  const auto multiply = [&](int64_t begin, int64_t end, bool serial) {
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t rest = i, a_at = 0, b_at = 0, c_at = 0;
+      for (size_t d = s.batch.size(); d-- > 0; rest /= s.batch[d]) {
+        const int64_t index = rest % s.batch[d];
+        a_at += index * s.a_batch[d], b_at += index * s.b_batch[d], c_at += index * s.c_batch[d];
+      }
+      const MatrixView<T> left = {a + a_at, s.a_row, s.a_column}, right = {b + b_at, s.b_row, s.b_column};
+      if (serial) gemm_serial<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
+      else gemm<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
+      for (int64_t r = 0; bias && r < s.m; ++r)
+        for (int64_t j = 0; j < s.n; ++j) c[c_at + r * s.c_row + j] += bias[j];
+    }
+  };
+  const double ns = 0.1 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k + 1) + 20;
+  if (batches >= thread_count() || ns < 20000) parallel_for(batches, grain_for(ns), [&](int64_t begin, int64_t end) { multiply(begin, end, true); });
+  else multiply(0, batches, false);
+}
+
+void Product::run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias) const {
+  if (primitive_) {
+    std::unordered_map<int, Memory> arguments = {{DNNL_ARG_SRC, onednn_memory(a_, a)},
+                                                 {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
+                                                 {DNNL_ARG_DST, onednn_memory(c_, c)},
+                                                 {DNNL_ARG_SCRATCHPAD, onednn_memory(work_, scratch + work_offset_)}};
+    if (bias) arguments.emplace(DNNL_ARG_BIAS, onednn_memory(bias_, bias));
+    onednn_execute(*primitive_, arguments);
+    return;
+  }
+  const auto own = [&]<typename T>() {
+    run_own<T>(static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(c), static_cast<const T*>(bias));
+  };
+  switch (dtype_) {
+    case DType::Float32: return own.template operator()<float>();
+    case DType::Float64: return own.template operator()<double>();
+    case DType::Int32: case DType::UInt32: return own.template operator()<uint32_t>();
+    default: return own.template operator()<uint64_t>();
+  }
+}
+
+}  // namespace sardonyx::cpu

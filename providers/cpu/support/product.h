@@ -1,0 +1,44 @@
+// A batched matrix product, planned once: oneDNN where it has a kernel, our own loops elsewhere.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "providers/cpu/support/packed.h"
+
+namespace sardonyx::cpu {
+
+// c[i, j] = sum over l of a[i, l] * b[l, j] (+ bias[j]) for every index of `batch`. Strides are in elements; a batch
+// stride of 0 repeats a matrix. c has column stride 1.
+struct ProductShape {
+  int64_t m = 0, n = 0, k = 0;
+  Dims batch;
+  Dims a_batch, b_batch, c_batch;
+  int64_t a_row = 0, a_column = 1, b_row = 0, b_column = 1, c_row = 0;
+  int64_t batches() const { return element_count(batch); }
+
+  // Dense row-major matrices, densely batched.
+  static ProductShape dense(int64_t m, int64_t n, int64_t k, int64_t batches = 1);
+};
+
+class Product {
+ public:
+  // dtype: f32, f64, i32, u32, i64, u64; bf16 where oneDNN has it. `b` is the second operand if it is a constant, to
+  // be packed. The bias, a vector of n elements, is for f32 and bf16 only. Nothing when there is no kernel.
+  static std::optional<Product> plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape, const Tensor* b = nullptr,
+                                     bool bias = false);
+  void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr) const;
+
+ private:
+  bool plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias);
+  template <typename T> void run_own(const T* a, const T* b, T* c, const T* bias) const;
+
+  ProductShape shape_;
+  DType dtype_ = DType::Undefined;
+  std::optional<dnnl::matmul> primitive_;
+  dnnl::memory::desc a_, c_, bias_, work_;
+  OneDnnOperand b_;
+  size_t work_offset_ = 0;
+};
+
+}  // namespace sardonyx::cpu

@@ -1,0 +1,34 @@
+#include <omp.h>
+
+#include "providers/runtime/host_provider.h"
+#include "providers/runtime/registry.h"
+
+namespace sardonyx::cpu {
+
+void register_all_kernels(KernelRegistry& registry);
+
+namespace {
+
+class CpuProvider final : public HostMemoryProvider {
+ public:
+  using HostMemoryProvider::HostMemoryProvider;
+  // OpenMP keeps the count for each calling thread, so every run sets it.
+  void enter(int threads) override {
+    if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+  }
+};
+
+const bool registered = [] {
+  register_provider("cpu", [] {
+    static const auto provider = [] {
+      KernelRegistry kernels;
+      register_all_kernels(kernels);
+      return std::make_shared<CpuProvider>("cpu", std::move(kernels));
+    }();
+    return provider;
+  });
+  return true;
+}();
+}  // namespace
+
+}  // namespace sardonyx::cpu

@@ -1,0 +1,139 @@
+#include "providers/cpu/support/simd.h"
+
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS HWY_SSSE3
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "providers/cpu/support/simd_binary.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "providers/cpu/support/simd_loop-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sardonyx::cpu::simd::HWY_NAMESPACE {
+namespace {
+
+using D = hn::ScalableTag<float>;
+using DU = hn::RebindToUnsigned<D>;
+using V = hn::Vec<D>;
+
+template <Binary kOp> HWY_INLINE V apply(V x, V y) {
+  if constexpr (kOp == Binary::Add) return hn::Add(x, y);
+  if constexpr (kOp == Binary::Sub) return hn::Sub(x, y);
+  if constexpr (kOp == Binary::Mul) return hn::Mul(x, y);
+  if constexpr (kOp == Binary::Div) return hn::Div(x, y);
+  // A comparison with NaN is false: the second operand's NaN is taken by the first selection, the first
+  // operand's by the second.
+  if constexpr (kOp == Binary::Max) return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
+  if constexpr (kOp == Binary::Min) return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
+  if constexpr (kOp == Binary::PRelu) return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, y), x);
+}
+
+// A row of elements, or one element repeated. Loads past the end of a row go through a copy.
+template <bool kStep, class Tag> class Operand {
+ public:
+  using T = hn::TFromD<Tag>;
+  HWY_INLINE Operand(const T* p) : p_(p), repeated_(hn::Set(Tag(), kStep ? T{} : *p)) {}
+  HWY_INLINE hn::Vec<Tag> at(int64_t i) const {
+    if constexpr (kStep) return hn::LoadU(Tag(), p_ + i);
+    return repeated_;
+  }
+  HWY_INLINE hn::Vec<Tag> last(int64_t i, int64_t count) const {
+    if constexpr (kStep) {
+      HWY_ALIGN T buffer[hn::MaxLanes(Tag())];
+      copy_in(buffer, p_ + i, count);
+      return hn::Load(Tag(), buffer);
+    }
+    return repeated_;
+  }
+
+ private:
+  const T* p_;
+  hn::Vec<Tag> repeated_;
+};
+
+template <class Tag> HWY_INLINE void store_last(hn::Vec<Tag> v, hn::TFromD<Tag>* out, int64_t count) {
+  HWY_ALIGN hn::TFromD<Tag> buffer[hn::MaxLanes(Tag())];
+  hn::Store(v, Tag(), buffer);
+  copy_out(buffer, out, count);
+}
+
+template <Binary kOp, bool kX, bool kY> void stepped(const float* x, const float* y, float* out, int64_t n) {
+  const Operand<kX, D> left(x);
+  const Operand<kY, D> right(y);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(apply<kOp>(left.at(i), right.at(i)), D(), out + i);
+  if (i < n) store_last<D>(apply<kOp>(left.last(i, n - i), right.last(i, n - i)), out + i, n - i);
+}
+
+template <Binary kOp>
+void loop(const float* x, int64_t x_step, const float* y, int64_t y_step, float* out, int64_t n) {
+  if (x_step && y_step) return stepped<kOp, true, true>(x, y, out, n);
+  if (x_step) return stepped<kOp, true, false>(x, y, out, n);
+  if (y_step) return stepped<kOp, false, true>(x, y, out, n);
+  stepped<kOp, false, false>(x, y, out, n);
+}
+
+BinaryRow find_binary(Binary op) {
+  switch (op) {
+    case Binary::Add: return loop<Binary::Add>;
+    case Binary::Sub: return loop<Binary::Sub>;
+    case Binary::Mul: return loop<Binary::Mul>;
+    case Binary::Div: return loop<Binary::Div>;
+    case Binary::Max: return loop<Binary::Max>;
+    case Binary::Min: return loop<Binary::Min>;
+    case Binary::PRelu: return loop<Binary::PRelu>;
+  }
+  return nullptr;
+}
+
+template <bool kX, bool kY>
+void select_by(const uint8_t* condition, const uint32_t* x, const uint32_t* y, uint32_t* out, int64_t n) {
+  using DB = hn::Rebind<uint8_t, DU>;
+  const DU d;
+  const Operand<kX, DU> left(x);
+  const Operand<kY, DU> right(y);
+  const auto zero = hn::Zero(d);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto mask = hn::Ne(hn::PromoteTo(d, hn::LoadU(DB(), condition + i)), zero);
+    hn::StoreU(hn::IfThenElse(mask, left.at(i), right.at(i)), d, out + i);
+  }
+  if (i == n) return;
+  HWY_ALIGN uint8_t buffer[hn::MaxLanes(DB())];
+  copy_in(buffer, condition + i, n - i);
+  const auto mask = hn::Ne(hn::PromoteTo(d, hn::Load(DB(), buffer)), zero);
+  store_last<DU>(hn::IfThenElse(mask, left.last(i, n - i), right.last(i, n - i)), out + i, n - i);
+}
+
+void select_rows(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step,
+                 const uint32_t* y, int64_t y_step, uint32_t* out, int64_t n) {
+  if (!condition_step) {
+    const uint32_t* from = *condition ? x : y;
+    const int64_t step = *condition ? x_step : y_step;
+    for (int64_t i = 0; i < n; ++i) out[i] = from[i * step];
+    return;
+  }
+  if (x_step && y_step) return select_by<true, true>(condition, x, y, out, n);
+  if (x_step) return select_by<true, false>(condition, x, y, out, n);
+  if (y_step) return select_by<false, true>(condition, x, y, out, n);
+  select_by<false, false>(condition, x, y, out, n);
+}
+
+}  // namespace
+}  // namespace sardonyx::cpu::simd::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sardonyx::cpu::simd {
+HWY_EXPORT(find_binary);
+HWY_EXPORT(select_rows);
+BinaryRow row(Binary op) { return HWY_DYNAMIC_DISPATCH(find_binary)(op); }
+void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step, const uint32_t* y,
+            int64_t y_step, uint32_t* out, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(select_rows)(condition, condition_step, x, x_step, y, y_step, out, n);
+}
+}  // namespace sardonyx::cpu::simd
+#endif

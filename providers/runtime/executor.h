@@ -1,0 +1,83 @@
+// Runs a graph: each node with the first kernel that takes it, prepared once for each signature of its
+// inputs.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "graph/evaluate.h"
+#include "graph/graph.h"
+#include "providers/provider.h"
+#include "providers/runtime/pool.h"
+
+namespace sardonyx {
+
+// One executed node, for profiles.
+struct NodeEvent {
+  const Graph* graph;
+  const Node* node;
+  std::string kernel, shapes;
+  int64_t begin_ns, end_ns;
+  size_t bytes = 0;  // read and written
+};
+
+// What the executors of one session share.
+struct RuntimeState {
+  std::vector<std::shared_ptr<Provider>> providers;  // in order of preference
+  std::shared_ptr<Provider> host;                    // kernels that belong to no device
+  std::shared_ptr<BufferPool> pool;                  // host memory of transients
+  int threads = 1;
+  std::string prefer_kernel;
+  std::function<void(NodeEvent)> on_event;           // empty: no profile
+  std::atomic<bool> profiling{false};
+};
+
+// What one run of a session hands down into bodies.
+struct RunScope {
+  CancelFlag cancel;
+  RandomState random;
+};
+
+class Executor {
+ public:
+  // UnsupportedError lists every operator that no provider has.
+  Executor(GraphPtr graph, std::shared_ptr<RuntimeState> state);
+  ~Executor();
+  const Graph& graph() const { return *graph_; }
+  // Inputs and captures parallel to the graph's; results parallel to its outputs. `presets` (may be null):
+  // memory for outputs, parallel to them, used where dtype and dims fit.
+  std::vector<Value> run(std::vector<Value> inputs, const std::vector<Value>& captures, const RunScope& scope,
+                         const std::vector<Tensor>* presets = nullptr);
+  // The provider a node runs on: "cpu", "host".
+  const std::string& placement(NodeId node) const;
+
+ private:
+  struct Step;
+  struct Run;
+  class BodyRunner;
+  void execute(Run& run, Step& step);
+  void build_step(NodeId id);
+
+  GraphPtr graph_;
+  std::shared_ptr<RuntimeState> state_;
+  std::vector<std::unique_ptr<Step>> steps_;
+};
+
+// Runs single nodes on the host with a provider's kernels, for inference and constant folding.
+class KernelEvaluator final : public Evaluator {
+ public:
+  KernelEvaluator(std::shared_ptr<Provider> cpu, std::shared_ptr<Provider> host);
+  std::vector<Value> evaluate(const Graph& graph, const Node& node, const std::vector<Value>& inputs) override;
+
+ private:
+  std::shared_ptr<Provider> cpu_, host_;
+};
+
+// The pseudo-provider of kernels under runtime/host/.
+std::shared_ptr<Provider> make_host_provider();
+
+}  // namespace sardonyx

@@ -1,0 +1,31 @@
+// Rewrites of a graph before it runs. Each takes a graph and returns the next; bodies are rewritten too.
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "graph/evaluate.h"
+#include "graph/graph.h"
+
+namespace sardonyx {
+
+// Folds nodes whose inputs are constants, and If nodes whose condition is one.
+GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator);
+// Removes nodes that pass an input through: Identity, Dropout at inference, Cast to the same type,
+// Reshape, Transpose, Slice, Pad, Expand that change nothing.
+GraphPtr remove_no_ops(const GraphPtr& graph);
+// Merges nodes that compute the same from the same.
+GraphPtr merge_common(const GraphPtr& graph);
+
+// Replaces each node for which `supported` says no by its decomposition, until nothing changes; types are
+// inferred after each round. Nodes without a decomposition stay.
+GraphPtr decompose_unsupported(const GraphPtr& graph, const std::function<bool(const Node&)>& supported, Evaluator* evaluator);
+
+// The passes of the stage "simplified", by name, in the order they run.
+const std::vector<std::string>& simplify_pass_names();
+// Runs them, except those in `disabled`, until nothing changes. Types must be inferred before.
+GraphPtr simplify(GraphPtr graph, Evaluator& evaluator, const std::set<std::string>& disabled);
+
+}  // namespace sardonyx
