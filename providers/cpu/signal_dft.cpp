@@ -138,7 +138,7 @@ Prepared prepare_stft_of(PrepareContext& ctx) {
   DftPlan p;
   p.n = ctx.has_input(3) ? host_scalar(ctx, 3, "frame_length") : windowed ? ctx.dims(2)[0] : length;
   ctx.expect(p.n > 0 && p.n <= length, "frame length", "1 to " + std::to_string(length), std::to_string(p.n));
-  ctx.expect(!windowed || ctx.dims(2)[0] == p.n, "input 'window'", std::to_string(p.n) + " elements", to_string(ctx.dims(2)));
+  if (windowed) ctx.expect(ctx.dims(2)[0] == p.n, "input 'window'", std::to_string(p.n) + " elements", to_string(ctx.dims(2)));
   p.in_len = p.n;
   p.in_parts = parts;
   p.onesided = ctx.attributes<StftAttributes>().onesided != 0;
