@@ -20,8 +20,7 @@ if(SKBUILD)
   install(TARGETS sardonyx LIBRARY DESTINATION sardonyx COMPONENT python)
   install(FILES ${sardonyx_dnnl} RENAME libdnnl.so.3 DESTINATION sardonyx COMPONENT python)
   install(FILES ${sardonyx_notices} DESTINATION sardonyx COMPONENT python)
-  set_target_properties(sardonyx_python PROPERTIES INSTALL_RPATH "$ORIGIN")
-  install(TARGETS sardonyx_python LIBRARY DESTINATION sardonyx COMPONENT python)
+  install(TARGETS _sardonyx LIBRARY DESTINATION sardonyx COMPONENT python)
   install(DIRECTORY python/sardonyx/ DESTINATION sardonyx COMPONENT python
     FILES_MATCHING PATTERN "*.py" PATTERN "*.pyi" PATTERN "py.typed" PATTERN "__pycache__" EXCLUDE)
   return()
@@ -32,7 +31,7 @@ install(TARGETS sardonyx EXPORT sardonyxTargets LIBRARY DESTINATION ${CMAKE_INST
 install(FILES ${sardonyx_dnnl} RENAME libdnnl.so.3 DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/sardonyx DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES ${sardonyx_notices} DESTINATION ${CMAKE_INSTALL_DOCDIR})
-if(TARGET sardonyx_cli)
+if(TARGET sardonyx_cli)  # the program, whose file name is sardonyx
   set_target_properties(sardonyx_cli PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
   install(TARGETS sardonyx_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
