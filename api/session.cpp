@@ -168,14 +168,15 @@ class Session::Impl {
       subsets.erase(wanted);
       throw;
     }
+    for (const auto& [name, value] : feeds)
+      if (std::none_of(inputs.begin(), inputs.end(), [&, &n = name](const auto& d) { return d.name == n; }))
+        throw InputError("feed", suggest(name, inputs), "'" + name + "'");
     std::vector<Value> in;
-    size_t used = 0;
     for (size_t i = 0; i < inputs.size(); ++i) {
       const auto it = feeds.find(inputs[i].name);
       if (it != feeds.end()) {
         check_feed(inputs[i], it->second);
         in.push_back(it->second);
-        ++used;
       } else if (inputs[i].has_default) {
         in.push_back(graph->value(graph->inputs()[i]).constant);
       } else if (inputs[i].type.rfind("optional(", 0) == 0) {
@@ -184,10 +185,6 @@ class Session::Impl {
         throw InputError("input '" + inputs[i].name + "'", inputs[i].type + (inputs[i].has_shape ? " " + shape_text(inputs[i]) : ""), "no feed of that name");
       }
     }
-    if (used != feeds.size())
-      for (const auto& [name, value] : feeds)
-        if (std::none_of(inputs.begin(), inputs.end(), [&, &n = name](const auto& d) { return d.name == n; }))
-          throw InputError("feed", suggest(name, inputs), "'" + name + "'");
     const std::vector<Tensor> presets = output_memory(*executor, run_options);
     RunScope scope;
     if (run_options.cancel) scope.cancel = run_options.cancel->flag();
