@@ -140,8 +140,8 @@ class NodeContext final : public onnx::InferenceContext {
       std::vector<Type> types;
       std::vector<Known> known;
       for (const ValueId id : node_.captures) {
-        types.push_back(inference_.graph().value(id).type);
-        known.push_back(inference_.known_[static_cast<size_t>(id)]);
+        types.push_back(id == kNone ? Type{} : inference_.graph().value(id).type);
+        known.push_back(id == kNone ? Known{} : inference_.known_[static_cast<size_t>(id)]);
       }
       slot = std::make_unique<BodyInferencer>(body, std::move(types), std::move(known), inference_.evaluator_);
     }
