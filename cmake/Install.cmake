@@ -19,7 +19,6 @@ if(SKBUILD)
   set_property(TARGET sardonyx PROPERTY SOVERSION)
   install(TARGETS sardonyx LIBRARY DESTINATION sardonyx COMPONENT python)
   install(FILES ${sardonyx_dnnl} RENAME libdnnl.so.3 DESTINATION sardonyx COMPONENT python)
-  install(FILES ${sardonyx_notices} DESTINATION sardonyx COMPONENT python)
   install(TARGETS _sardonyx LIBRARY DESTINATION sardonyx COMPONENT python)
   install(DIRECTORY python/sardonyx/ DESTINATION sardonyx COMPONENT python
     FILES_MATCHING PATTERN "*.py" PATTERN "*.pyi" PATTERN "py.typed" PATTERN "__pycache__" EXCLUDE)
