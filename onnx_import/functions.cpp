@@ -173,9 +173,12 @@ class Survey {
     const int64_t version = opset_of(opsets, node);
     if (!checked_.emplace(domain, node.op_type(), version).second) return;
     const OpSchemaInfo* schema = find_schema(domain, node.op_type(), static_cast<int>(version));
-    if (schema && !schema->deprecated) return;
+    const std::vector<int> known = schema_versions(domain, node.op_type());
+    // A version that was corrected by a later one (GroupNormalization-18) is upgraded; one that ends its
+    // operator (Upsample-10) is not.
+    if (schema && (!schema->deprecated || schema->since_version < known.back())) return;
     std::string versions;
-    for (const int v : schema_versions(domain, node.op_type())) versions += (versions.empty() ? "" : ", ") + std::to_string(v);
+    for (const int v : known) versions += (versions.empty() ? "" : ", ") + std::to_string(v);
     const std::string why = schema             ? "deprecated since " + std::to_string(schema->since_version)
                             : versions.empty() ? "no such operator"
                                                : "only since";

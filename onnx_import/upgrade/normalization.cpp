@@ -58,7 +58,7 @@ void batch_normalization_14(Rewrite& r) {
   if (!training) return;
   r.node.attributes.set("training_mode", int64_t{1});
   if (r.wants(3) || r.wants(4)) saved_statistics(r);
-  if (r.node.outputs.size() > 3) r.node.outputs.resize(3);
+  r.node.outputs.resize(3, kNone);
 }
 
 // As for BatchNormalization; training_mode becomes an input at opset 12.

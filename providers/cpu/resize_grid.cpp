@@ -1,0 +1,272 @@
+// GridSample: a tensor read at positions that another tensor gives; AffineGrid: such positions from an
+// affine map.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "ops/resize.h"
+#include "providers/cpu/support/dispatch.h"
+#include "providers/cpu/support/parallel.h"
+#include "providers/kernel.h"
+
+namespace sardonyx::cpu {
+
+namespace {
+
+enum class Mode { Nearest, Linear, Cubic };
+enum class Padding { Zeros, Border, Reflection };
+
+// x mirrored at both borders until it lies between them.
+double reflect(double x, double low, double high) {
+  const double range = high - low;
+  if (range <= 0) return low;
+  if (x >= low && x <= high) return x;
+  const double distance = x < low ? low - x : x - high;
+  const double turns = std::floor(distance / range), rest = distance - turns * range;
+  const bool from_low = (x < low) == (std::fmod(turns, 2) == 0);
+  return from_low ? low + rest : high - rest;
+}
+
+// One spatial dimension: which elements a position reads, with which weights.
+struct Taps {
+  int count = 0;
+  std::array<int64_t, 4> index;  // -1 for an element outside that reads as zero
+  std::array<double, 4> weight;
+};
+
+struct SampleAxis {
+  int64_t size = 1;
+  double low = 0, high = 0;  // the borders at which positions are mirrored
+
+  int64_t element(double i, Padding padding) const {
+    if (i >= 0 && i < static_cast<double>(size)) return static_cast<int64_t>(i);
+    if (padding == Padding::Zeros) return -1;
+    if (padding == Padding::Reflection) i = reflect(i, low, high);
+    return static_cast<int64_t>(std::clamp(i, 0.0, static_cast<double>(size - 1)));
+  }
+
+  Taps taps(double normalized, Mode mode, Padding padding, bool align_corners, bool single) const {
+    const double n = static_cast<double>(size);
+    double x = align_corners ? (normalized + 1) / 2 * (n - 1) : ((normalized + 1) * n - 1) / 2;
+    if (single) x = static_cast<double>(static_cast<float>(x));
+    // Keeps the arithmetic on indices finite; NaN lies outside.
+    x = x == x ? std::clamp(x, -1e15, 1e15) : -1e15;
+    if (mode == Mode::Nearest) x = std::nearbyint(x);
+    if (x < low || x > high) {
+      if (padding == Padding::Border) x = std::clamp(x, 0.0, n - 1);
+      if (padding == Padding::Reflection) x = reflect(x, low, high);
+    }
+    Taps result;
+    if (mode == Mode::Nearest) {
+      result.count = 1;
+      result.index[0] = element(std::trunc(x), padding);
+      result.weight[0] = 1;
+      return result;
+    }
+    const double base = std::floor(x), r = x - base;
+    if (mode == Mode::Linear) {
+      result.count = 2;
+      result.weight = {1 - r, r, 0, 0};
+    } else {
+      constexpr double a = -0.75;
+      auto near = [](double d) { return ((a + 2) * d - (a + 3)) * d * d + 1; };
+      auto far = [](double d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; };
+      result.count = 4;
+      result.weight = {far(r + 1), near(r), near(1 - r), far(2 - r)};
+    }
+    for (int t = 0; t < result.count; ++t)
+      result.index[static_cast<size_t>(t)] = element(base + t - (mode == Mode::Cubic ? 1 : 0), padding);
+    return result;
+  }
+};
+
+struct SamplePlan {
+  Mode mode;
+  Padding padding;
+  bool align_corners;
+  std::vector<SampleAxis> axes;  // outermost first; the grid lists them innermost first
+  int64_t batches, channels, plane, positions;
+};
+
+// What a position reads of one channel.
+struct Reads {
+  std::vector<int64_t> offsets;
+  std::vector<double> weights;
+
+  template <typename G> void find(const SamplePlan& plan, const G* at) {
+    offsets.assign(1, 0);
+    weights.assign(1, 1);
+    for (size_t d = 0; d < plan.axes.size(); ++d) {
+      const double x = static_cast<double>(static_cast<Compute<G>>(at[plan.axes.size() - 1 - d]));
+      const Taps taps = plan.axes[d].taps(x, plan.mode, plan.padding, plan.align_corners, !std::is_same_v<G, double>);
+      const size_t before = offsets.size();
+      for (size_t t = 0; t < static_cast<size_t>(taps.count); ++t) {
+        for (size_t i = 0; i < before; ++i) {
+          if (taps.index[t] < 0) continue;
+          offsets.push_back(offsets[i] * plan.axes[d].size + taps.index[t]);
+          weights.push_back(weights[i] * taps.weight[t]);
+        }
+      }
+      offsets.erase(offsets.begin(), offsets.begin() + static_cast<std::ptrdiff_t>(before));
+      weights.erase(weights.begin(), weights.begin() + static_cast<std::ptrdiff_t>(before));
+    }
+  }
+};
+
+// f(reads, first element of the image, first element of the output) for every position.
+template <typename G, typename F> void each_position(const SamplePlan& plan, const G* grid, F&& f) {
+  const int64_t rank = static_cast<int64_t>(plan.axes.size());
+  const double cost = 40 + static_cast<double>(plan.channels << (2 * std::min<int64_t>(rank, 8)));
+  parallel_for(plan.batches * plan.positions, grain_for(cost), [&](int64_t begin, int64_t end) {
+    Reads reads;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t image = i / plan.positions * plan.channels;
+      reads.find(plan, grid + i * rank);
+      f(reads, image * plan.plane, image * plan.positions + i % plan.positions);
+    }
+  });
+}
+
+template <typename T> constexpr bool kComplex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
+
+template <typename T> T rounded(double sum) {
+  if constexpr (std::is_integral_v<T>) {
+    if (!(sum > static_cast<double>(std::numeric_limits<T>::lowest()))) return std::numeric_limits<T>::lowest();
+    if (sum >= static_cast<double>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+  }
+  return T(static_cast<Compute<T>>(sum));
+}
+
+template <typename T, typename G> void sample(const SamplePlan& plan, const T* in, const G* grid, T* out) {
+  each_position(plan, grid, [&](const Reads& reads, int64_t from, int64_t to) {
+    for (int64_t c = 0; c < plan.channels; ++c, from += plan.plane, to += plan.positions) {
+      if constexpr (kComplex<T>) {
+        T sum{};
+        for (size_t i = 0; i < reads.offsets.size(); ++i)
+          sum += static_cast<typename T::value_type>(reads.weights[i]) * in[from + reads.offsets[i]];
+        out[to] = sum;
+      } else {
+        double sum = 0;
+        for (size_t i = 0; i < reads.offsets.size(); ++i)
+          sum += reads.weights[i] * static_cast<double>(static_cast<Compute<T>>(in[from + reads.offsets[i]]));
+        out[to] = rounded<T>(sum);
+      }
+    }
+  });
+}
+
+template <typename T, typename G> void pick(const SamplePlan& plan, const T* in, const G* grid, T* out) {
+  each_position(plan, grid, [&](const Reads& reads, int64_t from, int64_t to) {
+    for (int64_t c = 0; c < plan.channels; ++c, from += plan.plane, to += plan.positions)
+      out[to] = reads.offsets.empty() ? T{} : in[from + reads.offsets[0]];
+  });
+}
+
+Prepared prepare_grid_sample(PrepareContext& ctx) {
+  const auto attributes = ctx.attributes<GridSampleAttributes>();
+  const Dims& in = ctx.dims(0);
+  const Dims& grid = ctx.dims(1);
+  const size_t rank = in.size();
+  ctx.expect(rank >= 3, "rank of input 'X'", "3 or more", std::to_string(rank));
+  ctx.expect(grid.size() == rank && grid[0] == in[0] && grid.back() == static_cast<int64_t>(rank) - 2, "dims of input 'grid'",
+             "[" + std::to_string(in[0]) + ", ..., " + std::to_string(rank - 2) + "] of rank " + std::to_string(rank), to_string(grid));
+  SamplePlan plan;
+  const std::string& mode = attributes.mode;
+  ctx.expect(mode == "nearest" || mode == "linear" || mode == "bilinear" || mode == "cubic" || mode == "bicubic",
+             "attribute 'mode'", "nearest, linear or cubic", mode);
+  plan.mode = mode == "nearest" ? Mode::Nearest : mode == "linear" || mode == "bilinear" ? Mode::Linear : Mode::Cubic;
+  const std::string& padding = attributes.padding_mode;
+  ctx.expect(padding == "zeros" || padding == "border" || padding == "reflection", "attribute 'padding_mode'",
+             "zeros, border or reflection", padding);
+  plan.padding = padding == "zeros" ? Padding::Zeros : padding == "border" ? Padding::Border : Padding::Reflection;
+  plan.align_corners = attributes.align_corners != 0;
+  plan.batches = in[0];
+  plan.channels = in[1];
+  plan.plane = element_count(Dims(in.begin() + 2, in.end()));
+  plan.positions = element_count(Dims(grid.begin() + 1, grid.end() - 1));
+  for (size_t d = 2; d < rank; ++d) {
+    const double size = static_cast<double>(in[d]);
+    plan.axes.push_back({in[d], plan.align_corners ? 0.0 : -0.5, plan.align_corners ? size - 1 : size - 0.5});
+  }
+  Dims dims{in[0], in[1]};
+  dims.insert(dims.end(), grid.begin() + 1, grid.end() - 1);
+  const DType dtype = ctx.dtype(0);
+  const bool empty = element_count(dims) == 0;
+  ctx.expect(empty || plan.plane > 0 || plan.padding == Padding::Zeros, "dims of input 'X'", "elements to sample", to_string(in));
+  Prepared result = decline(std::string("no interpolation of ") + dtype_name(dtype));
+  visit<AllFloats>(ctx.dtype(1), [&]<typename G>() {
+    if (plan.mode == Mode::Nearest) {
+      result = [plan, dtype, empty](RunContext& run) {
+        if (empty) return;
+        visit_storage(dtype, [&]<typename T>() { pick(plan, run.in<T>(0), run.in<G>(1), run.out<T>(0)); });
+      };
+      return;
+    }
+    visit<Join<AllNumbers, Complexes>>(dtype, [&]<typename T>() {
+      result = [plan, empty](RunContext& run) {
+        if (!empty) sample(plan, run.in<T>(0), run.in<G>(1), run.out<T>(0));
+      };
+    });
+  });
+  if (result.declined.empty()) ctx.output(0, dtype, std::move(dims));
+  return result;
+}
+
+// Coordinate i of n positions between -1 and 1. A single aligned position is the middle.
+double grid_position(int64_t i, int64_t n, bool align_corners) {
+  const double size = static_cast<double>(n), x = static_cast<double>(i);
+  if (align_corners) return n > 1 ? 2 * x / (size - 1) - 1 : 0;
+  return (2 * x + 1) / size - 1;
+}
+
+Prepared prepare_affine_grid(PrepareContext& ctx) {
+  const bool align_corners = ctx.attributes<AffineGridAttributes>().align_corners != 0;
+  const Dims size = ctx.host_ints(1);
+  ctx.expect(size.size() == 4 || size.size() == 5, "length of input 'size'", "4 or 5", std::to_string(size.size()));
+  for (int64_t d : size) ctx.expect(d >= 0, "input 'size'", "dimensions >= 0", to_string(size));
+  const int64_t rank = static_cast<int64_t>(size.size()) - 2;
+  const Dims wanted{size[0], rank, rank + 1};
+  ctx.expect(ctx.dims(0) == wanted, "dims of input 'theta'", to_string(wanted), to_string(ctx.dims(0)));
+  const Dims space(size.begin() + 2, size.end());
+  const int64_t positions = element_count(space), batches = size[0];
+  Dims dims{batches};
+  dims.insert(dims.end(), space.begin(), space.end());
+  dims.push_back(rank);
+  element_count(dims);
+  Prepared result = decline("no grid of this type");
+  visit<AllFloats>(ctx.dtype(0), [&]<typename T>() {
+    ctx.output(0, ctx.dtype(0), dims);
+    result = [=](RunContext& run) {
+      const T* theta = run.in<T>(0);
+      T* out = run.out<T>(0);
+      parallel_for(batches * positions, grain_for(10), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          double at[4];  // x, y, (z,) 1
+          for (int64_t d = 0, rest = i % positions; d < rank; ++d) {
+            const int64_t n = space[static_cast<size_t>(rank - 1 - d)];
+            at[d] = grid_position(rest % n, n, align_corners);
+            rest /= n;
+          }
+          at[rank] = 1;
+          const T* matrix = theta + i / positions * rank * (rank + 1);
+          for (int64_t r = 0; r < rank; ++r) {
+            double sum = 0;
+            for (int64_t k = 0; k <= rank; ++k) sum += static_cast<double>(static_cast<Compute<T>>(matrix[r * (rank + 1) + k])) * at[k];
+            out[i * rank + r] = T(static_cast<Compute<T>>(sum));
+          }
+        }
+      });
+    };
+  });
+  return result;
+}
+
+}  // namespace
+
+void register_resize_grid(KernelRegistry& registry) {
+  registry.ref("GridSample", prepare_grid_sample);
+  registry.ref("AffineGrid", prepare_affine_grid);
+}
+
+}  // namespace sardonyx::cpu
