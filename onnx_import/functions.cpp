@@ -1,5 +1,7 @@
 #include "onnx_import/functions.h"
 
+#include <unicode/utf8.h>
+
 #include <limits>
 #include <set>
 #include <vector>
@@ -42,6 +44,20 @@ Opsets read_opsets(const google::protobuf::RepeatedPtrField<onnx::OperatorSetIdP
     version = std::max<int64_t>(version, import.version());
   }
   return opsets;
+}
+
+bool is_utf8(const std::string& text) {
+  const auto length = static_cast<int32_t>(text.size());
+  for (int32_t i = 0; i < length;) {
+    UChar32 c = 0;
+    U8_NEXT(text.data(), i, length, c);
+    if (c < 0) return false;
+  }
+  return true;
+}
+
+void check_text(const std::string& text, const char* what) {
+  if (!is_utf8(text)) throw ModelError(std::string(what) + " '" + text + "'", "UTF-8", "other bytes");
 }
 
 std::string describe(const onnx::NodeProto& node) {
@@ -173,9 +189,12 @@ class Survey {
     const int64_t version = opset_of(opsets, node);
     if (!checked_.emplace(domain, node.op_type(), version).second) return;
     const OpSchemaInfo* schema = find_schema(domain, node.op_type(), static_cast<int>(version));
-    if (schema && !schema->deprecated) return;
+    const std::vector<int> known = schema_versions(domain, node.op_type());
+    // A version that was corrected by a later one (GroupNormalization-18) is upgraded; one that ends its
+    // operator (Upsample-10) is not.
+    if (schema && (!schema->deprecated || schema->since_version < known.back())) return;
     std::string versions;
-    for (const int v : schema_versions(domain, node.op_type())) versions += (versions.empty() ? "" : ", ") + std::to_string(v);
+    for (const int v : known) versions += (versions.empty() ? "" : ", ") + std::to_string(v);
     const std::string why = schema             ? "deprecated since " + std::to_string(schema->since_version)
                             : versions.empty() ? "no such operator"
                                                : "only since";

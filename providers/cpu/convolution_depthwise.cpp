@@ -5,13 +5,13 @@
 #include <hwy/foreach_target.h>  // compiles what follows once for each instruction set
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
-
 #include <cstring>
 #include <vector>
 
 #include "providers/cpu/convolution.h"
 #include "providers/cpu/support/parallel.h"
+#include "providers/cpu/support/phases-inl.h"
+#include "providers/cpu/support/simd.h"
 #include "providers/cpu/support/widen.h"
 
 #ifndef SARDONYX_DEPTHWISE_PLAN
@@ -25,7 +25,8 @@ struct DepthwisePlan {
   int64_t phase = 0;       // floats of one phase of one row, rounded up so that whole vectors may be read
   int64_t block_rows = 0;  // output rows that one task computes
   int64_t input_rows(int64_t rows) const { return (rows - 1) * sh + (kh - 1) * dh + 1; }
-  size_t buffer_floats() const { return static_cast<size_t>(input_rows(block_rows) * sw * phase); }
+  // One row before it is split, and the rows of a block.
+  size_t buffer_floats() const { return static_cast<size_t>((input_rows(block_rows) + 1) * sw * phase); }
 };
 
 }  // namespace sardonyx::cpu
@@ -37,36 +38,14 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 
-// One input row into its phases: phases[p * phase + j] = row[j * sw + p - pw], 0 outside.
-void split_row(const DepthwisePlan& p, const float* row, float* phases) {
-  std::memset(phases, 0, static_cast<size_t>(p.sw * p.phase) * sizeof(float));
-  if (p.sw == 1) {
-    const Range r = valid_range(p.phase, 1, -p.pw, p.iw);
-    std::memcpy(phases + r.begin, row + r.begin - p.pw, static_cast<size_t>(r.size()) * sizeof(float));
-    return;
-  }
-  int64_t done = 0;
-  if (p.sw == 2) {
-    const D d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const int64_t first = (p.pw + 1) / 2;
-    for (int64_t j = first; 2 * (j + lanes) - p.pw <= p.iw && j + lanes <= p.phase; j += lanes) {
-      hn::Vec<D> even, odd;
-      hn::LoadInterleaved2(d, row + 2 * j - p.pw, even, odd);
-      hn::StoreU(even, d, phases + j);
-      hn::StoreU(odd, d, phases + p.phase + j);
-      done = j + lanes;
-    }
-    if (done > 0) {
-      for (int64_t j = 0; j < first; ++j)
-        for (int64_t q = 0; q < 2; ++q)
-          if (const int64_t i = 2 * j + q - p.pw; i >= 0 && i < p.iw) phases[q * p.phase + j] = row[i];
-    }
-  }
-  for (int64_t q = 0; q < p.sw; ++q) {
-    const Range r = valid_range(p.phase, p.sw, q - p.pw, p.iw);
-    for (int64_t j = std::max(r.begin, done); j < r.end; ++j) phases[q * p.phase + j] = row[j * p.sw + q - p.pw];
-  }
+// One input row into its phases: phases[p * phase + j] = row[j * sw + p - pw], 0 outside. `line` holds sw * phase floats.
+void split_row(const DepthwisePlan& p, const float* row, float* line, float* phases) {
+  float* padded = p.sw == 1 ? phases : line;
+  const Range r = valid_range(p.sw * p.phase, 1, -p.pw, p.iw);
+  std::fill(padded, padded + r.begin, 0.0f);
+  std::copy(row + r.begin - p.pw, row + r.end - p.pw, padded + r.begin);
+  std::fill(padded + r.end, padded + p.sw * p.phase, 0.0f);
+  if (p.sw > 1) split_phases(line, p.sw, p.phase, phases);
 }
 
 template <int kVectors>
@@ -99,13 +78,14 @@ void DepthwiseRows(const DepthwisePlan& p, const float* x, const float* weights,
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t first = begin * p.sh - p.ph, row_floats = p.sw * p.phase;
+  float* rows_of_block = buffer + row_floats;
   for (int64_t i = 0; i < p.input_rows(end - begin); ++i)
-    if (first + i >= 0 && first + i < p.ih) split_row(p, x + (first + i) * p.iw, buffer + i * row_floats);
+    if (first + i >= 0 && first + i < p.ih) split_row(p, x + (first + i) * p.iw, buffer, rows_of_block + i * row_floats);
   HWY_ALIGN float tail[4 * HWY_MAX_BYTES / sizeof(float)];
   for (int64_t o = begin; o < end; ++o) {
     const int64_t top = o * p.sh - p.ph;
     const Range taps = valid_range(p.kh, p.dh, top, p.ih);
-    const float* rows = buffer + (top + taps.begin * p.dh - first) * row_floats;
+    const float* rows = rows_of_block + (top + taps.begin * p.dh - first) * row_floats;
     float* out = y + o * p.ow;
     int64_t column = 0;
     for (; column + 4 * lanes <= p.ow; column += 4 * lanes)
@@ -117,26 +97,6 @@ void DepthwiseRows(const DepthwisePlan& p, const float* x, const float* weights,
     else if (left > lanes) filter_columns<2>(p, rows + column, taps, weights, bias, tail);
     else filter_columns<1>(p, rows + column, taps, weights, bias, tail);
     std::memcpy(out + column, tail, static_cast<size_t>(left) * sizeof(float));
-  }
-}
-
-// x * sigmoid(x) in place.
-void Silu(float* x, int64_t n) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto one = hn::Set(d, 1.0f), high = hn::Set(d, 103.0f), low = hn::Set(d, -103.0f);
-  const auto silu = [&](auto v) HWY_ATTR {
-    // The clamp keeps the argument of Exp in its domain; a NaN comes back through the product.
-    const auto e = hn::Exp(d, hn::Min(hn::Max(hn::Neg(v), low), high));
-    return hn::Mul(v, hn::Div(one, hn::Add(one, e)));
-  };
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(silu(hn::LoadU(d, x + i)), d, x + i);
-  if (i < n) {
-    HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)] = {};
-    std::memcpy(tail, x + i, static_cast<size_t>(n - i) * sizeof(float));
-    hn::Store(silu(hn::Load(d, tail)), d, tail);
-    std::memcpy(x + i, tail, static_cast<size_t>(n - i) * sizeof(float));
   }
 }
 
@@ -152,7 +112,6 @@ namespace sardonyx::cpu {
 namespace {
 
 HWY_EXPORT(DepthwiseRows);
-HWY_EXPORT(Silu);
 HWY_EXPORT(FloatLanes);
 
 constexpr int64_t kBufferFloats = 32 * 1024;  // stays in the L2 cache
@@ -230,7 +189,7 @@ Prepared prepare_causal(PrepareContext& ctx) {
   const int64_t lanes = HWY_DYNAMIC_DISPATCH(FloatLanes)();
   p.phase = (p.ow + 4 * lanes) / lanes * lanes + k - 1;
   p.block_rows = 1;
-  const bool silu = activation != "none";
+  const simd::UnaryRow silu = activation == "none" ? nullptr : simd::row(simd::Unary::Swish);
   return [=](RunContext& run) {
     const float *x = run.in<float>(0), *weights = run.in<float>(1), *bias = run.in<float>(2), *past = run.in<float>(3);
     float *y = run.out<float>(0), *present = run.out<float>(1);
@@ -242,7 +201,7 @@ Prepared prepare_causal(PrepareContext& ctx) {
         const int64_t c = i % channels;
         if (y && length > 0) {
           HWY_DYNAMIC_DISPATCH(DepthwiseRows)(p, row.data(), weights + c * k, bias ? bias[c] : 0.0f, y + i * length, 0, 1, buffer.data());
-          if (silu) HWY_DYNAMIC_DISPATCH(Silu)(y + i * length, length);
+          if (silu) silu(y + i * length, y + i * length, length, 1.0f, 0.0f);
         }
         if (present) std::copy(row.end() - (k - 1), row.end(), present + i * (k - 1));
       }

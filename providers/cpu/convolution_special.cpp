@@ -96,7 +96,7 @@ T sample(const T* plane, const Dims& dims, const T* position) {
       inside = inside && x >= 0 && x < dims[i];
       at = at * dims[i] + x;
     }
-    if (inside && weight != 0) sum += weight * plane[at];
+    if (inside) sum += weight * plane[at];
   }
   return sum;
 }

@@ -51,8 +51,7 @@ Prepared prepare_pow(PrepareContext& ctx) {
   return prepare_rows(ctx, ctx.dtype(0), row, 15);
 }
 
-// A float base and one exponent that is a square, a cube, a reciprocal or the identity: products instead of
-// powers. Other exponents, which are only seen while running, go to the loop of powers.
+// A float base and one constant exponent of -1, 1, 2 or 3: products instead of powers.
 Prepared prepare_small_pow(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
   if (dtype != DType::Float32) return decline("only a float base");

@@ -23,6 +23,8 @@ _CODE = {np.dtype(name): code for name, code in _NATIVE.items()}
 if ml_dtypes is not None:
     _CODE.update({np.dtype(getattr(ml_dtypes, n)): c for n, c in _NARROW.items() if hasattr(ml_dtypes, n)})
 _DTYPE = {code: dtype for dtype, code in _CODE.items()}
+# ml_dtypes keeps signed integers narrower than a byte in the low bits; the binding has them sign-extended.
+_SIGNED_NARROW = {22: 0x0F, 26: 0x03}
 _STORAGE = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _DIRECT = {np.dtype(n) for n in ("float32", "float64", "int32", "int64", "bool", "complex64", "complex128")}
 
@@ -48,6 +50,8 @@ def to_binding(value):
         raise TypeError(f"no ONNX type for arrays of dtype {value.dtype}")
     if not value.flags.c_contiguous or not value.dtype.isnative:
         value = np.array(value, order="C", dtype=value.dtype.newbyteorder("="))
+    if code in _SIGNED_NARROW:
+        value = value.astype(np.int8)
     if value.dtype not in _DIRECT:
         value = value.view(_STORAGE[value.dtype.itemsize])
     return (value, code)
@@ -73,6 +77,8 @@ def from_binding(value):
         dtype = _DTYPE.get(code)
         if dtype is None:
             raise TypeError(f"an output of ONNX type {code} needs the package ml_dtypes")
+        if code in _SIGNED_NARROW:
+            array = np.asarray(array & _SIGNED_NARROW[code])
         return array if array.dtype == dtype else array.view(dtype)
     if isinstance(value, list):
         return [from_binding(v) for v in value]

@@ -42,7 +42,7 @@ std::shared_ptr<Buffer> onednn_pack(const Tensor& constant, const dnnl::memory::
 
 size_t ScratchPlan::add(size_t bytes) {
   const size_t offset = size_;
-  size_ += (bytes + 63) / 64 * 64;
+  size_ = static_cast<size_t>(checked_add(static_cast<int64_t>(size_), static_cast<int64_t>((bytes + 63) / 64 * 64), "scratch"));
   ctx_.scratch(size_);
   return offset;
 }

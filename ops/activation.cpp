@@ -1,0 +1,17 @@
+#include "ops/activation.h"
+
+#include "ops/registry/operator.h"
+
+namespace sardonyx {
+
+void register_activation(OperatorRegistry& r) {
+  r.op("LeakyRelu").attributes<LeakyReluAttributes>();
+  for (const char* name : {"Elu", "Celu", "ThresholdedRelu", "Swish", "SwiGLU"}) r.op(name).attributes<AlphaAttributes>();
+  r.op("Selu").attributes<SeluAttributes>();
+  r.op("HardSigmoid").attributes<HardSigmoidAttributes>();
+  r.op("Shrink").attributes<ShrinkAttributes>();
+  r.op("Gelu").attributes<GeluAttributes>();
+  r.op("Dropout").attributes<DropoutAttributes>().random();
+}
+
+}  // namespace sardonyx

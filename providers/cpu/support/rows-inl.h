@@ -1,0 +1,63 @@
+// Sums and maps over neighbouring f32 elements. Included once for each instruction set by files on Highway's
+// foreach_target.
+#if defined(SARDONYX_ROWS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef SARDONYX_ROWS_INL_H
+#undef SARDONYX_ROWS_INL_H
+#else
+#define SARDONYX_ROWS_INL_H
+#endif
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+HWY_BEFORE_NAMESPACE();
+namespace sardonyx::cpu {
+namespace HWY_NAMESPACE {
+
+// The sum of f(d, vector) over x; at most 256 terms are added in one lane before they go to f64.
+template <class F>
+HWY_INLINE double sum_of(const float* x, int64_t n, F f) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::ScalableTag<float> d;
+  const hn::CappedTag<float, 1> one;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), block = 256 * lanes;
+  double total = 0;
+  int64_t i = 0;
+  while (n - i >= lanes) {
+    const int64_t end = i + std::min(block, n - i);
+    auto a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0;
+    for (; i + 4 * lanes <= end; i += 4 * lanes) {
+      a0 = hn::Add(a0, f(d, hn::LoadU(d, x + i)));
+      a1 = hn::Add(a1, f(d, hn::LoadU(d, x + i + lanes)));
+      a2 = hn::Add(a2, f(d, hn::LoadU(d, x + i + 2 * lanes)));
+      a3 = hn::Add(a3, f(d, hn::LoadU(d, x + i + 3 * lanes)));
+    }
+    for (; i + lanes <= end; i += lanes) a0 = hn::Add(a0, f(d, hn::LoadU(d, x + i)));
+    total += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a0, a1), hn::Add(a2, a3)))));
+  }
+  for (; i < n; ++i) total += static_cast<double>(hn::GetLane(f(one, hn::LoadU(one, x + i))));
+  return total;
+}
+
+// y[i] = f(d, x[i], i) for whole vectors; y may be x. The last vector overlaps the one before it, so it is computed
+// before anything is written.
+template <class F>
+HWY_INLINE void map_row(const float* x, int64_t n, float* y, F f) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  if (n < lanes) {
+    const hn::CappedTag<float, 1> one;
+    for (int64_t i = 0; i < n; ++i) hn::StoreU(f(one, hn::LoadU(one, x + i), i), one, y + i);
+    return;
+  }
+  const auto last = f(d, hn::LoadU(d, x + n - lanes), n - lanes);
+  for (int64_t i = 0; i + lanes <= n; i += lanes) hn::StoreU(f(d, hn::LoadU(d, x + i), i), d, y + i);
+  hn::StoreU(last, d, y + n - lanes);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sardonyx::cpu
+HWY_AFTER_NAMESPACE();
+#endif
