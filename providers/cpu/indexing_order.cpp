@@ -13,27 +13,37 @@ namespace sardonyx::cpu {
 
 namespace {
 
-template <typename T> Compute<T> key(const T& value) { return static_cast<Compute<T>>(value); }
-template <typename K> bool is_nan(K value) {
+template <typename T>
+Compute<T> key(const T& value) {
+  return static_cast<Compute<T>>(value);
+}
+template <typename K>
+bool is_nan(K value) {
   if constexpr (std::is_floating_point_v<K>) return value != value;
   return false;
 }
 
 // NaN is above every number, and equal to NaN.
-template <typename K> bool above(K a, K b) { return a > b || (is_nan(a) && !is_nan(b)); }
+template <typename K>
+bool above(K a, K b) {
+  return a > b || (is_nan(a) && !is_nan(b));
+}
 
-template <typename K, typename I> struct Entry {
+template <typename K, typename I>
+struct Entry {
   K value;
   I index;
 };
-template <bool kLargest, typename K, typename I> bool better(const Entry<K, I>& a, const Entry<K, I>& b) {
+template <bool kLargest, typename K, typename I>
+bool better(const Entry<K, I>& a, const Entry<K, I>& b) {
   if (kLargest ? above(a.value, b.value) : above(b.value, a.value)) return true;
   if (kLargest ? above(b.value, a.value) : above(a.value, b.value)) return false;
   return a.index < b.index;
 }
 
 // The first position from `at` on whose element is better than `worst`; n if there is none.
-template <bool kLargest, typename T> int64_t skip_worse(const T* in, int64_t at, int64_t n, Compute<T> worst) {
+template <bool kLargest, typename T>
+int64_t skip_worse(const T* in, int64_t at, int64_t n, Compute<T> worst) {
   constexpr int64_t block = 64;
   if constexpr (std::is_same_v<T, Compute<T>>) {
     for (; at + block <= n; at += block) {
@@ -49,7 +59,8 @@ template <bool kLargest, typename T> int64_t skip_worse(const T* in, int64_t at,
 
 // The k best of n elements that lie `stride` apart, in front of `entries`, in order if `sorted`.
 template <bool kLargest, typename T, typename I>
-void select(const T* in, int64_t stride, int64_t n, int64_t k, bool sorted, std::vector<Entry<Compute<T>, I>>& entries) {
+void select(const T* in, int64_t stride, int64_t n, int64_t k, bool sorted,
+            std::vector<Entry<Compute<T>, I>>& entries) {
   using E = Entry<Compute<T>, I>;
   const auto order = [](const E& a, const E& b) { return better<kLargest>(a, b); };
   entries.clear();
@@ -75,7 +86,8 @@ void select(const T* in, int64_t stride, int64_t n, int64_t k, bool sorted, std:
 }
 
 // I holds positions along the axis.
-template <typename T, typename I> void top_k(RunContext& run, const AxisView& view, int64_t k, bool largest, bool sorted) {
+template <typename T, typename I>
+void top_k(RunContext& run, const AxisView& view, int64_t k, bool largest, bool sorted) {
   const T* in = run.in<T>(0);
   T* values = run.out<T>(0);
   int64_t* indices = run.out<int64_t>(1);
@@ -85,8 +97,10 @@ template <typename T, typename I> void top_k(RunContext& run, const AxisView& vi
     for (int64_t line = begin; line < end; ++line) {
       const int64_t outer = line / view.inner, inner = line % view.inner;
       const T* from = in + outer * view.size * view.inner + inner;
-      if (largest) select<true>(from, view.inner, view.size, k, sorted, entries);
-      else select<false>(from, view.inner, view.size, k, sorted, entries);
+      if (largest)
+        select<true>(from, view.inner, view.size, k, sorted, entries);
+      else
+        select<false>(from, view.inner, view.size, k, sorted, entries);
       const int64_t to = outer * k * view.inner + inner;
       for (int64_t i = 0; i < k; ++i) {
         const int64_t index = entries[static_cast<size_t>(i)].index;
@@ -114,22 +128,26 @@ Prepared prepare_top_k(PrepareContext& ctx) {
     ctx.output(1, DType::Int64, dims);
     result = [=](RunContext& run) {
       if (k == 0) return;
-      if (view.size < (int64_t{1} << 31)) top_k<T, int32_t>(run, view, k, largest, sorted);
-      else top_k<T, int64_t>(run, view, k, largest, sorted);
+      if (view.size < (int64_t{1} << 31))
+        top_k<T, int32_t>(run, view, k, largest, sorted);
+      else
+        top_k<T, int64_t>(run, view, k, largest, sorted);
     };
   });
   return result;
 }
 
 // Whether a takes the place of b, which stands before it; NaN takes the place of a number, as in numpy.
-template <bool kMax, bool kLast, typename K> inline bool replaces(K a, K b) {
+template <bool kMax, bool kLast, typename K>
+inline bool replaces(K a, K b) {
   const bool ahead = kLast ? (kMax ? a >= b : a <= b) : (kMax ? a > b : a < b);
   if constexpr (std::is_floating_point_v<K>) return ahead | ((a != a) & (kLast | (b == b)));
   return ahead;
 }
 
 // The position of the extreme of n contiguous elements: its value in lanes first, then its place.
-template <bool kMax, bool kLast, typename T> int64_t extreme_in_row(const T* in, int64_t n) {
+template <bool kMax, bool kLast, typename T>
+int64_t extreme_in_row(const T* in, int64_t n) {
   using K = Compute<T>;
   constexpr int64_t lanes = 16;
   if constexpr (std::is_same_v<K, T>) {
@@ -139,7 +157,8 @@ template <bool kMax, bool kLast, typename T> int64_t extreme_in_row(const T* in,
       std::copy(in, in + lanes, best);
       int64_t i = 0;
       for (; i + lanes <= n; i += lanes) {
-        for (int64_t l = 0; l < lanes; ++l) best[l] = (kMax ? in[i + l] > best[l] : in[i + l] < best[l]) ? in[i + l] : best[l];
+        for (int64_t l = 0; l < lanes; ++l)
+          best[l] = (kMax ? in[i + l] > best[l] : in[i + l] < best[l]) ? in[i + l] : best[l];
         if constexpr (std::is_floating_point_v<K>) {
           int nans = 0;
           for (int64_t l = 0; l < lanes; ++l) nans |= in[i + l] != in[i + l] ? 1 : 0;
@@ -152,9 +171,11 @@ template <bool kMax, bool kLast, typename T> int64_t extreme_in_row(const T* in,
         for (int64_t l = 1; l < lanes; ++l) top = (kMax ? best[l] > top : best[l] < top) ? best[l] : top;
         for (; i < n; ++i) top = (kMax ? in[i] > top : in[i] < top) ? in[i] : top;
         if (kLast) {
-          for (i = n - 1; in[i] != top; --i) {}
+          for (i = n - 1; in[i] != top; --i) {
+          }
         } else {
-          for (i = 0; in[i] != top; ++i) {}
+          for (i = 0; in[i] != top; ++i) {
+          }
         }
         return i;
       }
@@ -175,41 +196,48 @@ void extremes_side_by_side(const T* in, int64_t* out, const AxisView& view) {
   using K = Compute<T>;
   constexpr int64_t width = 256;
   const int64_t blocks = (view.inner + width - 1) / width;
-  parallel_for(view.outer * blocks, grain_for(static_cast<double>(view.size * width) * 0.5), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block % blocks * width, n = std::min(width, view.inner - first);
-      const T* from = in + block / blocks * view.size * view.inner + first;
-      K best[width];
-      I at[width] = {};
-      for (int64_t j = 0; j < n; ++j) best[j] = key(from[j]);
-      for (int64_t i = 1; i < view.size; ++i) {
-        const T* row = from + i * view.inner;
+  parallel_for(view.outer * blocks, grain_for(static_cast<double>(view.size * width) * 0.5),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t block = begin; block < end; ++block) {
+                   const int64_t first = block % blocks * width, n = std::min(width, view.inner - first);
+                   const T* from = in + block / blocks * view.size * view.inner + first;
+                   K best[width];
+                   I at[width] = {};
+                   for (int64_t j = 0; j < n; ++j) best[j] = key(from[j]);
+                   for (int64_t i = 1; i < view.size; ++i) {
+                     const T* row = from + i * view.inner;
 #pragma omp simd
-        for (int64_t j = 0; j < n; ++j) {
-          const K value = key(row[j]);
-          const bool take = replaces<kMax, kLast>(value, best[j]);
-          best[j] = take ? value : best[j];
-          at[j] = take ? static_cast<I>(i) : at[j];
-        }
-      }
-      std::copy(at, at + n, out + block / blocks * view.inner + first);
-    }
-  });
+                     for (int64_t j = 0; j < n; ++j) {
+                       const K value = key(row[j]);
+                       const bool take = replaces<kMax, kLast>(value, best[j]);
+                       best[j] = take ? value : best[j];
+                       at[j] = take ? static_cast<I>(i) : at[j];
+                     }
+                   }
+                   std::copy(at, at + n, out + block / blocks * view.inner + first);
+                 }
+               });
 }
 
 // The positions of the extremes along the axis, for each of outer * inner lines.
-template <bool kMax, bool kLast, typename T> void extremes(const T* in, int64_t* out, const AxisView& view) {
+template <bool kMax, bool kLast, typename T>
+void extremes(const T* in, int64_t* out, const AxisView& view) {
   if (view.inner == 1) {
-    parallel_for(view.outer, grain_for(static_cast<double>(view.size) * 0.5 + 3), [&](int64_t begin, int64_t end) {
-      for (int64_t o = begin; o < end; ++o) out[o] = extreme_in_row<kMax, kLast>(in + o * view.size, view.size);
-    });
+    parallel_for(view.outer, grain_for(static_cast<double>(view.size) * 0.5 + 3),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t o = begin; o < end; ++o)
+                     out[o] = extreme_in_row<kMax, kLast>(in + o * view.size, view.size);
+                 });
     return;
   }
-  if (sizeof(T) < 8 && view.size < (int64_t{1} << 31)) extremes_side_by_side<kMax, kLast, int32_t>(in, out, view);
-  else extremes_side_by_side<kMax, kLast, int64_t>(in, out, view);
+  if (sizeof(T) < 8 && view.size < (int64_t{1} << 31))
+    extremes_side_by_side<kMax, kLast, int32_t>(in, out, view);
+  else
+    extremes_side_by_side<kMax, kLast, int64_t>(in, out, view);
 }
 
-template <bool kMax> Prepared prepare_arg_extreme(PrepareContext& ctx) {
+template <bool kMax>
+Prepared prepare_arg_extreme(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<ArgExtremeAttributes>();
   Dims dims = ctx.dims(0);
   Prepared result = decline("no order of this type");
@@ -217,18 +245,23 @@ template <bool kMax> Prepared prepare_arg_extreme(PrepareContext& ctx) {
   const size_t axis = static_cast<size_t>(normalize_axis(attributes.axis, scalar ? 1 : ctx.rank(0)));
   const AxisView view(scalar ? Dims{1} : dims, axis);
   if (!scalar) {
-    if (attributes.keepdims) dims[axis] = 1;
-    else dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
+    if (attributes.keepdims)
+      dims[axis] = 1;
+    else
+      dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
   }
   const bool empty = element_count(dims) == 0;
-  ctx.expect(empty || view.size > 0, "dim " + std::to_string(axis) + " of " + to_string(ctx.dims(0)), "1 or more elements", "0");
+  ctx.expect(empty || view.size > 0, "dim " + std::to_string(axis) + " of " + to_string(ctx.dims(0)),
+             "1 or more elements", "0");
   const bool last = attributes.select_last_index != 0;
   visit<AllNumbers>(ctx.dtype(0), [&]<typename T>() {
     ctx.output(0, DType::Int64, dims);
     result = [=](RunContext& run) {
       if (empty) return;
-      if (last) extremes<kMax, true>(run.in<T>(0), run.out<int64_t>(0), view);
-      else extremes<kMax, false>(run.in<T>(0), run.out<int64_t>(0), view);
+      if (last)
+        extremes<kMax, true>(run.in<T>(0), run.out<int64_t>(0), view);
+      else
+        extremes<kMax, false>(run.in<T>(0), run.out<int64_t>(0), view);
     };
   });
   return result;
@@ -236,7 +269,8 @@ template <bool kMax> Prepared prepare_arg_extreme(PrepareContext& ctx) {
 
 Prepared prepare_hardmax(PrepareContext& ctx) {
   const Dims& dims = ctx.dims(0);
-  const AxisView view(dims, static_cast<size_t>(normalize_axis(ctx.attributes<HardmaxAttributes>().axis, ctx.rank(0))));
+  const AxisView view(
+      dims, static_cast<size_t>(normalize_axis(ctx.attributes<HardmaxAttributes>().axis, ctx.rank(0))));
   const int64_t total = ctx.input(0).size();
   Prepared result = decline("no order of this type");
   visit<AllFloats>(ctx.dtype(0), [&]<typename T>() {

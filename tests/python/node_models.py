@@ -12,10 +12,28 @@ import sardonyx as sx
 onnxruntime.set_default_logger_severity(4)
 
 # An element type of each width, and those whose zero or order is special.
-STORAGE_DTYPES = [np.dtype(d) for d in ("int8", "uint8", "bool", "float16", ml_dtypes.bfloat16, "int16", "float32", "int32",
-                                        "float64", "int64", "uint64", "complex64", "complex128")] + [np.dtype(object)]
-NUMBERS = [np.dtype(d) for d in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
-                                 "float32", "float64")]
+STORAGE_DTYPES = [
+    np.dtype(d)
+    for d in (
+        "int8",
+        "uint8",
+        "bool",
+        "float16",
+        ml_dtypes.bfloat16,
+        "int16",
+        "float32",
+        "int32",
+        "float64",
+        "int64",
+        "uint64",
+        "complex64",
+        "complex128",
+    )
+] + [np.dtype(object)]
+NUMBERS = [
+    np.dtype(d)
+    for d in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64")
+]
 
 
 def onnx_type(array):
@@ -68,7 +86,9 @@ def model(op, inputs, outputs=1, opset=22, constants=(), domain="", **attributes
             infos.append(onnx.helper.make_tensor_value_info(names[i], onnx_type(array), array.shape))
     values = [onnx.ValueInfoProto(name=name) for name in results]
     graph = onnx.helper.make_graph([node], op, infos, values, initializers)
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(domain, opset)], ir_version=10).SerializeToString()
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid(domain, opset)], ir_version=10
+    ).SerializeToString()
 
 
 def feeds(inputs, constants=()):
@@ -101,5 +121,7 @@ def assert_same(got, want):
     if got.dtype == object:
         assert got.tolist() == want.tolist()
     else:
-        np.testing.assert_array_equal(got.astype(np.float32) if got.dtype == ml_dtypes.bfloat16 else got,
-                                      want.astype(np.float32) if want.dtype == ml_dtypes.bfloat16 else want)
+        np.testing.assert_array_equal(
+            got.astype(np.float32) if got.dtype == ml_dtypes.bfloat16 else got,
+            want.astype(np.float32) if want.dtype == ml_dtypes.bfloat16 else want,
+        )

@@ -44,7 +44,11 @@ g (bool c, float[n, 3] x) => (float[p, q] y, z) {
 
 def test_if():
     for c in (True, False, np.array([True]), np.array([[False]])):
-        y, z = run(BRANCHES.replace("bool c", "bool[?] c" if np.ndim(c) == 1 else "bool[?,?] c" if np.ndim(c) else "bool c"), c=np.array(c), x=X)
+        y, z = run(
+            BRANCHES.replace("bool c", "bool[?] c" if np.ndim(c) == 1 else "bool[?,?] c" if np.ndim(c) else "bool c"),
+            c=np.array(c),
+            x=X,
+        )
         assert_same(y, X + 2 if np.all(c) else X.T * 2)
         assert z == (1 if np.all(c) else 2)
 
@@ -211,8 +215,18 @@ def test_scan_of_nothing():
     assert_same(y, np.zeros((0, 2), np.float32))
 
 
-@pytest.mark.parametrize("bad", ["scan_input_axes = [2]", "scan_input_axes = [0, 0]", "scan_input_directions = [2]", "scan_output_axes = [3]",
-                                 "scan_output_directions = [-1]", "num_scan_inputs = 3", "num_scan_inputs = 0"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "scan_input_axes = [2]",
+        "scan_input_axes = [0, 0]",
+        "scan_input_directions = [2]",
+        "scan_output_axes = [3]",
+        "scan_output_directions = [-1]",
+        "num_scan_inputs = 3",
+        "num_scan_inputs = 0",
+    ],
+)
 def test_scan_errors(bad):
     text = SCAN.replace("num_scan_inputs = 1", bad if bad.startswith("num") else "num_scan_inputs = 1, " + bad)
     with pytest.raises(sx.Error):
@@ -254,7 +268,9 @@ def test_sessions_run_bodies_from_several_threads():
     results = [None] * 6
 
     def work(k):
-        results[k] = [s.run(None, {"m": i64(k), "c": np.array(True), "x": np.full(3, 0.1, np.float32)})[1] for _ in range(20)]
+        results[k] = [
+            s.run(None, {"m": i64(k), "c": np.array(True), "x": np.full(3, 0.1, np.float32)})[1] for _ in range(20)
+        ]
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
     for t in threads:

@@ -130,14 +130,19 @@ def test_scatter_elements(seed, reduction):
     indices = np.zeros(shape, np.int64)
     for line in np.ndindex(*(n for d, n in enumerate(shape) if d != axis)):
         place = (*line[:axis], slice(None), *line[axis:])
-        indices[place] = (rng.permutation(x.shape[axis])[: shape[axis]] if reduction == "none"
-                          else random_indices(rng, x.shape[axis], (shape[axis],)))
+        indices[place] = (
+            rng.permutation(x.shape[axis])[: shape[axis]]
+            if reduction == "none"
+            else random_indices(rng, x.shape[axis], (shape[axis],))
+        )
     updates = random_array(rng, x.dtype, tuple(shape))
     want = x.copy()
     for at in np.ndindex(*shape):
         place = (*at[:axis], indices[at], *at[axis + 1 :])
         want[place] = combine(reduction, want[place], updates[at], x.dtype)
-    check("ScatterElements", [x, index_type(rng, indices), updates], [want], rng, axis=axis - x.ndim, reduction=reduction)
+    check(
+        "ScatterElements", [x, index_type(rng, indices), updates], [want], rng, axis=axis - x.ndim, reduction=reduction
+    )
     if reduction == "none":
         check("Scatter", [x, index_type(rng, indices), updates], [want], rng, axis=axis, opset=9)
 
@@ -166,7 +171,9 @@ def test_scatter_nd(seed, reduction):
 def test_scatter_bfloat16_and_nan():
     x = np.array([1, np.nan, 3], np.float32)
     for dtype in (np.float32, np.float16, BF16, np.float64):
-        got = run("ScatterElements", [x.astype(dtype), i64([0, 1, 2]), np.array([np.nan, 2, 5], dtype)], reduction="max")[0]
+        got = run(
+            "ScatterElements", [x.astype(dtype), i64([0, 1, 2]), np.array([np.nan, 2, 5], dtype)], reduction="max"
+        )[0]
         assert np.isnan(got.astype(np.float32)).tolist() == [True, True, False]
     with pytest.raises(sx.Error):
         run("ScatterElements", [np.array(["a"], object), i64([0]), np.array(["b"], object)], reduction="add")
@@ -203,7 +210,14 @@ def test_tensor_scatter(seed):
         for s in range(length):
             to = (write[b] + s) % size if circular else write[b] + s
             np.moveaxis(want[b], axis - 1, 0)[to] = np.moveaxis(update[b], axis - 1, 0)[s]
-    check("TensorScatter", [cache, update, write], [want], axis=axis - 4, mode="circular" if circular else "linear", opset=24)
+    check(
+        "TensorScatter",
+        [cache, update, write],
+        [want],
+        axis=axis - 4,
+        mode="circular" if circular else "linear",
+        opset=24,
+    )
     want = cache.copy()
     np.moveaxis(want, axis, 0)[:length] = np.moveaxis(update, axis, 0)
     check("TensorScatter", [cache, update], [want], axis=axis, opset=24)
@@ -231,7 +245,9 @@ def top_k(x, k, axis, largest):
 @pytest.mark.parametrize("seed", range(80))
 def test_top_k(seed):
     rng = np.random.default_rng(seed)
-    x = random_array(rng, NUMBERS[seed % len(NUMBERS)], random_shape(rng, int(rng.integers(1, 4)), largest=60 if seed % 2 else 9))
+    x = random_array(
+        rng, NUMBERS[seed % len(NUMBERS)], random_shape(rng, int(rng.integers(1, 4)), largest=60 if seed % 2 else 9)
+    )
     axis, largest = int(rng.integers(-x.ndim, x.ndim)), int(rng.integers(0, 2))
     k = int(rng.integers(0, x.shape[axis] + 1)) if seed % 3 else min(3, x.shape[axis])
     if x.dtype.kind == "f" and x.size and seed % 4 == 0:
@@ -294,7 +310,9 @@ def test_one_hot(seed):
     if values.dtype == BF16:
         values = values.astype(np.float32)
     wrapped = np.where(indices < 0, indices + depth, indices)
-    hot = np.expand_dims(wrapped, axis) == np.arange(depth).reshape([-1] + [1] * (indices.ndim - (axis % (indices.ndim + 1))))
+    hot = np.expand_dims(wrapped, axis) == np.arange(depth).reshape(
+        [-1] + [1] * (indices.ndim - (axis % (indices.ndim + 1)))
+    )
     want = np.where(hot, values[1], values[0]).astype(values.dtype)
     depth_value = np.array(depth, rng.choice(["int64", "float32", "uint8"])).reshape(() if rng.random() < 0.5 else (1,))
     check("OneHot", [indices.astype(dtype), depth_value, values], [want], rng, axis=axis)
@@ -302,8 +320,11 @@ def test_one_hot(seed):
 
 def test_one_hot_special():
     off_on = np.array([0, 1], np.float32)
-    check("OneHot", [np.array([np.nan, np.inf, -1e30, 1.9], np.float32), i64(3), off_on],
-          [np.array([[0, 0, 0]] * 3 + [[0, 1, 0]], np.float32)])
+    check(
+        "OneHot",
+        [np.array([np.nan, np.inf, -1e30, 1.9], np.float32), i64(3), off_on],
+        [np.array([[0, 0, 0]] * 3 + [[0, 1, 0]], np.float32)],
+    )
     check("OneHot", [np.array([2**64 - 1], np.uint64), i64(3), off_on], [np.zeros((1, 3), np.float32)])
     for depth in (-1, 2**62):
         with pytest.raises(sx.Error):
@@ -316,12 +337,20 @@ def test_one_hot_special():
 @pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
 def test_arg_extreme(op, seed):
     rng = np.random.default_rng(seed)
-    x = random_array(rng, NUMBERS[seed % len(NUMBERS)], random_shape(rng, int(rng.integers(1, 5)), largest=200 if seed % 5 == 0 else 6, zero=0))
+    x = random_array(
+        rng,
+        NUMBERS[seed % len(NUMBERS)],
+        random_shape(rng, int(rng.integers(1, 5)), largest=200 if seed % 5 == 0 else 6, zero=0),
+    )
     if x.dtype.kind == "f" and seed % 3 == 0:
         x.ravel()[rng.integers(0, x.size, 2)] = np.nan
     axis, keepdims, last = int(rng.integers(-x.ndim, x.ndim)), bool(rng.integers(0, 2)), bool(rng.integers(0, 2))
     find = np.argmax if op == "ArgMax" else np.argmin
-    want = x.shape[axis] - 1 - find(np.flip(x, axis), axis, keepdims=keepdims) if last else find(x, axis, keepdims=keepdims)
+    want = (
+        x.shape[axis] - 1 - find(np.flip(x, axis), axis, keepdims=keepdims)
+        if last
+        else find(x, axis, keepdims=keepdims)
+    )
     check(op, [x], [np.asarray(want, np.int64)], axis=axis, keepdims=int(keepdims), select_last_index=int(last))
 
 
@@ -336,7 +365,9 @@ def test_arg_extreme_empty():
 def test_hardmax(dtype):
     x = random_array(np.random.default_rng(4), dtype, (4, 5, 6))
     for axis in range(-3, 3):
-        want = np.arange(x.shape[axis]).reshape([-1] + [1] * (2 - axis % 3)) == np.argmax(x.astype(np.float32), axis, keepdims=True)
+        want = np.arange(x.shape[axis]).reshape([-1] + [1] * (2 - axis % 3)) == np.argmax(
+            x.astype(np.float32), axis, keepdims=True
+        )
         check("Hardmax", [x], [want.astype(dtype)], axis=axis)
 
 
@@ -352,8 +383,13 @@ def test_non_max_suppression(seed):
         corner = np.where(rng.random((batches, boxes, 2)) < 0.5, -0.5, 0.5)
         data = np.concatenate([centers + sizes * corner, centers - sizes * corner], -1)
     scores = np.round(rng.random((batches, classes, boxes)), 1 if seed % 4 == 0 else 8)
-    inputs = [data.astype(np.float32), scores.astype(np.float32), i64([int(rng.integers(0, 20))]), np.array([rng.random()], np.float32),
-              np.array([rng.random() * 0.6], np.float32) if seed % 3 else None]
+    inputs = [
+        data.astype(np.float32),
+        scores.astype(np.float32),
+        i64([int(rng.integers(0, 20))]),
+        np.array([rng.random()], np.float32),
+        np.array([rng.random() * 0.6], np.float32) if seed % 3 else None,
+    ]
     while inputs[-1] is None:
         inputs.pop()
     want = run_ort("NonMaxSuppression", inputs, center_point_box=centered)

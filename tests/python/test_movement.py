@@ -43,9 +43,20 @@ def test_transpose(seed):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64", "complex128"])
-@pytest.mark.parametrize("shape,perm", [((130, 70), (1, 0)), ((2, 33, 65, 3), (0, 3, 1, 2)), ((2, 3, 65, 33), (0, 2, 3, 1)),
-                                        ((5, 64, 4, 8), (0, 2, 1, 3)), ((3, 17, 19, 2), (2, 1, 0, 3)), ((40, 1, 41, 5), (3, 1, 2, 0)),
-                                        ((7, 300), (1, 0)), ((300, 7), (1, 0)), ((2, 2, 2, 2, 2, 2, 2, 2), (7, 5, 3, 1, 0, 2, 4, 6))])
+@pytest.mark.parametrize(
+    "shape,perm",
+    [
+        ((130, 70), (1, 0)),
+        ((2, 33, 65, 3), (0, 3, 1, 2)),
+        ((2, 3, 65, 33), (0, 2, 3, 1)),
+        ((5, 64, 4, 8), (0, 2, 1, 3)),
+        ((3, 17, 19, 2), (2, 1, 0, 3)),
+        ((40, 1, 41, 5), (3, 1, 2, 0)),
+        ((7, 300), (1, 0)),
+        ((300, 7), (1, 0)),
+        ((2, 2, 2, 2, 2, 2, 2, 2), (7, 5, 3, 1, 0, 2, 4, 6)),
+    ],
+)
 def test_transpose_sizes(dtype, shape, perm):
     x = np.random.default_rng(1).integers(0, 200, shape).astype(dtype)
     check("Transpose", [x], [x.transpose(perm)], perm=list(perm))
@@ -70,7 +81,15 @@ def test_reshape_rules():
     check("Reshape", [empty, i64([0, -1])], [empty.reshape(0, 12)])
     check("Reshape", [empty, i64([0, 7])], [np.zeros((0, 7), np.float32)], allowzero=1)
     check("Reshape", [empty, i64([5, -1])], [np.zeros((5, 0), np.float32)])
-    for shape, allowzero in (([5, 5], 0), ([-1, 5], 0), ([-1, -1], 0), ([-2, 12], 0), ([2, 3, 4, 0], 0), ([0, -1], 1), ([0, 24], 1)):
+    for shape, allowzero in (
+        ([5, 5], 0),
+        ([-1, 5], 0),
+        ([-1, -1], 0),
+        ([-2, 12], 0),
+        ([2, 3, 4, 0], 0),
+        ([0, -1], 1),
+        ([0, 24], 1),
+    ):
         with pytest.raises(sx.Error):
             run("Reshape", [x, i64(shape)], allowzero=allowzero)
 
@@ -167,10 +186,18 @@ def test_slice(seed):
 def test_slice_forms():
     x = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     check("Slice", [x, i64([1, 0]), i64([3, 2])], [x[1:3, :2]])
-    check("Slice", [x, np.array([-1], np.int32), np.array([-100], np.int32), np.array([2], np.int32), np.array([-2], np.int32)],
-          [x[:, :, ::-2]])
-    for starts, ends, axes, steps in (([0], [1], [0], [0]), ([0], [1], [3], [1]), ([0], [1], [-4], [1]), ([0, 0], [1, 1], [0, -3], [1, 1]),
-                                      ([0, 0], [1], [0], [1])):
+    check(
+        "Slice",
+        [x, np.array([-1], np.int32), np.array([-100], np.int32), np.array([2], np.int32), np.array([-2], np.int32)],
+        [x[:, :, ::-2]],
+    )
+    for starts, ends, axes, steps in (
+        ([0], [1], [0], [0]),
+        ([0], [1], [3], [1]),
+        ([0], [1], [-4], [1]),
+        ([0, 0], [1, 1], [0, -3], [1, 1]),
+        ([0, 0], [1], [0], [1]),
+    ):
         with pytest.raises(sx.Error):
             run("Slice", [x, i64(starts), i64(ends), i64(axes), i64(steps)])
 
@@ -220,7 +247,13 @@ def test_depth_and_space(dtype, mode):
         want = want.reshape(n, c, h * b, w * b)
         check("DepthToSpace", [x], [want], blocksize=b, mode=mode, opset=13)
         check("SpaceToDepth", [want], [x], blocksize=b, mode=mode, opset=28)
-    for shape, block in (((1, 5, 2, 2), 2), ((1, 4, 2, 2), 0), ((1, 4, 2, 2), -1), ((1, 4, 2), 2), ((1, 4, 2, 2), 2**32)):
+    for shape, block in (
+        ((1, 5, 2, 2), 2),
+        ((1, 4, 2, 2), 0),
+        ((1, 4, 2, 2), -1),
+        ((1, 4, 2), 2),
+        ((1, 4, 2, 2), 2**32),
+    ):
         with pytest.raises(sx.Error):
             run("DepthToSpace", [random_array(rng, dtype, shape)], blocksize=block, opset=13)
 
@@ -258,8 +291,11 @@ def test_range(dtype):
                 run("Range", [np.array(v, dtype) for v in bad])
     else:
         info = np.iinfo(dtype)
-        check("Range", [np.array(v, dtype) for v in (info.min, info.max, info.max)],
-              [np.array([info.min, -1, info.max - 1], dtype)])
+        check(
+            "Range",
+            [np.array(v, dtype) for v in (info.min, info.max, info.max)],
+            [np.array([info.min, -1, info.max - 1], dtype)],
+        )
         with pytest.raises(sx.Error):
             run("Range", [np.array(v, dtype) for v in (0, 1, 0)])
     if dtype == "int64":

@@ -55,9 +55,20 @@ def test_pad(seed, mode):
         constant = ("" if x.dtype == object else 0) if value is None else value.item() if x.dtype == object else value
         want = pad_axis(want, axis, before, after, mode, constant)
     negative = rng.random() < 0.5
-    operands = [x, i64([b for b, _ in pads] + [a for _, a in pads]), value, i64([a - x.ndim if negative else a for a in axes])]
+    operands = [
+        x,
+        i64([b for b, _ in pads] + [a for _, a in pads]),
+        value,
+        i64([a - x.ndim if negative else a for a in axes]),
+    ]
     constants = [i for i in some_constants(rng, operands) if operands[i] is not None]
-    got = run("Pad", operands, mode=mode, constants=constants, opset=25 if x.dtype.name == "bfloat16" or mode == "wrap" else 21)
+    got = run(
+        "Pad",
+        operands,
+        mode=mode,
+        constants=constants,
+        opset=25 if x.dtype.name == "bfloat16" or mode == "wrap" else 21,
+    )
     assert_same(got[0], want)
 
 
@@ -86,7 +97,12 @@ def test_pad_errors(pads, mode):
 
 def test_pad_bad_operands():
     x = np.zeros((3, 3), np.float32)
-    for operands, attributes in (([x, i64([1, 1])], {}), ([x, i64([1, 1]), None, i64([2])], {}), ([x, i64([1, 1, 1, 1]), None, i64([0, -2])], {}),
-                                 ([x, i64([1, 1, 1, 1])], {"mode": "mirror"}), ([x, i64([1, 1, 1, 1]), np.zeros(2, np.float32)], {})):
+    for operands, attributes in (
+        ([x, i64([1, 1])], {}),
+        ([x, i64([1, 1]), None, i64([2])], {}),
+        ([x, i64([1, 1, 1, 1]), None, i64([0, -2])], {}),
+        ([x, i64([1, 1, 1, 1])], {"mode": "mirror"}),
+        ([x, i64([1, 1, 1, 1]), np.zeros(2, np.float32)], {}),
+    ):
         with pytest.raises(sx.Error):
             run("Pad", operands, opset=21, **attributes)

@@ -11,8 +11,12 @@ import pytest
 import sardonyx as sx
 from node_models import model, run
 
-FLOATS = {"float16": onnx.TensorProto.FLOAT16, "float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE,
-          "bfloat16": onnx.TensorProto.BFLOAT16}
+FLOATS = {
+    "float16": onnx.TensorProto.FLOAT16,
+    "float32": onnx.TensorProto.FLOAT,
+    "float64": onnx.TensorProto.DOUBLE,
+    "bfloat16": onnx.TensorProto.BFLOAT16,
+}
 N = 40000
 
 
@@ -67,7 +71,10 @@ def test_like():
         draw("RandomUniform", shape=[3], dtype=onnx.TensorProto.INT32)
 
 
-@pytest.mark.parametrize("op,attributes", [("RandomNormal", {"shape": [301, 77]}), ("RandomUniform", {"shape": [301, 77], "dtype": onnx.TensorProto.DOUBLE})])
+@pytest.mark.parametrize(
+    "op,attributes",
+    [("RandomNormal", {"shape": [301, 77]}), ("RandomUniform", {"shape": [301, 77], "dtype": onnx.TensorProto.DOUBLE})],
+)
 def test_threads_do_not_change_draws(op, attributes):
     draws = [draw(op, options={"threads": threads, "seed": 11}, **attributes) for threads in (1, 2, 3)]
     assert (draws[0] == draws[1]).all() and (draws[0] == draws[2]).all()
@@ -76,8 +83,12 @@ def test_threads_do_not_change_draws(op, attributes):
 
 def test_runs_and_nodes_differ():
     nodes = [onnx.helper.make_node("RandomUniform", [], [name], shape=[50]) for name in ("a", "b")]
-    graph = onnx.helper.make_graph(nodes, "g", [], [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [50]) for n in ("a", "b")])
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10).SerializeToString()
+    graph = onnx.helper.make_graph(
+        nodes, "g", [], [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [50]) for n in ("a", "b")]
+    )
+    proto = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10
+    ).SerializeToString()
     first, second = sx.InferenceSession(proto, seed=5), sx.InferenceSession(proto, seed=5)
     a, b = first.run(None, {})
     again, _ = first.run(None, {})
@@ -88,7 +99,13 @@ def test_runs_and_nodes_differ():
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_bernoulli(dtype):
     p = np.repeat([0.0, 0.1, 0.5, 1.0], N).astype(dtype).reshape(4, N)
-    for target in (onnx.TensorProto.BOOL, onnx.TensorProto.INT8, onnx.TensorProto.UINT64, onnx.TensorProto.BFLOAT16, None):
+    for target in (
+        onnx.TensorProto.BOOL,
+        onnx.TensorProto.INT8,
+        onnx.TensorProto.UINT64,
+        onnx.TensorProto.BFLOAT16,
+        None,
+    ):
         attributes = {} if target is None else {"dtype": target}
         x = draw("Bernoulli", [p], seed=1.0, **attributes)
         assert x.dtype == (np.dtype(dtype) if target is None else onnx.helper.tensor_dtype_to_np_dtype(target))
@@ -111,7 +128,13 @@ def test_multinomial(dtype):
 
 
 def test_multinomial_errors():
-    for logits in (np.full((1, 3), -np.inf), np.array([[0, np.nan]]), np.array([[0, np.inf]]), np.zeros((1, 0)), np.zeros(3)):
+    for logits in (
+        np.full((1, 3), -np.inf),
+        np.array([[0, np.nan]]),
+        np.array([[0, np.inf]]),
+        np.zeros((1, 0)),
+        np.zeros(3),
+    ):
         with pytest.raises(sx.Error):
             draw("Multinomial", [logits.astype(np.float32)])
     with pytest.raises(sx.Error):

@@ -10,7 +10,14 @@ import pytest
 import sardonyx as sx
 from node_models import assert_same, feeds, model, random_array, run, run_ort, some_constants
 
-COORDINATES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric", "tf_crop_and_resize"]
+COORDINATES = [
+    "half_pixel",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "half_pixel_symmetric",
+    "tf_crop_and_resize",
+]
 
 
 def i64(values):
@@ -48,8 +55,14 @@ def test_interpolation(seed, mode, coordinates):
     rng = np.random.default_rng(seed)
     x, axes, roi, sizes, scales = random_resize(rng, coordinates)
     by_size = rng.random() < 0.5
-    attributes = dict(mode=mode, coordinate_transformation_mode=coordinates, axes=axes, exclude_outside=int(rng.random() < 0.3),
-                      extrapolation_value=float(rng.normal()), cubic_coeff_a=float(rng.choice([-0.5, -0.75])))
+    attributes = dict(
+        mode=mode,
+        coordinate_transformation_mode=coordinates,
+        axes=axes,
+        exclude_outside=int(rng.random() < 0.3),
+        extrapolation_value=float(rng.normal()),
+        cubic_coeff_a=float(rng.choice([-0.5, -0.75])),
+    )
     if coordinates != "tf_crop_and_resize":
         attributes["antialias"] = int(rng.random() < 0.4)
     inputs = [x, roi, None if by_size else scales, sizes if by_size else None]
@@ -71,11 +84,19 @@ def test_nearest(seed, nearest, coordinates):
     by_size = rng.random() < 0.5
     dtype = [np.float32, np.uint8, np.int64, np.float16, np.bool_, np.float64][seed % 6]
     x = random_array(rng, dtype, x.shape)
-    attributes = dict(mode="nearest", nearest_mode=nearest, coordinate_transformation_mode=coordinates, axes=axes, extrapolation_value=7.0)
+    attributes = dict(
+        mode="nearest",
+        nearest_mode=nearest,
+        coordinate_transformation_mode=coordinates,
+        axes=axes,
+        extrapolation_value=7.0,
+    )
     inputs = [x, roi, None if by_size else scales, sizes if by_size else None]
     while inputs[-1] is None:
         inputs.pop()
-    assert_same(run("Resize", inputs, opset=19, **attributes)[0], nearest_by_hand(x, inputs, axes, nearest, coordinates, 7.0))
+    assert_same(
+        run("Resize", inputs, opset=19, **attributes)[0], nearest_by_hand(x, inputs, axes, nearest, coordinates, 7.0)
+    )
 
 
 def nearest_by_hand(x, inputs, axes, nearest, coordinates, outside_value):
@@ -93,7 +114,9 @@ def nearest_by_hand(x, inputs, axes, nearest, coordinates, outside_value):
             out = int(np.floor(np.float32(n) * scale))
             resized = kind(float(scale) * n)
         p = np.arange(out).astype(kind)
-        half = ((2 * p + 1) * n / (2 * resized) - 0.5) if sizes is not None else (p + kind(0.5)) / kind(scale) - kind(0.5)
+        half = (
+            ((2 * p + 1) * n / (2 * resized) - 0.5) if sizes is not None else (p + kind(0.5)) / kind(scale) - kind(0.5)
+        )
         if coordinates == "half_pixel":
             at = half
         elif coordinates == "half_pixel_symmetric":
@@ -106,19 +129,38 @@ def nearest_by_hand(x, inputs, axes, nearest, coordinates, outside_value):
             at = p * n / resized if sizes is not None else p / scale
         else:
             start, end = kind(roi[k]), kind(roi[len(axes) + k])
-            at = start * (n - 1) + p * (end - start) * (n - 1) / (resized - 1) if resized != 1 else np.full(out, (start + end) * (n - 1) / 2)
+            at = (
+                start * (n - 1) + p * (end - start) * (n - 1) / (resized - 1)
+                if resized != 1
+                else np.full(out, (start + end) * (n - 1) / 2)
+            )
             lost = ~((at >= 0) & (at <= n - 1))
             outside = outside | lost.reshape([-1 if d == axis else 1 for d in range(x.ndim)])
         at = at.astype(np.float64)
-        rounded = {"round_prefer_floor": np.ceil(at - 0.5), "round_prefer_ceil": np.floor(at + 0.5), "floor": np.floor(at), "ceil": np.ceil(at)}[nearest]
+        rounded = {
+            "round_prefer_floor": np.ceil(at - 0.5),
+            "round_prefer_ceil": np.floor(at + 0.5),
+            "floor": np.floor(at),
+            "ceil": np.ceil(at),
+        }[nearest]
         result = np.take(result, np.clip(rounded, 0, n - 1).astype(np.int64), axis)
     return np.where(np.broadcast_to(outside, result.shape), np.array(outside_value, x.dtype), result)
 
 
-@pytest.mark.parametrize("mode,shape,scales", [
-    ("linear", (2, 3, 20, 30), (1, 1, 2, 2)), ("linear", (2, 3, 20, 30), (1, 1, 0.5, 0.6)), ("linear", (1, 5, 7, 9), (1, 1, 3.3, 1.7)),
-    ("nearest", (2, 3, 20, 30), (1, 1, 2, 2)), ("nearest", (1, 3, 17, 13), (1, 1, 0.5, 1.5)), ("cubic", (2, 3, 12, 15), (1, 1, 2, 1.5)),
-    ("linear", (1, 2, 6, 7, 8), (1, 1, 2, 2, 2)), ("linear", (2, 9, 11, 4), (1, 2, 2, 1)), ("nearest", (1, 2, 5, 6, 7), (1, 1, 2, 3, 2))])
+@pytest.mark.parametrize(
+    "mode,shape,scales",
+    [
+        ("linear", (2, 3, 20, 30), (1, 1, 2, 2)),
+        ("linear", (2, 3, 20, 30), (1, 1, 0.5, 0.6)),
+        ("linear", (1, 5, 7, 9), (1, 1, 3.3, 1.7)),
+        ("nearest", (2, 3, 20, 30), (1, 1, 2, 2)),
+        ("nearest", (1, 3, 17, 13), (1, 1, 0.5, 1.5)),
+        ("cubic", (2, 3, 12, 15), (1, 1, 2, 1.5)),
+        ("linear", (1, 2, 6, 7, 8), (1, 1, 2, 2, 2)),
+        ("linear", (2, 9, 11, 4), (1, 2, 2, 1)),
+        ("nearest", (1, 2, 5, 6, 7), (1, 1, 2, 3, 2)),
+    ],
+)
 @pytest.mark.parametrize("coordinates", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"])
 def test_matches_onnxruntime(mode, shape, scales, coordinates):
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
@@ -130,7 +172,9 @@ def test_matches_onnxruntime(mode, shape, scales, coordinates):
     close(run("Resize", inputs, opset=18, **attributes)[0], run_ort("Resize", inputs, opset=18, **attributes)[0], 1e-4)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", ml_dtypes.bfloat16, "uint8", "int8", "int32", "int64", "complex64"], ids=str)
+@pytest.mark.parametrize(
+    "dtype", ["float64", "float16", ml_dtypes.bfloat16, "uint8", "int8", "int32", "int64", "complex64"], ids=str
+)
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 def test_dtypes(dtype, mode):
     rng = np.random.default_rng(2)
@@ -153,16 +197,35 @@ def test_dtypes(dtype, mode):
 
 def test_policies():
     x = np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6)
-    for policy, sizes, shape in (("not_larger", [8, 8], (5, 8)), ("not_smaller", [8, 8], (8, 12)), ("stretch", [8, 8], (8, 8)), ("not_larger", [1, 6], (1, 2))):
-        got = run("Resize", [x, None, None, i64(sizes)], opset=19, axes=[2, 3], keep_aspect_ratio_policy=policy, mode="linear")[0]
+    for policy, sizes, shape in (
+        ("not_larger", [8, 8], (5, 8)),
+        ("not_smaller", [8, 8], (8, 12)),
+        ("stretch", [8, 8], (8, 8)),
+        ("not_larger", [1, 6], (1, 2)),
+    ):
+        got = run(
+            "Resize", [x, None, None, i64(sizes)], opset=19, axes=[2, 3], keep_aspect_ratio_policy=policy, mode="linear"
+        )[0]
         assert got.shape == (1, 1, *shape)
-        close(got, reference("Resize", [x, None, None, i64(sizes)], axes=[2, 3], keep_aspect_ratio_policy=policy, mode="linear"))
+        close(
+            got,
+            reference(
+                "Resize", [x, None, None, i64(sizes)], axes=[2, 3], keep_aspect_ratio_policy=policy, mode="linear"
+            ),
+        )
 
 
 def test_scale_of_a_third_steps_over_nothing():
     x = np.arange(9, dtype=np.float32)
     third = np.array([1 / 3], np.float32)
-    got = run("Resize", [x, None, third], opset=19, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")[0]
+    got = run(
+        "Resize",
+        [x, None, third],
+        opset=19,
+        mode="nearest",
+        nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric",
+    )[0]
     assert got.tolist() == [0, 3, 6]
 
 
@@ -170,7 +233,9 @@ def test_shapes_without_elements():
     x = np.zeros((0, 3), np.float32)
     assert run("Resize", [x, None, np.array([2, 2], np.float32)], opset=19)[0].shape == (0, 6)
     assert run("Resize", [np.ones((4, 3), np.float32), None, None, i64([4, 0])], opset=19)[0].shape == (4, 0)
-    assert run("Resize", [np.ones((4, 3), np.float32), None, np.array([0.1, 1], np.float32)], opset=19, mode="linear")[0].shape == (0, 3)
+    assert run("Resize", [np.ones((4, 3), np.float32), None, np.array([0.1, 1], np.float32)], opset=19, mode="linear")[
+        0
+    ].shape == (0, 3)
     with pytest.raises(sx.Error):
         run("Resize", [x, None, None, i64([2, 3])], opset=19)
 
@@ -183,9 +248,17 @@ def test_bad_scales(scales):
 
 def test_bad_attributes():
     x, sizes = np.ones((3, 3), np.float32), i64([2, 2])
-    for attributes in ({"mode": "quadratic"}, {"coordinate_transformation_mode": "corner"}, {"nearest_mode": "round"}, {"axes": [0, 0]},
-                       {"axes": [0, 2]}, {"antialias": 1}, {"keep_aspect_ratio_policy": "both"}, {"axes": [0]},
-                       {"coordinate_transformation_mode": "tf_crop_and_resize"}):
+    for attributes in (
+        {"mode": "quadratic"},
+        {"coordinate_transformation_mode": "corner"},
+        {"nearest_mode": "round"},
+        {"axes": [0, 0]},
+        {"axes": [0, 2]},
+        {"antialias": 1},
+        {"keep_aspect_ratio_policy": "both"},
+        {"axes": [0]},
+        {"coordinate_transformation_mode": "tf_crop_and_resize"},
+    ):
         with pytest.raises(sx.Error):
             run("Resize", [x, None, None, sizes], opset=19, **attributes)
     with pytest.raises(sx.Error):
@@ -198,8 +271,14 @@ def test_infinite_roi_is_outside():
     x = np.ones((2, 2), np.float32)
     for roi in ([np.nan, 0, 1, 1], [-1e30, 0, 1e30, 1], [-np.inf, 0, np.inf, 1]):
         for mode in ("nearest", "linear", "cubic"):
-            got = run("Resize", [x, np.array(roi, np.float32), None, i64([3, 3])], opset=19, mode=mode, extrapolation_value=5.0,
-                      coordinate_transformation_mode="tf_crop_and_resize")[0]
+            got = run(
+                "Resize",
+                [x, np.array(roi, np.float32), None, i64([3, 3])],
+                opset=19,
+                mode=mode,
+                extrapolation_value=5.0,
+                coordinate_transformation_mode="tf_crop_and_resize",
+            )[0]
             assert (got[0] == 5).all()
 
 
@@ -221,11 +300,19 @@ def test_grid_sample(seed, mode, padding, align):
     x = rng.normal(size=(2, 3, *spatial)).astype(np.float32)
     grid = rng.uniform(-1.6, 1.6, (2, 3, 4, 2)).astype(np.float32)
     attributes = dict(mode=mode, padding_mode=padding, align_corners=align)
-    close(run("GridSample", [x, grid], opset=22, **attributes)[0], reference("GridSample", [x, grid], opset=22, **attributes), 2e-4)
+    close(
+        run("GridSample", [x, grid], opset=22, **attributes)[0],
+        reference("GridSample", [x, grid], opset=22, **attributes),
+        2e-4,
+    )
     if mode != "cubic":
         volume = rng.normal(size=(1, 2, *spatial, 3)).astype(np.float32)
         grid = rng.uniform(-1.6, 1.6, (1, 2, 3, 2, 3)).astype(np.float32)
-        close(run("GridSample", [volume, grid], opset=22, **attributes)[0], reference("GridSample", [volume, grid], opset=22, **attributes), 2e-4)
+        close(
+            run("GridSample", [volume, grid], opset=22, **attributes)[0],
+            reference("GridSample", [volume, grid], opset=22, **attributes),
+            2e-4,
+        )
 
 
 @pytest.mark.parametrize("mode,padding,align", GRID)
@@ -250,8 +337,14 @@ def test_grid_sample_dtypes_and_errors():
     assert run("GridSample", [words, grid], opset=22, mode="nearest")[0].shape == (1, 2, 4, 4)
     assert run("GridSample", [np.zeros((1, 0, 5, 5), np.float32), grid], opset=22)[0].shape == (1, 0, 4, 4)
     assert (run("GridSample", [np.zeros((1, 2, 0, 5), np.float32), grid], opset=22)[0] == 0).all()
-    for bad_x, bad_grid, attributes in ((x, grid[..., :1], {}), (x[0], grid, {}), (np.concatenate([x, x]), grid, {}), (x, grid, {"mode": "bi"}),
-                                        (x, grid, {"padding_mode": "edge"}), (x[:, :, :0], grid, {"padding_mode": "border"})):
+    for bad_x, bad_grid, attributes in (
+        (x, grid[..., :1], {}),
+        (x[0], grid, {}),
+        (np.concatenate([x, x]), grid, {}),
+        (x, grid, {"mode": "bi"}),
+        (x, grid, {"padding_mode": "edge"}),
+        (x[:, :, :0], grid, {"padding_mode": "border"}),
+    ):
         with pytest.raises(sx.Error):
             run("GridSample", [bad_x, bad_grid], opset=22, **attributes)
 
@@ -261,8 +354,10 @@ def test_affine_grid(align):
     rng = np.random.default_rng(1)
     for size in ((2, 3, 4, 5), (2, 3, 2, 4, 3)):
         theta = rng.normal(size=(2, len(size) - 2, len(size) - 1)).astype(np.float32)
-        close(run("AffineGrid", [theta, i64(size)], opset=20, align_corners=align)[0],
-              reference("AffineGrid", [theta, i64(size)], opset=20, align_corners=align))
+        close(
+            run("AffineGrid", [theta, i64(size)], opset=20, align_corners=align)[0],
+            reference("AffineGrid", [theta, i64(size)], opset=20, align_corners=align),
+        )
     for dtype in (np.float16, np.float64, ml_dtypes.bfloat16):
         got = run("AffineGrid", [theta.astype(dtype), i64(size)], opset=20)[0]
         assert got.dtype == dtype

@@ -14,7 +14,9 @@ h = onnx.helper
 
 def type_of(value):
     if isinstance(value, list):
-        return h.make_sequence_type_proto(h.make_tensor_type_proto(onnx_type(value[0]) if value else onnx.TensorProto.FLOAT, None))
+        return h.make_sequence_type_proto(
+            h.make_tensor_type_proto(onnx_type(value[0]) if value else onnx.TensorProto.FLOAT, None)
+        )
     return h.make_tensor_type_proto(onnx_type(value), value.shape)
 
 
@@ -22,7 +24,10 @@ def run(op, inputs, outputs=1, opset=18, types=(), **attributes):
     """A model of one node whose inputs may be lists (sequences) and None (a value of the type in `types`)."""
     names = [f"x{i}" for i in range(len(inputs))]
     node = h.make_node(op, names, [f"y{i}" for i in range(outputs)], **attributes)
-    infos = [h.make_value_info(n, types[i] if i < len(types) and types[i] else type_of(v)) for i, (n, v) in enumerate(zip(names, inputs))]
+    infos = [
+        h.make_value_info(n, types[i] if i < len(types) and types[i] else type_of(v))
+        for i, (n, v) in enumerate(zip(names, inputs))
+    ]
     graph = h.make_graph([node], op, infos, [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)])
     proto = h.make_model(graph, opset_imports=[h.make_opsetid("", opset)], ir_version=10)
     return sx.InferenceSession(proto.SerializeToString()).run(None, dict(zip(names, inputs)))
@@ -78,8 +83,10 @@ def test_positions_out_of_range():
 
 
 def test_types_in_a_sequence():
-    for bad in (lambda: run("SequenceConstruct", [np.zeros(1, np.float32), np.zeros(1, np.int32)]),
-                lambda: run("SequenceInsert", [[np.zeros(1, np.float32)], np.zeros(1, np.int32)])):
+    for bad in (
+        lambda: run("SequenceConstruct", [np.zeros(1, np.float32), np.zeros(1, np.int32)]),
+        lambda: run("SequenceInsert", [[np.zeros(1, np.float32)], np.zeros(1, np.int32)]),
+    ):
         with pytest.raises(sx.Error):
             bad()
 
@@ -108,8 +115,14 @@ def test_concat(seed):
 
 def test_concat_errors():
     a, b = np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32)
-    for items, attributes in (([a, b], {"axis": 0}), ([a, b], {"axis": 0, "new_axis": 1}), ([a, a[0]], {"axis": 0}), ([a], {"axis": 2}),
-                              ([a], {"axis": -4, "new_axis": 1}), ([a], {"axis": 0, "new_axis": 2})):
+    for items, attributes in (
+        ([a, b], {"axis": 0}),
+        ([a, b], {"axis": 0, "new_axis": 1}),
+        ([a, a[0]], {"axis": 0}),
+        ([a], {"axis": 2}),
+        ([a], {"axis": -4, "new_axis": 1}),
+        ([a], {"axis": 0, "new_axis": 2}),
+    ):
         with pytest.raises(sx.Error):
             run("ConcatFromSequence", [items], **attributes)
 
@@ -124,7 +137,9 @@ def test_split(seed):
     n = x.shape[axis]
     singles = np.split(x, range(1, n), axis) if n else []
     assert_sequence(run("SplitToSequence", [x], axis=axis, opset=opset)[0], singles)
-    assert_sequence(run("SplitToSequence", [x], axis=axis, keepdims=0, opset=opset)[0], [s.squeeze(axis) for s in singles])
+    assert_sequence(
+        run("SplitToSequence", [x], axis=axis, keepdims=0, opset=opset)[0], [s.squeeze(axis) for s in singles]
+    )
     chunk = int(rng.integers(1, 5))
     want = np.split(x, range(chunk, n, chunk), axis) if n else []
     assert_sequence(run("SplitToSequence", [x, i64(chunk)], axis=axis, keepdims=0, opset=opset)[0], want)

@@ -21,8 +21,14 @@ def test_normalizer():
     week = ["Monday", "tuesday", "WEDNESDAY", "thursday"]
     assert normalize(week).tolist() == week
     assert normalize(week, case_change_action="UPPER").tolist() == [w.upper() for w in week]
-    assert normalize([week], case_change_action="LOWER", stopwords=["MONDAY"]).tolist() == [["tuesday", "wednesday", "thursday"]]
-    assert normalize(week, stopwords=["MONDAY", "thursday"], is_case_sensitive=1).tolist() == ["Monday", "tuesday", "WEDNESDAY"]
+    assert normalize([week], case_change_action="LOWER", stopwords=["MONDAY"]).tolist() == [
+        ["tuesday", "wednesday", "thursday"]
+    ]
+    assert normalize(week, stopwords=["MONDAY", "thursday"], is_case_sensitive=1).tolist() == [
+        "Monday",
+        "tuesday",
+        "WEDNESDAY",
+    ]
     assert normalize(["monday", "Monday"], stopwords=["monday"], is_case_sensitive=0).tolist() == [""]
     assert normalize([["a"]], stopwords=["a"]).tolist() == [[""]]
     assert normalize([]).tolist() == [""]
@@ -33,7 +39,11 @@ def test_normalizer():
 
 
 def test_normalizer_unicode():
-    assert normalize(["straße", "ÉCOLE", "ΟΔΥΣΣΕΥΣ"], case_change_action="UPPER").tolist() == ["STRASSE", "ÉCOLE", "ΟΔΥΣΣΕΥΣ"]
+    assert normalize(["straße", "ÉCOLE", "ΟΔΥΣΣΕΥΣ"], case_change_action="UPPER").tolist() == [
+        "STRASSE",
+        "ÉCOLE",
+        "ΟΔΥΣΣΕΥΣ",
+    ]
     assert normalize(["ÉCOLE", "ΟΔΟΣ"], case_change_action="LOWER").tolist() == ["école", "οδος"]
     assert normalize(["I", "i"], case_change_action="LOWER", locale="tr_TR").tolist() == ["ı", "i"]
     assert normalize(["I", "i"], case_change_action="UPPER", locale="tr-TR").tolist() == ["I", "İ"]
@@ -46,7 +56,9 @@ def test_concat(seed):
     shape = random_shape(rng, int(rng.integers(0, 4)))
     sides = []
     for side in "xy":
-        thin = [n if rng.random() < 0.6 else 1 for n in shape][int(rng.integers(0, len(shape) + 1)) if side == "x" else 0 :]
+        thin = [n if rng.random() < 0.6 else 1 for n in shape][
+            int(rng.integers(0, len(shape) + 1)) if side == "x" else 0 :
+        ]
         sides.append(words(np.array([f"{side}{i}é" for i in range(int(np.prod(thin)))], object).reshape(thin)))
     want = words(np.broadcast_to(sides[0], np.broadcast_shapes(sides[0].shape, sides[1].shape)) + sides[1])
     assert_same(run("StringConcat", sides, opset=20)[0], want)
@@ -85,7 +97,10 @@ def test_split_of_nothing():
 def test_regex():
     x = words([["www.google.com", "www.facebook.com"], ["", "bücher\n"]])
     for pattern in (r"www\.[\w.-]+\.\bcom\b", "", r"(?s).*", r"\pL+\n", "b.cher\n"):
-        assert_same(run("RegexFullMatch", [x], opset=20, pattern=pattern)[0], run_ort("RegexFullMatch", [x], opset=20, pattern=pattern)[0])
+        assert_same(
+            run("RegexFullMatch", [x], opset=20, pattern=pattern)[0],
+            run_ort("RegexFullMatch", [x], opset=20, pattern=pattern)[0],
+        )
     for pattern in ("(", r"\1", "a{1001}", "(?<=a)b"):
         with pytest.raises(sx.Error, match="pattern"):
             run("RegexFullMatch", [x], opset=20, pattern=pattern)
@@ -112,8 +127,14 @@ def test_tf_idf(seed):
     if not columns:
         return
     shortest = int(rng.integers(1, longest + 1))
-    attributes = dict(mode=["TF", "IDF", "TFIDF"][seed % 3], min_gram_length=shortest, max_gram_length=longest,
-                      max_skip_count=int(rng.integers(0, 4)), ngram_counts=counts, ngram_indexes=columns)
+    attributes = dict(
+        mode=["TF", "IDF", "TFIDF"][seed % 3],
+        min_gram_length=shortest,
+        max_gram_length=longest,
+        max_skip_count=int(rng.integers(0, 4)),
+        ngram_counts=counts,
+        ngram_indexes=columns,
+    )
     attributes["pool_strings" if strings else "pool_int64s"] = pool
     if rng.random() < 0.7:
         attributes["weights"] = [float(w) for w in rng.random(len(columns))]
@@ -126,12 +147,31 @@ def test_tf_idf(seed):
 
 
 def test_tf_idf_errors():
-    good = dict(mode="TF", min_gram_length=1, max_gram_length=2, max_skip_count=0, ngram_counts=[0, 2], ngram_indexes=[0, 1, 2], pool_int64s=[1, 2, 1, 2])
+    good = dict(
+        mode="TF",
+        min_gram_length=1,
+        max_gram_length=2,
+        max_skip_count=0,
+        ngram_counts=[0, 2],
+        ngram_indexes=[0, 1, 2],
+        pool_int64s=[1, 2, 1, 2],
+    )
     x = np.array([1, 2, 1, 2], np.int64)
     assert run("TfIdfVectorizer", [x], opset=9, **good)[0].tolist() == [2, 2, 2]
-    for change in ({"mode": "X"}, {"min_gram_length": 0}, {"min_gram_length": 3}, {"max_skip_count": -1}, {"ngram_counts": [0, 9]},
-                   {"ngram_counts": [2, 0]}, {"ngram_counts": [0, 1]}, {"ngram_indexes": [0, -1, 2]}, {"ngram_indexes": [0, 1]},
-                   {"weights": [1.0], "mode": "IDF"}, {"pool_strings": ["a"] * 4}, {"ngram_indexes": [0, 1, 2**62]}):
+    for change in (
+        {"mode": "X"},
+        {"min_gram_length": 0},
+        {"min_gram_length": 3},
+        {"max_skip_count": -1},
+        {"ngram_counts": [0, 9]},
+        {"ngram_counts": [2, 0]},
+        {"ngram_counts": [0, 1]},
+        {"ngram_indexes": [0, -1, 2]},
+        {"ngram_indexes": [0, 1]},
+        {"weights": [1.0], "mode": "IDF"},
+        {"pool_strings": ["a"] * 4},
+        {"ngram_indexes": [0, 1, 2**62]},
+    ):
         with pytest.raises(sx.Error):
             run("TfIdfVectorizer", [x], opset=9, **{**good, **change})
     with pytest.raises(sx.Error):

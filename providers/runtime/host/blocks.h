@@ -22,8 +22,8 @@ struct Blocks {
 };
 
 // Copies `rows` rows of `width` elements. Offsets and pitches (from one row to the next) are in elements.
-inline void copy_rows(Tensor& dst, int64_t dst_offset, int64_t dst_pitch, const Tensor& src, int64_t src_offset,
-                      int64_t src_pitch, int64_t width, int64_t rows) {
+inline void copy_rows(Tensor& dst, int64_t dst_offset, int64_t dst_pitch, const Tensor& src,
+                      int64_t src_offset, int64_t src_pitch, int64_t width, int64_t rows) {
   if (width == 0) return;
   if (src.dtype() == DType::String) {
     for (int64_t r = 0; r < rows; ++r)

@@ -16,7 +16,8 @@ const Type& output_type(const Body& body, size_t i) {
   return graph.value(graph.outputs()[i]).type;
 }
 
-void expect_ports(PrepareContext& ctx, const Body& body, size_t inputs, size_t outputs, const std::string& name) {
+void expect_ports(PrepareContext& ctx, const Body& body, size_t inputs, size_t outputs,
+                  const std::string& name) {
   ctx.expect(body.graph().inputs().size() == inputs, "inputs of '" + name + "'", std::to_string(inputs),
              std::to_string(body.graph().inputs().size()));
   ctx.expect(body.graph().outputs().size() == outputs, "outputs of '" + name + "'", std::to_string(outputs),
@@ -32,7 +33,8 @@ bool is_true(RunContext& run, const Value& value, const char* what) {
 
 // The results of all turns along a new axis, in the order of the turns or backwards. Without a turn the type
 // that the body declares says what it can: dimensions that are not known become 0.
-Tensor stack(RunContext& run, const std::vector<Tensor>& turns, int64_t axis_wanted, bool backwards, const Type& declared) {
+Tensor stack(RunContext& run, const std::vector<Tensor>& turns, int64_t axis_wanted, bool backwards,
+             const Type& declared) {
   const int64_t n = static_cast<int64_t>(turns.size());
   Dims dims;
   DType dtype = declared.dtype;
@@ -42,8 +44,10 @@ Tensor stack(RunContext& run, const std::vector<Tensor>& turns, int64_t axis_wan
   } else if (declared.shape) {
     for (const Dim& dim : *declared.shape) dims.push_back(dim.known() ? dim.value : 0);
   }
-  if (dtype == DType::Undefined) run.fail("type of a scan output", "one that the body declares, when there is no turn");
-  const size_t axis = static_cast<size_t>(normalize_axis(axis_wanted, static_cast<int>(dims.size()) + 1, "axis of a scan output"));
+  if (dtype == DType::Undefined)
+    run.fail("type of a scan output", "one that the body declares, when there is no turn");
+  const size_t axis = static_cast<size_t>(
+      normalize_axis(axis_wanted, static_cast<int>(dims.size()) + 1, "axis of a scan output"));
   for (const Tensor& turn : turns)
     if (turn.dims() != dims || turn.dtype() != dtype)
       run.fail("a scan output", "the same in all turns: " + std::string(dtype_name(dtype)) + to_string(dims),
@@ -54,7 +58,8 @@ Tensor stack(RunContext& run, const std::vector<Tensor>& turns, int64_t axis_wan
   const Blocks blocks(dims, axis);
   for (int64_t i = 0; i < n; ++i) {
     const int64_t place = backwards ? n - 1 - i : i;
-    copy_rows(result, place * blocks.inner, n * blocks.inner, turns[static_cast<size_t>(i)], 0, blocks.inner, blocks.inner, blocks.outer);
+    copy_rows(result, place * blocks.inner, n * blocks.inner, turns[static_cast<size_t>(i)], 0, blocks.inner,
+              blocks.inner, blocks.outer);
   }
   return result;
 }
@@ -77,7 +82,9 @@ constexpr int64_t kForever = std::numeric_limits<int64_t>::max();
 Prepared prepare_loop(PrepareContext& ctx) {
   const auto body = ctx.body("body");
   const size_t states = ctx.input_count() < 2 ? 0 : ctx.input_count() - 2;
-  ctx.expect(ctx.output_count() >= states, "outputs", "at least the " + std::to_string(states) + " carried values", std::to_string(ctx.output_count()));
+  ctx.expect(ctx.output_count() >= states, "outputs",
+             "at least the " + std::to_string(states) + " carried values",
+             std::to_string(ctx.output_count()));
   const size_t scans = ctx.output_count() - states;
   expect_ports(ctx, *body, states + 2, states + scans + 1, "body");
   const bool counted = ctx.has_input(0), tested = ctx.has_input(1);
@@ -108,20 +115,25 @@ Prepared prepare_loop(PrepareContext& ctx) {
     }
     for (size_t i = 0; i < states; ++i) run.set_output(i, std::move(carried[i]));
     for (size_t i = 0; i < scans; ++i)
-      if (run.wants(states + i)) run.set_output(states + i, stack(run, collected[i], 0, false, output_type(*body, states + 1 + i)));
+      if (run.wants(states + i))
+        run.set_output(states + i, stack(run, collected[i], 0, false, output_type(*body, states + 1 + i)));
   };
 }
 
 // The axes or directions of the scan inputs or outputs: all 0 when the attribute is absent.
-std::vector<int64_t> flags(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& attribute, size_t n, const char* name) {
+std::vector<int64_t> flags(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& attribute,
+                           size_t n, const char* name) {
   const std::vector<int64_t> result = attribute.value_or(std::vector<int64_t>(n, 0));
-  ctx.expect(result.size() == n, std::string("length of attribute '") + name + "'", std::to_string(n), std::to_string(result.size()));
+  ctx.expect(result.size() == n, std::string("length of attribute '") + name + "'", std::to_string(n),
+             std::to_string(result.size()));
   return result;
 }
 
-std::vector<int64_t> directions(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& attribute, size_t n, const char* name) {
+std::vector<int64_t> directions(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& attribute,
+                                size_t n, const char* name) {
   const auto result = flags(ctx, attribute, n, name);
-  for (const int64_t d : result) ctx.expect(d == 0 || d == 1, std::string("attribute '") + name + "'", "0 or 1", std::to_string(d));
+  for (const int64_t d : result)
+    ctx.expect(d == 0 || d == 1, std::string("attribute '") + name + "'", "0 or 1", std::to_string(d));
   return result;
 }
 
@@ -131,9 +143,11 @@ Tensor element_at(const Tensor& tensor, size_t axis, int64_t i) {
   dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
   const Blocks blocks(tensor.dims(), axis);
   const size_t offset = static_cast<size_t>(i * blocks.inner) * element_size(tensor.dtype());
-  if (blocks.outer == 1) return Tensor(tensor.dtype(), std::move(dims), tensor.buffer(), tensor.offset() + offset);
+  if (blocks.outer == 1)
+    return Tensor(tensor.dtype(), std::move(dims), tensor.buffer(), tensor.offset() + offset);
   Tensor result(tensor.dtype(), std::move(dims));
-  copy_rows(result, 0, blocks.inner, tensor, i * blocks.inner, blocks.size * blocks.inner, blocks.inner, blocks.outer);
+  copy_rows(result, 0, blocks.inner, tensor, i * blocks.inner, blocks.size * blocks.inner, blocks.inner,
+            blocks.outer);
   return result;
 }
 
@@ -144,20 +158,25 @@ Prepared prepare_scan(PrepareContext& ctx) {
   ctx.expect(given >= 1 && given <= static_cast<int64_t>(ctx.input_count()), "attribute 'num_scan_inputs'",
              "1 to " + std::to_string(ctx.input_count()), std::to_string(given));
   const size_t scanned = static_cast<size_t>(given), states = ctx.input_count() - scanned;
-  ctx.expect(ctx.output_count() >= states, "outputs", "at least the " + std::to_string(states) + " states", std::to_string(ctx.output_count()));
+  ctx.expect(ctx.output_count() >= states, "outputs", "at least the " + std::to_string(states) + " states",
+             std::to_string(ctx.output_count()));
   const size_t scans = ctx.output_count() - states;
   expect_ports(ctx, *body, states + scanned, states + scans, "body");
   const auto in_axes = flags(ctx, attributes.scan_input_axes, scanned, "scan_input_axes");
-  const auto in_backwards = directions(ctx, attributes.scan_input_directions, scanned, "scan_input_directions");
+  const auto in_backwards =
+      directions(ctx, attributes.scan_input_directions, scanned, "scan_input_directions");
   const auto out_axes = flags(ctx, attributes.scan_output_axes, scans, "scan_output_axes");
-  const auto out_backwards = directions(ctx, attributes.scan_output_directions, scans, "scan_output_directions");
+  const auto out_backwards =
+      directions(ctx, attributes.scan_output_directions, scans, "scan_output_directions");
   std::vector<size_t> axes;
   int64_t turns = 0;
   for (size_t i = 0; i < scanned; ++i) {
-    axes.push_back(static_cast<size_t>(normalize_axis(in_axes[i], ctx.rank(states + i), "axis of a scan input")));
+    axes.push_back(
+        static_cast<size_t>(normalize_axis(in_axes[i], ctx.rank(states + i), "axis of a scan input")));
     const int64_t length = ctx.dims(states + i)[axes[i]];
     if (i == 0) turns = length;
-    ctx.expect(length == turns, "length of scan input " + std::to_string(i), std::to_string(turns), std::to_string(length));
+    ctx.expect(length == turns, "length of scan input " + std::to_string(i), std::to_string(turns),
+               std::to_string(length));
   }
   return [=](RunContext& run) {
     std::vector<Value> carried;
@@ -167,16 +186,19 @@ Prepared prepare_scan(PrepareContext& ctx) {
       run.check_cancelled();
       std::vector<Value> inputs = std::move(carried);
       for (size_t i = 0; i < scanned; ++i)
-        inputs.emplace_back(element_at(run.input(states + i), axes[i], in_backwards[i] ? turns - 1 - turn : turn));
+        inputs.emplace_back(
+            element_at(run.input(states + i), axes[i], in_backwards[i] ? turns - 1 - turn : turn));
       std::vector<Value> results = body->run(run, std::move(inputs));
-      carried.assign(std::make_move_iterator(results.begin()), std::make_move_iterator(results.begin() + static_cast<std::ptrdiff_t>(states)));
+      carried.assign(std::make_move_iterator(results.begin()),
+                     std::make_move_iterator(results.begin() + static_cast<std::ptrdiff_t>(states)));
       for (size_t i = 0; i < scans; ++i)
         if (run.wants(states + i)) collected[i].push_back(results[states + i].tensor());
     }
     for (size_t i = 0; i < states; ++i) run.set_output(i, std::move(carried[i]));
     for (size_t i = 0; i < scans; ++i)
       if (run.wants(states + i))
-        run.set_output(states + i, stack(run, collected[i], out_axes[i], out_backwards[i] == 1, output_type(*body, states + i)));
+        run.set_output(states + i, stack(run, collected[i], out_axes[i], out_backwards[i] == 1,
+                                         output_type(*body, states + i)));
   };
 }
 
@@ -188,7 +210,8 @@ Prepared prepare_sequence_map(PrepareContext& ctx) {
     const size_t n = run.value(0).sequence().items.size();
     for (size_t i = 1; i < inputs; ++i)
       if (run.value(i).is_sequence() && run.value(i).sequence().items.size() != n)
-        run.fail("length of sequence " + std::to_string(i), std::to_string(n), std::to_string(run.value(i).sequence().items.size()));
+        run.fail("length of sequence " + std::to_string(i), std::to_string(n),
+                 std::to_string(run.value(i).sequence().items.size()));
     std::vector<Sequence> made(outputs);
     for (size_t o = 0; o < outputs; ++o) made[o].element = output_type(*body, o).dtype;
     for (size_t turn = 0; turn < n; ++turn) {

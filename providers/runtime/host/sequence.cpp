@@ -16,7 +16,8 @@ void expect_dtype(RunContext& run, DType element, const Tensor& tensor) {
 // The one integer of input i; `position` says in messages what it is.
 int64_t integer(RunContext& run, size_t i) {
   const auto values = run.input(i).to_int64s();
-  if (values.size() != 1) run.fail("elements of input " + std::to_string(i), "1", std::to_string(values.size()));
+  if (values.size() != 1)
+    run.fail("elements of input " + std::to_string(i), "1", std::to_string(values.size()));
   return values[0];
 }
 
@@ -25,8 +26,8 @@ size_t position(RunContext& run, size_t i, size_t n, int64_t last, int64_t omitt
   if (!run.has_input(i)) return static_cast<size_t>(omitted);
   const int64_t given = integer(run, i), size = static_cast<int64_t>(n);
   if (given < -size || given > last)
-    run.fail("position in a sequence of " + std::to_string(n), "[" + std::to_string(-size) + ", " + std::to_string(last) + "]",
-             std::to_string(given));
+    run.fail("position in a sequence of " + std::to_string(n),
+             "[" + std::to_string(-size) + ", " + std::to_string(last) + "]", std::to_string(given));
   return static_cast<size_t>(given < 0 ? given + size : given);
 }
 
@@ -44,8 +45,10 @@ Prepared prepare_sequence_construct(PrepareContext& ctx) {
 }
 
 Prepared prepare_sequence_empty(PrepareContext& ctx) {
-  const int64_t dtype = ctx.attributes<SequenceEmptyAttributes>().dtype.value_or(static_cast<int64_t>(DType::Float32));
-  ctx.expect(is_valid_dtype(static_cast<int32_t>(dtype)), "attribute 'dtype'", "an element type", std::to_string(dtype));
+  const int64_t dtype =
+      ctx.attributes<SequenceEmptyAttributes>().dtype.value_or(static_cast<int64_t>(DType::Float32));
+  ctx.expect(is_valid_dtype(static_cast<int32_t>(dtype)), "attribute 'dtype'", "an element type",
+             std::to_string(dtype));
   return [dtype](RunContext& run) { run.set_output(0, Sequence{static_cast<DType>(dtype), {}}); };
 }
 
@@ -89,7 +92,8 @@ Prepared prepare_sequence_length(PrepareContext&) {
 Prepared prepare_concat_from_sequence(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<ConcatFromSequenceAttributes>();
   ctx.expect(attributes.axis.has_value(), "attribute 'axis'", "an axis");
-  ctx.expect(attributes.new_axis == 0 || attributes.new_axis == 1, "attribute 'new_axis'", "0 or 1", std::to_string(attributes.new_axis));
+  ctx.expect(attributes.new_axis == 0 || attributes.new_axis == 1, "attribute 'new_axis'", "0 or 1",
+             std::to_string(attributes.new_axis));
   const int64_t wanted = *attributes.axis;
   const bool stack = attributes.new_axis == 1;
   return [wanted, stack](RunContext& run) {
@@ -107,7 +111,8 @@ Prepared prepare_concat_from_sequence(PrepareContext& ctx) {
       if (stack && part == first.dims()) part.insert(part.begin() + static_cast<std::ptrdiff_t>(axis), 1);
       dims[axis] = part.size() == dims.size() ? part[axis] : 0;
       if (part != dims)
-        run.fail("dims of element " + std::to_string(parts.size()), to_string(first.dims()) + (stack ? "" : " but for axis " + std::to_string(axis)),
+        run.fail("dims of element " + std::to_string(parts.size()),
+                 to_string(first.dims()) + (stack ? "" : " but for axis " + std::to_string(axis)),
                  to_string(item.tensor().dims()));
       total = checked_add(total, part[axis], "dimension of ConcatFromSequence");
       parts.push_back(std::move(part));
@@ -128,7 +133,8 @@ Prepared prepare_split_to_sequence(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<SplitToSequenceAttributes>();
   const size_t axis = static_cast<size_t>(normalize_axis(attributes.axis, ctx.rank(0)));
   const bool given = ctx.has_input(1), scalar = given && ctx.rank(1) == 0;
-  ctx.expect(!given || ctx.rank(1) <= 1, "rank of input 'split'", "0 or 1", given ? std::to_string(ctx.rank(1)) : "");
+  ctx.expect(!given || ctx.rank(1) <= 1, "rank of input 'split'", "0 or 1",
+             given ? std::to_string(ctx.rank(1)) : "");
   const bool squeeze = !given && attributes.keepdims == 0;
   return [=](RunContext& run) {
     const Tensor& in = run.input(0);
@@ -139,14 +145,16 @@ Prepared prepare_split_to_sequence(PrepareContext& ctx) {
       const int64_t chunk = given ? sizes[0] : 1;
       if (chunk <= 0) run.fail("input 'split'", "1 or more", std::to_string(chunk));
       sizes.clear();
-      for (int64_t at = 0; at < whole.size; at += sizes.back()) sizes.push_back(std::min(chunk, whole.size - at));
+      for (int64_t at = 0; at < whole.size; at += sizes.back())
+        sizes.push_back(std::min(chunk, whole.size - at));
     }
     int64_t sum = 0;
     for (const int64_t size : sizes) {
       if (size < 0) run.fail("input 'split'", "sizes >= 0", to_string(sizes));
       sum = checked_add(sum, size, "sum of input 'split'");
     }
-    if (sum != whole.size) run.fail("sum of input 'split' " + to_string(sizes), std::to_string(whole.size), std::to_string(sum));
+    if (sum != whole.size)
+      run.fail("sum of input 'split' " + to_string(sizes), std::to_string(whole.size), std::to_string(sum));
     Sequence sequence{in.dtype(), {}};
     int64_t offset = 0;
     for (const int64_t size : sizes) {
@@ -154,7 +162,8 @@ Prepared prepare_split_to_sequence(PrepareContext& ctx) {
       dims[axis] = size;
       if (squeeze) dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
       Tensor part(in.dtype(), std::move(dims));
-      copy_rows(part, 0, size * whole.inner, in, offset, whole.size * whole.inner, size * whole.inner, whole.outer);
+      copy_rows(part, 0, size * whole.inner, in, offset, whole.size * whole.inner, size * whole.inner,
+                whole.outer);
       offset += size * whole.inner;
       sequence.items.emplace_back(std::move(part));
     }
@@ -167,12 +176,15 @@ Prepared prepare_optional(PrepareContext&) {
 }
 
 Prepared prepare_optional_has_element(PrepareContext&) {
-  return [](RunContext& run) { run.set_output(0, Tensor::scalar<bool>(run.has_input(0) && !run.value(0).is_nothing())); };
+  return [](RunContext& run) {
+    run.set_output(0, Tensor::scalar<bool>(run.has_input(0) && !run.value(0).is_nothing()));
+  };
 }
 
 Prepared prepare_optional_get_element(PrepareContext&) {
   return [](RunContext& run) {
-    if (!run.has_input(0) || run.value(0).is_nothing()) run.fail("optional", "an element", "an empty optional");
+    if (!run.has_input(0) || run.value(0).is_nothing())
+      run.fail("optional", "an element", "an empty optional");
     run.set_output(0, run.value(0));
   };
 }
