@@ -102,9 +102,13 @@ template <typename T> struct Narrow {
   HWY_INLINE hn::Vec<DT> operator()(V x) const {
     const V low = hn::Set(D(), static_cast<float>(std::numeric_limits<T>::min() - zero));
     const V high = hn::Set(D(), static_cast<float>(std::numeric_limits<T>::max() - zero));
-    V y = hn::IfThenElse(hn::Gt(x, low), x, low);  // NaN compares false
-    y = hn::IfThenElse(hn::Lt(y, high), y, high);
-    return hn::DemoteTo(DT(), hn::Add(hn::ConvertTo(DI(), hn::Round(y)), hn::Set(DI(), zero)));
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
+    const V y = hn::Min(hn::Max(x, low), high);  // the instruction gives its second operand when one is NaN
+#else
+    const V raised = hn::IfThenElse(hn::Gt(x, low), x, low);
+    const V y = hn::IfThenElse(hn::Lt(raised, high), raised, high);
+#endif
+    return hn::DemoteTo(DT(), hn::Add(hn::NearestInt(y), hn::Set(DI(), zero)));
   }
 };
 

@@ -82,24 +82,27 @@ HWY_INLINE V expm1_negative(V x) {
   return hn::MulAdd(scale, p, hn::Sub(scale, constant(1)));
 }
 
-HWY_INLINE V log(V x) {
+// log(x) + shift ln 2 for positive, finite, normal x.
+HWY_INLINE V log_normal(V x, V shift) {
   static constexpr float kSeries[] = {0.3333333f,  -0.2500082f,  0.20001227f, -0.16623357f,
                                       0.14201757f, -0.13160183f, 0.12761578f, -0.076344974f};
   const DI di;
-  const auto tiny = hn::Lt(x, constant(1.17549435e-38f));
-  const V normal = hn::IfThenElse(tiny, hn::Mul(x, constant(8388608.0f)), x);
-  // normal = 2^e m with m in [sqrt(1/2), sqrt(2)).
-  const auto bits = hn::BitCast(di, normal);
+  // x = 2^e m with m in [sqrt(1/2), sqrt(2)).
+  const auto bits = hn::BitCast(di, x);
   const auto e = hn::ShiftRight<23>(hn::Sub(bits, hn::Set(di, 0x3f3504f3)));
-  const V m = hn::BitCast(D(), hn::Sub(bits, hn::ShiftLeft<23>(e)));
-  const V f = hn::Sub(m, constant(1));
-  V exponent = hn::ConvertTo(D(), e);
-  exponent = hn::IfThenElse(tiny, hn::Sub(exponent, constant(23)), exponent);
+  const V f = hn::Sub(hn::BitCast(D(), hn::Sub(bits, hn::ShiftLeft<23>(e))), constant(1));
+  const V exponent = hn::Add(hn::ConvertTo(D(), e), shift);
   const V ff = hn::Mul(f, f);
   V y = hn::Mul(hn::Mul(ff, f), polynomial(f, kSeries));
   y = hn::MulAdd(exponent, constant(-2.12194440e-4f), y);
   y = hn::NegMulAdd(ff, constant(0.5f), y);
-  y = hn::MulAdd(exponent, constant(0.693359375f), hn::Add(y, f));
+  return hn::MulAdd(exponent, constant(0.693359375f), hn::Add(y, f));
+}
+
+HWY_INLINE V log(V x) {
+  const auto tiny = hn::Lt(x, constant(1.17549435e-38f));
+  const V normal = hn::IfThenElse(tiny, hn::Mul(x, constant(8388608.0f)), x);
+  V y = log_normal(normal, hn::IfThenElseZero(tiny, constant(-23)));
   const float infinity = std::numeric_limits<float>::infinity();
   y = hn::IfThenElse(hn::Eq(x, constant(infinity)), x, y);
   y = hn::IfThenElse(hn::Eq(x, constant(0)), constant(-infinity), y);
@@ -107,10 +110,10 @@ HWY_INLINE V log(V x) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
-// log(1 + u) for u in [0, 1].
+// log(1 + u) for u in [0, 1]; NaN for NaN.
 HWY_INLINE V log1p_unit(V u) {
   const V y = hn::Add(u, constant(1));
-  return hn::Add(log(y), hn::Div(hn::Sub(u, hn::Sub(y, constant(1))), y));
+  return hn::Add(log_normal(y, hn::Zero(D())), hn::Div(hn::Sub(u, hn::Sub(y, constant(1))), y));
 }
 
 HWY_INLINE V tanh(V x) {
