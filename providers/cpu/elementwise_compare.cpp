@@ -80,7 +80,10 @@ struct IsNaN {
   template <typename T> bool operator()(T x) const { return std::isnan(x); }
 };
 template <bool kNegative, bool kPositive> struct IsInf {
-  template <typename T> bool operator()(T x) const { return std::isinf(x) && (x < 0 ? kNegative : kPositive); }
+  template <typename T>
+  bool operator()(T x) const {
+    return std::isinf(x) && (x < 0 ? kNegative : kPositive);
+  }
 };
 using Float8s = Types<Float8E4M3FN, Float8E4M3FNUZ, Float8E5M2, Float8E5M2FNUZ>;
 using Testable = Join<AllFloats, Float8s>;
@@ -113,7 +116,8 @@ void select_rows(const Broadcast& plan, const uint8_t* condition, const T* x, co
 
 Prepared prepare_where(PrepareContext& ctx) {
   ctx.expect(ctx.dtype(0) == DType::Bool, "element type of the condition", "bool", dtype_name(ctx.dtype(0)));
-  ctx.expect(ctx.dtype(1) == ctx.dtype(2), "element type of input 2", dtype_name(ctx.dtype(1)), dtype_name(ctx.dtype(2)));
+  ctx.expect(ctx.dtype(1) == ctx.dtype(2), "element type of input 2", dtype_name(ctx.dtype(1)),
+             dtype_name(ctx.dtype(2)));
   Broadcast plan({ctx.dims(0), ctx.dims(1), ctx.dims(2)});
   declare_elementwise(ctx, ctx.dtype(1), plan.dims());
   Prepared prepared = no_kernel_for(ctx.dtype(1));

@@ -22,11 +22,15 @@ def model(op, inputs, out_types, constants=(), domain="", **attributes):
     node = helper.make_node(op, names, outs, domain=domain, **attributes)
     fed = [i for i, x in enumerate(inputs) if x is not None and i not in constants]
     graph = helper.make_graph(
-        [node], "g",
+        [node],
+        "g",
         [helper.make_tensor_value_info(names[i], onnx_type(inputs[i].dtype), inputs[i].shape) for i in fed],
         [helper.make_tensor_value_info(o, t, None) for o, t in zip(outs, out_types) if o],
-        [onnx.numpy_helper.from_array(inputs[i], names[i]) for i in constants])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid(domain, onnx.defs.onnx_opset_version())])
+        [onnx.numpy_helper.from_array(inputs[i], names[i]) for i in constants],
+    )
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid(domain, onnx.defs.onnx_opset_version())]
+    )
 
 
 def run(op, inputs, out_types, constants=(), session=None, **attributes):

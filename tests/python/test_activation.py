@@ -48,7 +48,11 @@ CASES = [
     ("Swish", {}, lambda x: x * sigmoid(x)),
     ("Swish", {"alpha": 1.5}, lambda x: x * sigmoid(1.5 * x)),
     ("Gelu", {}, lambda x: 0.5 * x * erfc(-x / math.sqrt(2))),
-    ("Gelu", {"approximate": "tanh"}, lambda x: x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))),
+    (
+        "Gelu",
+        {"approximate": "tanh"},
+        lambda x: x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)),
+    ),
 ]
 
 
@@ -62,7 +66,9 @@ def test_activation(case, dtype):
         # Far out on the tails, where results vanish, digits are lost; nothing else is.
         near = ~(np.abs(want) < 1e-6)
         assert_close(got[near], want[near], dtype, 8 if dtype == np.float32 else 100)
-        np.testing.assert_allclose(got[~near], want[~near], rtol=5e-5 if dtype == np.float32 else 1e-12, atol=1e-37)
+        np.testing.assert_allclose(
+            got[~near], want[~near], rtol=5e-5 if dtype == np.float32 else 1e-12, atol=1e-37
+        )
     else:
         assert_close(got, want, dtype, 1.02)
 
@@ -73,13 +79,16 @@ def test_hard(dtype):
     x = values(dtype)
     xd = x.astype(np.float64)
     for op, attributes, want in (
-            ("HardSigmoid", {}, hard_sigmoid(xd, f32(0.2), 0.5)),
-            ("HardSigmoid", {"alpha": 0.5, "beta": 0.25}, hard_sigmoid(xd, 0.5, 0.25)),
-            ("HardSwish", {}, xd * hard_sigmoid(xd, 1 / 6, 0.5))):
+        ("HardSigmoid", {}, hard_sigmoid(xd, f32(0.2), 0.5)),
+        ("HardSigmoid", {"alpha": 0.5, "beta": 0.25}, hard_sigmoid(xd, 0.5, 0.25)),
+        ("HardSwish", {}, xd * hard_sigmoid(xd, 1 / 6, 0.5)),
+    ):
         got = run_one(op, x, **attributes)
         assert got.dtype == dtype
         eps = {np.float32: 1e-6, np.float64: 1e-14, np.float16: 2e-3}.get(dtype.type, 2e-2)
-        np.testing.assert_allclose(got.astype(np.float64), want.astype(dtype).astype(np.float64), rtol=eps, atol=eps)
+        np.testing.assert_allclose(
+            got.astype(np.float64), want.astype(dtype).astype(np.float64), rtol=eps, atol=eps
+        )
 
 
 @pytest.mark.parametrize("op", ["Sigmoid", "Softplus", "Mish", "Gelu", "Elu"])
@@ -97,7 +106,9 @@ def test_relu_of_integers():
         np.testing.assert_array_equal(run_one("Relu", x), np.maximum(x, 0))
 
 
-@pytest.mark.parametrize("dtype", FLOATS + [np.dtype(n) for n in ("int32", "int64", "uint32", "uint64")], ids=str)
+@pytest.mark.parametrize(
+    "dtype", FLOATS + [np.dtype(n) for n in ("int32", "int64", "uint32", "uint64")], ids=str
+)
 @pytest.mark.parametrize("shape", [(), (1,), (3, 1), (2, 3, 5), (5,), (1, 1)], ids=str)
 def test_prelu(dtype, shape):
     rng = np.random.default_rng(0)
@@ -125,7 +136,12 @@ def test_swiglu(dtype, alpha):
     a, b = (rng.normal(0, 4, (7, 333)).astype(dtype) for _ in range(2))
     x = a.astype(np.float64)
     want = x * sigmoid(alpha * x) * b.astype(np.float64)
-    assert_close(run_one("SwiGLU", a, b, alpha=alpha), want, dtype, 40 if dtype == np.float32 else 16 if dtype == np.float64 else 1.02)
+    assert_close(
+        run_one("SwiGLU", a, b, alpha=alpha),
+        want,
+        dtype,
+        40 if dtype == np.float32 else 16 if dtype == np.float64 else 1.02,
+    )
 
 
 @pytest.mark.parametrize("dtype", [d for d in FLOATS if d != BF16] + INTS, ids=str)
@@ -145,15 +161,33 @@ def test_shrink(dtype):
 
 
 def dropout(x, ratio=None, training=None, outputs=2, constants=(), seed=None, session=None):
-    inputs = [x, None if ratio is None else np.asarray(ratio, x.dtype), None if training is None else np.array(training)]
+    inputs = [
+        x,
+        None if ratio is None else np.asarray(ratio, x.dtype),
+        None if training is None else np.array(training),
+    ]
     attributes = {} if seed is None else {"seed": seed}
-    return run("Dropout", inputs, [onnx_type(x.dtype), TensorProto.BOOL][:outputs], constants, session=session, **attributes)
+    return run(
+        "Dropout",
+        inputs,
+        [onnx_type(x.dtype), TensorProto.BOOL][:outputs],
+        constants,
+        session=session,
+        **attributes,
+    )
 
 
-@pytest.mark.parametrize("dtype", FLOATS + [np.dtype(ml_dtypes.float8_e4m3fn), np.dtype(ml_dtypes.float8_e5m2)], ids=str)
+@pytest.mark.parametrize(
+    "dtype", FLOATS + [np.dtype(ml_dtypes.float8_e4m3fn), np.dtype(ml_dtypes.float8_e5m2)], ids=str
+)
 def test_dropout_inference(dtype):
     x = np.arange(1, 13).reshape(3, 4).astype(dtype)
-    for arguments in ({}, {"ratio": 0.75}, {"ratio": 0.75, "training": False}, {"ratio": 0.0, "training": True}):
+    for arguments in (
+        {},
+        {"ratio": 0.75},
+        {"ratio": 0.75, "training": False},
+        {"ratio": 0.0, "training": True},
+    ):
         y, mask = dropout(x, **arguments)
         assert y.dtype == dtype and mask.all() and mask.shape == x.shape
         np.testing.assert_array_equal(y.astype(np.float32), x.astype(np.float32))
@@ -163,7 +197,9 @@ def test_dropout_inference(dtype):
 def test_dropout_training(dtype):
     x = np.full(100_003, 2).astype(dtype)
     y, mask = dropout(x, 0.25, True)
-    np.testing.assert_array_equal(y.astype(np.float64), np.where(mask, np.float64(2 / 0.75).astype(dtype).astype(np.float64), 0))
+    np.testing.assert_array_equal(
+        y.astype(np.float64), np.where(mask, np.float64(2 / 0.75).astype(dtype).astype(np.float64), 0)
+    )
     assert abs(mask.mean() - 0.75) < 0.006
 
 

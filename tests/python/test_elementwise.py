@@ -1,4 +1,4 @@
-"""Elementwise operators against numpy: every dtype, NaN and infinity, broadcasting, the edges of the integers."""
+"""Elementwise operators against numpy: every dtype, NaN and infinity, broadcasting, integer edges."""
 
 import itertools
 import math
@@ -34,7 +34,9 @@ def values(dtype):
         return np.concatenate([SPECIAL, rng.normal(0, 3, 300), rng.normal(0, 100, 40)]).astype(dtype)
     info = np.iinfo(dtype)
     rng = np.random.default_rng(1)
-    edge = [info.min, info.min + 1, 0, 1, 2, 3, info.max - 1, info.max] + ([-1, -2, -7] if info.min < 0 else [7, 8])
+    edge = [info.min, info.min + 1, 0, 1, 2, 3, info.max - 1, info.max] + (
+        [-1, -2, -7] if info.min < 0 else [7, 8]
+    )
     return np.concatenate([np.array(edge, dtype), rng.integers(info.min, info.max, 64, dtype, endpoint=True)])
 
 
@@ -55,7 +57,11 @@ def assert_close(got, want, dtype, tolerance=0.0):
     exact = want.astype(np.float64)
     tiny = {np.float32: 1e-44, np.float64: 0, np.float16: 1e-7}.get(dtype.type, 1e-40)
     with np.errstate(all="ignore"):
-        ok = (g == w) | (np.isnan(g) & np.isnan(w)) | (np.abs(g - exact) <= tolerance * ulps(dtype) * np.abs(exact) + tiny)
+        ok = (
+            (g == w)
+            | (np.isnan(g) & np.isnan(w))
+            | (np.abs(g - exact) <= tolerance * ulps(dtype) * np.abs(exact) + tiny)
+        )
     ok &= np.isnan(g) == np.isnan(w)
     assert ok.all(), [(g.ravel()[i], w.ravel()[i], i) for i in np.flatnonzero(~ok.ravel())[:5]]
 
@@ -106,8 +112,11 @@ def test_pow(base, exponent):
             e = np.concatenate([e, np.array([-1, -2], exponent)])
     else:
         e = np.array([0, 0.5, 1, 2, 3, -1, -2.5, np.nan, np.inf, -np.inf], exponent)
-    b = (np.array([0, 1, -1, 2, -3, 10], base) if base in INTS
-         else np.array([0, -0.0, 1, -1, 2, 0.3, -2.5, np.inf, -np.inf, np.nan], base))
+    b = (
+        np.array([0, 1, -1, 2, -3, 10], base)
+        if base in INTS
+        else np.array([0, -0.0, 1, -1, 2, 0.3, -2.5, np.inf, -np.inf, np.nan], base)
+    )
     b, e = (x.copy() for x in np.meshgrid(b, e, indexing="ij"))
     got = run_one("Pow", b, e)
     if base in INTS and exponent in INTS:
@@ -132,10 +141,28 @@ def test_pow_constant_exponent(power):
 
 
 UNARY = {
-    "Neg": np.negative, "Abs": np.abs, "Sign": np.sign, "Reciprocal": lambda x: 1 / x, "Sqrt": np.sqrt, "Exp": np.exp,
-    "Log": np.log, "Ceil": np.ceil, "Floor": np.floor, "Round": np.rint, "Sin": np.sin, "Cos": np.cos, "Tan": np.tan,
-    "Asin": np.arcsin, "Acos": np.arccos, "Atan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Tanh": np.tanh,
-    "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh,
+    "Neg": np.negative,
+    "Abs": np.abs,
+    "Sign": np.sign,
+    "Reciprocal": lambda x: 1 / x,
+    "Sqrt": np.sqrt,
+    "Exp": np.exp,
+    "Log": np.log,
+    "Ceil": np.ceil,
+    "Floor": np.floor,
+    "Round": np.rint,
+    "Sin": np.sin,
+    "Cos": np.cos,
+    "Tan": np.tan,
+    "Asin": np.arcsin,
+    "Acos": np.arccos,
+    "Atan": np.arctan,
+    "Sinh": np.sinh,
+    "Cosh": np.cosh,
+    "Tanh": np.tanh,
+    "Asinh": np.arcsinh,
+    "Acosh": np.arccosh,
+    "Atanh": np.arctanh,
     "Erf": np.vectorize(math.erf, otypes=[np.float64]),
 }
 
@@ -151,7 +178,9 @@ def test_unary(op, dtype):
     assert_close(run_one(op, x), want, dtype, {np.float32: 3, np.float64: 2}.get(dtype.type, 1.01))
 
 
-@pytest.mark.parametrize("op,names", [("Neg", "int8 int16 int32 int64"), ("Abs", ""), ("Sign", ""), ("BitwiseNot", "")])
+@pytest.mark.parametrize(
+    "op,names", [("Neg", "int8 int16 int32 int64"), ("Abs", ""), ("Sign", ""), ("BitwiseNot", "")]
+)
 def test_unary_integers(op, names):
     for dtype in [np.dtype(n) for n in names.split()] or INTS:
         x = values(dtype)
@@ -162,13 +191,23 @@ def test_unary_integers(op, names):
 @pytest.mark.parametrize("op", ["Exp", "Log", "Tanh", "Erf", "Sqrt"])
 def test_vector_functions_everywhere(op):
     """The vector loops over floats of every size, against double, with lengths that end inside a vector."""
-    x = np.random.default_rng(0).integers(0, 2**32, 300_007, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    x = (
+        np.random.default_rng(0)
+        .integers(0, 2**32, 300_007, dtype=np.uint64)
+        .astype(np.uint32)
+        .view(np.float32)
+    )
     exact = np.vectorize(math.erf)(x.astype(np.float64)) if op == "Erf" else UNARY[op](x.astype(np.float64))
     assert_close(run_one(op, x), exact, x.dtype, 3)
 
 
-COMPARE = {"Equal": np.equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal, "Less": np.less,
-           "LessOrEqual": np.less_equal}
+COMPARE = {
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+}
 
 
 @dtypes
@@ -183,7 +222,9 @@ def test_equal_of_bool_and_text():
     assert run_one("Equal", a, b).tolist() == [True, False, False]
     s, t = np.array(["a", "Ä", ""], dtype=object), np.array(["a", "A", ""], dtype=object)
     assert run_one("Equal", s, t, out=TensorProto.BOOL).tolist() == [True, False, True]
-    assert run_one("Equal", s.reshape(3, 1), t, out=TensorProto.BOOL).tolist() == (s.reshape(3, 1) == t).tolist()
+    assert (
+        run_one("Equal", s.reshape(3, 1), t, out=TensorProto.BOOL).tolist() == (s.reshape(3, 1) == t).tolist()
+    )
 
 
 def test_logic():
@@ -196,7 +237,11 @@ def test_logic():
 @pytest.mark.parametrize("dtype", INTS, ids=str)
 def test_bits(dtype):
     a, b = pairs(dtype)
-    for op, f in (("BitwiseAnd", np.bitwise_and), ("BitwiseOr", np.bitwise_or), ("BitwiseXor", np.bitwise_xor)):
+    for op, f in (
+        ("BitwiseAnd", np.bitwise_and),
+        ("BitwiseOr", np.bitwise_or),
+        ("BitwiseXor", np.bitwise_xor),
+    ):
         np.testing.assert_array_equal(run_one(op, a, b), f(a, b))
 
 
@@ -217,22 +262,42 @@ def test_shift(dtype, direction):
 
 
 def test_is_nan_and_is_inf():
-    for dtype in FLOATS + [np.dtype(getattr(ml_dtypes, n)) for n in
-                           ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")]:
+    for dtype in FLOATS + [
+        np.dtype(getattr(ml_dtypes, n))
+        for n in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+    ]:
         x = np.array([0, 1, -1, np.inf, -np.inf, np.nan], np.float32).astype(dtype)
         f = x.astype(np.float32)
         np.testing.assert_array_equal(run_one("IsNaN", x, out=TensorProto.BOOL), np.isnan(f))
         for negative, positive in itertools.product([0, 1], [0, 1]):
-            got = run_one("IsInf", x, out=TensorProto.BOOL, detect_negative=negative, detect_positive=positive)
+            got = run_one(
+                "IsInf", x, out=TensorProto.BOOL, detect_negative=negative, detect_positive=positive
+            )
             want = np.isposinf(f) * bool(positive) | np.isneginf(f) * bool(negative)
             np.testing.assert_array_equal(got, want)
 
 
 SHAPES = [
-    ((), ()), ((1,), ()), ((5,), ()), ((), (4, 3)), ((3,), (4, 3)), ((4, 1), (4, 3)), ((4, 1), (1, 3)), ((2, 3, 4), (3, 1)),
-    ((2, 1, 4, 1), (3, 1, 5)), ((1, 1, 1), (2, 3, 4)), ((2, 3, 4, 5), (1, 3, 1, 1)), ((2, 1, 1, 5), (2, 3, 4, 5)),
-    ((0,), ()), ((0, 3), (3,)), ((2, 0, 1), (1, 4)), ((1, 70_001), (2, 1)), ((300, 257), (257,)), ((300, 257), (300, 1)),
-    ((2, 1, 2, 1, 2, 1, 2, 1, 2), (1, 2, 1, 2, 1, 2, 1, 2, 1)), ((40, 1, 50), (40, 60, 1)),
+    ((), ()),
+    ((1,), ()),
+    ((5,), ()),
+    ((), (4, 3)),
+    ((3,), (4, 3)),
+    ((4, 1), (4, 3)),
+    ((4, 1), (1, 3)),
+    ((2, 3, 4), (3, 1)),
+    ((2, 1, 4, 1), (3, 1, 5)),
+    ((1, 1, 1), (2, 3, 4)),
+    ((2, 3, 4, 5), (1, 3, 1, 1)),
+    ((2, 1, 1, 5), (2, 3, 4, 5)),
+    ((0,), ()),
+    ((0, 3), (3,)),
+    ((2, 0, 1), (1, 4)),
+    ((1, 70_001), (2, 1)),
+    ((300, 257), (257,)),
+    ((300, 257), (300, 1)),
+    ((2, 1, 2, 1, 2, 1, 2, 1, 2), (1, 2, 1, 2, 1, 2, 1, 2, 1)),
+    ((40, 1, 50), (40, 60, 1)),
 ]
 
 
@@ -248,10 +313,14 @@ def test_broadcasting(shapes, dtype):
             np.testing.assert_array_equal(run_one(op, x, y), want)
         np.testing.assert_array_equal(run_one("Less", x, y, out=TensorProto.BOOL), x < y)
         c = rng.integers(0, 2, shapes[0]).astype(bool)
-        np.testing.assert_array_equal(run("Where", [np.asarray(c), x, y], [onnx_type(dtype)])[0], np.where(c, x, y))
+        np.testing.assert_array_equal(
+            run("Where", [np.asarray(c), x, y], [onnx_type(dtype)])[0], np.where(c, x, y)
+        )
         got = run_one("Sum" if dtype != np.int64 else "Max", x, y, x)
         f = (lambda p, q, r: p + q + r) if dtype != np.int64 else (lambda p, q, r: np.maximum(p, q))
-        np.testing.assert_array_equal(got, f(x.astype(wide(dtype)), y.astype(wide(dtype)), x.astype(wide(dtype))).astype(dtype))
+        np.testing.assert_array_equal(
+            got, f(x.astype(wide(dtype)), y.astype(wide(dtype)), x.astype(wide(dtype))).astype(dtype)
+        )
 
 
 def test_shapes_that_do_not_fit():
@@ -259,9 +328,27 @@ def test_shapes_that_do_not_fit():
         run_one("Add", np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32))
 
 
-@pytest.mark.parametrize("dtype", [np.dtype(t) for t in (
-    "bool", "int8", "uint8", "int16", "float16", "int32", "float32", "int64", "float64", "complex64", "complex128")] +
-    [BF16, np.dtype(object)], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        np.dtype(t)
+        for t in (
+            "bool",
+            "int8",
+            "uint8",
+            "int16",
+            "float16",
+            "int32",
+            "float32",
+            "int64",
+            "float64",
+            "complex64",
+            "complex128",
+        )
+    ]
+    + [BF16, np.dtype(object)],
+    ids=str,
+)
 def test_where(dtype):
     c = np.array([[True, False, True], [False, False, True]])
     if dtype == object:
@@ -290,7 +377,9 @@ def test_clip(dtype):
 def test_clip_nan_bound():
     x = np.array([1, 2, np.nan], np.float32)
     for bounds in ((np.float32(np.nan), None), (None, np.float32(np.nan))):
-        got = run("Clip", [x] + [None if b is None else np.asarray(b) for b in bounds], [TensorProto.FLOAT])[0]
+        got = run("Clip", [x] + [None if b is None else np.asarray(b) for b in bounds], [TensorProto.FLOAT])[
+            0
+        ]
         assert np.isnan(got).all()
 
 
@@ -320,8 +409,19 @@ def test_scan(op, exclusive, reverse):
     rng = np.random.default_rng(0)
     f, start = (np.cumsum, 0) if op == "CumSum" else (np.cumprod, 1)
     for dtype in FLOATS + [np.dtype(t) for t in ("int32", "int64", "uint32", "uint64")]:
-        for shape, axis in (((7,), 0), ((3, 4, 5), 1), ((3, 4, 5), -1), ((2, 100, 70), 1), ((0, 3), 0), ((2, 3, 0), 1)):
-            x = rng.normal(0, 1.2, shape).astype(dtype) if dtype in FLOATS else rng.integers(0, 9, shape).astype(dtype)
+        for shape, axis in (
+            ((7,), 0),
+            ((3, 4, 5), 1),
+            ((3, 4, 5), -1),
+            ((2, 100, 70), 1),
+            ((0, 3), 0),
+            ((2, 3, 0), 1),
+        ):
+            x = (
+                rng.normal(0, 1.2, shape).astype(dtype)
+                if dtype in FLOATS
+                else rng.integers(0, 9, shape).astype(dtype)
+            )
             w = np.float64 if dtype in FLOATS else dtype
             y = np.flip(x, axis) if reverse else x
             with np.errstate(all="ignore"):
@@ -360,7 +460,13 @@ def test_det(dtype):
 def test_chains_in_shared_memory(seed):
     """Random graphs, in which outputs may be written over inputs, give what numpy gives step by step."""
     rng = np.random.default_rng(seed)
-    unary = {"Relu": lambda x: np.maximum(x, 0), "Neg": np.negative, "Abs": np.abs, "Floor": np.floor, "Identity": np.copy}
+    unary = {
+        "Relu": lambda x: np.maximum(x, 0),
+        "Neg": np.negative,
+        "Abs": np.abs,
+        "Floor": np.floor,
+        "Identity": np.copy,
+    }
     binary = {"Add": np.add, "Sub": np.subtract, "Max": np.maximum, "Min": np.minimum, "Sum": np.add}
     shapes = [(6, 5, 40), (5, 40), (40,), (5, 1), (6, 1, 1), ()]
     arrays = {f"x{i}": rng.integers(-50, 50, shape).astype(np.float32) for i, shape in enumerate(shapes)}
@@ -382,8 +488,12 @@ def test_chains_in_shared_memory(seed):
             nodes.append(helper.make_node(op, [a, b], [out]))
             arrays[out] = binary[op](arrays[a], arrays[b])
     wanted = [f"y{i}" for i in (24, 23, int(rng.integers(22)))]
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info(n, 1, v.shape) for n, v in feeds.items()],
-                              [helper.make_tensor_value_info(n, 1, None) for n in wanted])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, 1, v.shape) for n, v in feeds.items()],
+        [helper.make_tensor_value_info(n, 1, None) for n in wanted],
+    )
     session = sx.InferenceSession(helper.make_model(graph).SerializeToString())
     for _ in range(2):
         for name, got in zip(wanted, session.run(None, feeds)):

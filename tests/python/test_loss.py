@@ -45,23 +45,34 @@ def test_losses(dtype, shape, reduction):
             for label_type in (np.int64, np.int32):
                 y = labels.astype(label_type)
                 with np.errstate(all="ignore"):
-                    got = run("NegativeLogLikelihoodLoss", [scores, y, w], [onnx_type(dtype)], **attributes)[0]
+                    got = run("NegativeLogLikelihoodLoss", [scores, y, w], [onnx_type(dtype)], **attributes)[
+                        0
+                    ]
                     want = expected(x, labels, w, ignored, reduction)
                     assert got.dtype == dtype and got.shape == np.shape(want)
                     np.testing.assert_allclose(got.astype(np.float64), want, rtol=eps, atol=eps)
-                    got, probabilities = run("SoftmaxCrossEntropyLoss", [scores, y, w], [onnx_type(dtype)] * 2, **attributes)
+                    got, probabilities = run(
+                        "SoftmaxCrossEntropyLoss", [scores, y, w], [onnx_type(dtype)] * 2, **attributes
+                    )
                     want = expected(log_prob, labels, w, ignored, reduction)
                     np.testing.assert_allclose(got.astype(np.float64), want, rtol=eps, atol=eps)
                     assert probabilities.dtype == dtype
                     np.testing.assert_allclose(probabilities.astype(np.float64), log_prob, rtol=eps, atol=eps)
-                    alone = run("SoftmaxCrossEntropyLoss", [scores, y, w], [onnx_type(dtype)], **attributes)[0]
+                    alone = run("SoftmaxCrossEntropyLoss", [scores, y, w], [onnx_type(dtype)], **attributes)[
+                        0
+                    ]
                     np.testing.assert_array_equal(alone.astype(np.float64), got.astype(np.float64))
 
 
 @pytest.mark.parametrize("op", ["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"])
 def test_refusals(op):
     x = np.zeros((2, 3, 4), np.float32)
-    for labels in (np.zeros((2, 3), np.int64), np.zeros((2,), np.int64), np.full((2, 4), 3), np.full((2, 4), -1)):
+    for labels in (
+        np.zeros((2, 3), np.int64),
+        np.zeros((2,), np.int64),
+        np.full((2, 4), 3),
+        np.full((2, 4), -1),
+    ):
         with pytest.raises(Exception):
             run(op, [x, labels], [TensorProto.FLOAT])
     with pytest.raises(Exception):
@@ -72,7 +83,10 @@ def test_everything_ignored():
     x = np.zeros((2, 3), np.float32)
     labels = np.array([7, 7])
     assert np.isnan(run("NegativeLogLikelihoodLoss", [x, labels], [TensorProto.FLOAT], ignore_index=7)[0])
-    assert run("NegativeLogLikelihoodLoss", [x, labels], [TensorProto.FLOAT], ignore_index=7, reduction="sum")[0] == 0
+    assert (
+        run("NegativeLogLikelihoodLoss", [x, labels], [TensorProto.FLOAT], ignore_index=7, reduction="sum")[0]
+        == 0
+    )
 
 
 def test_extreme_scores():

@@ -8,11 +8,28 @@ import pytest
 from single_node import TensorProto, onnx_type, run_one
 
 SMALL = {
-    "float8_e4m3fn": 256, "float8_e4m3fnuz": 256, "float8_e5m2": 256, "float8_e5m2fnuz": 256,
-    "float6_e2m3fn": 64, "float6_e3m2fn": 64, "float4_e2m1fn": 16,
+    "float8_e4m3fn": 256,
+    "float8_e4m3fnuz": 256,
+    "float8_e5m2": 256,
+    "float8_e5m2fnuz": 256,
+    "float6_e2m3fn": 64,
+    "float6_e3m2fn": 64,
+    "float4_e2m1fn": 16,
 }
-INTS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
-        ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2]
+INTS = [
+    np.int8,
+    np.int16,
+    np.int32,
+    np.int64,
+    np.uint8,
+    np.uint16,
+    np.uint32,
+    np.uint64,
+    ml_dtypes.int4,
+    ml_dtypes.uint4,
+    ml_dtypes.int2,
+    ml_dtypes.uint2,
+]
 FLOATS = [np.float16, np.float32, np.float64, ml_dtypes.bfloat16] + [getattr(ml_dtypes, n) for n in SMALL]
 
 
@@ -61,7 +78,9 @@ def test_every_half_widens(name):
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_floats_round_to_halves(name):
     dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
-    x = np.concatenate([boundaries(np.arange(65536, dtype=np.uint16).view(dtype).astype(np.float32)), random_floats()])
+    x = np.concatenate(
+        [boundaries(np.arange(65536, dtype=np.uint16).view(dtype).astype(np.float32)), random_floats()]
+    )
     with np.errstate(all="ignore"):
         assert_same_bits(cast(x, dtype), x.astype(dtype), x)
 
@@ -70,7 +89,9 @@ def test_doubles_round_to_halves_once():
     h = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float64)
     h = np.unique(h[np.isfinite(h)])
     mid = (h[1:] + h[:-1]) / 2
-    x = np.concatenate([h, mid, np.nextafter(mid, np.inf), np.nextafter(mid, -np.inf), [1e300, -1e300, 1e-320, np.nan]])
+    x = np.concatenate(
+        [h, mid, np.nextafter(mid, np.inf), np.nextafter(mid, -np.inf), [1e300, -1e300, 1e-320, np.nan]]
+    )
     with np.errstate(all="ignore"):
         assert_same_bits(cast(x, np.float16), x.astype(np.float16), x)
     # 1 + 2^-9 is a midpoint of bfloat16; a little more must not be rounded to it first.
@@ -99,7 +120,9 @@ def test_floats_round_to_small(name, saturate):
         if saturate:
             return
         for wide in (np.float64, np.float16, ml_dtypes.bfloat16):
-            assert_same_bits(cast(x.astype(wide), dtype, saturate=0), x.astype(wide).astype(np.float32).astype(dtype), x)
+            assert_same_bits(
+                cast(x.astype(wide), dtype, saturate=0), x.astype(wide).astype(np.float32).astype(dtype), x
+            )
 
 
 def test_e8m0_widens():
@@ -136,7 +159,9 @@ def extremes(dtype):
         return np.array([False, True])
     info = ml_dtypes.iinfo(dtype) if np.dtype(dtype).kind == "V" or "int" in str(dtype) else None
     values = sorted({int(info.min), int(info.min) + 1, -1, 0, 1, 2, int(info.max) - 1, int(info.max)})
-    return np.array([v for v in values if info.min <= v <= info.max], dtype=np.int64 if info.min < 0 else np.uint64).astype(dtype)
+    return np.array(
+        [v for v in values if info.min <= v <= info.max], dtype=np.int64 if info.min < 0 else np.uint64
+    ).astype(dtype)
 
 
 @pytest.mark.parametrize("source", INTS + [np.bool_], ids=lambda d: np.dtype(d).name)
@@ -186,20 +211,48 @@ def test_out_of_range_floats_do_not_crash():
 
 
 def test_text_to_numbers():
-    x = np.array(["3.14", "1000", "1e-5", "1E8", "+INF", "inf", "-INF", "NaN", " 7 ", "-0.0", "1e400", "+2"], dtype=object)
+    x = np.array(
+        ["3.14", "1000", "1e-5", "1E8", "+INF", "inf", "-INF", "NaN", " 7 ", "-0.0", "1e400", "+2"],
+        dtype=object,
+    )
     got = cast(x, np.float32)
     want = np.array([3.14, 1000, 1e-5, 1e8, np.inf, np.inf, -np.inf, np.nan, 7, -0.0, np.inf, 2], np.float32)
     np.testing.assert_array_equal(got, want)
-    assert cast(np.array(["9223372036854775807", "-5", "100.5"], dtype=object), np.int64).tolist() == [2**63 - 1, -5, 100]
+    assert cast(np.array(["9223372036854775807", "-5", "100.5"], dtype=object), np.int64).tolist() == [
+        2**63 - 1,
+        -5,
+        100,
+    ]
     assert cast(np.array(["18446744073709551615"], dtype=object), np.uint64).tolist() == [2**64 - 1]
-    assert cast(np.array(["1.5", "448"], dtype=object), ml_dtypes.float8_e4m3fn).astype(float).tolist() == [1.5, 448]
+    assert cast(np.array(["1.5", "448"], dtype=object), ml_dtypes.float8_e4m3fn).astype(float).tolist() == [
+        1.5,
+        448,
+    ]
     with pytest.raises(Exception, match="a number"):
         cast(np.array(["Hello World!"], dtype=object), np.float32)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16], ids=lambda d: np.dtype(d).name)
 def test_numbers_to_text(dtype):
-    x = np.array([0.1, 1, -2.5, 1e-5, 1e-4, 123456.75, 1e5, 1e20, 0.47892547, np.inf, -np.inf, np.nan, -0.0, 1 / 3, 5e-324])
+    x = np.array(
+        [
+            0.1,
+            1,
+            -2.5,
+            1e-5,
+            1e-4,
+            123456.75,
+            1e5,
+            1e20,
+            0.47892547,
+            np.inf,
+            -np.inf,
+            np.nan,
+            -0.0,
+            1 / 3,
+            5e-324,
+        ]
+    )
     with np.errstate(all="ignore"):
         x = x.astype(dtype)
     got = cast(x, np.object_)
@@ -208,7 +261,11 @@ def test_numbers_to_text(dtype):
 
 
 def test_integers_to_text():
-    assert cast(np.array([-(2**63), 0, 2**63 - 1]), np.object_).tolist() == [str(-(2**63)), "0", str(2**63 - 1)]
+    assert cast(np.array([-(2**63), 0, 2**63 - 1]), np.object_).tolist() == [
+        str(-(2**63)),
+        "0",
+        str(2**63 - 1),
+    ]
     assert cast(np.array([2**64 - 1], np.uint64), np.object_).tolist() == [str(2**64 - 1)]
     assert cast(np.array([True, False]), np.object_).tolist() == ["True", "False"]
     assert cast(np.array([-8, 7], ml_dtypes.int4), np.object_).tolist() == ["-8", "7"]
@@ -216,11 +273,16 @@ def test_integers_to_text():
 
 def test_bit_cast():
     x = np.array([1.0, -2.5, np.nan], np.float32)
-    assert run_one("BitCast", x, out=TensorProto.UINT32, to=TensorProto.UINT32).tolist() == x.view(np.uint32).tolist()
+    assert (
+        run_one("BitCast", x, out=TensorProto.UINT32, to=TensorProto.UINT32).tolist()
+        == x.view(np.uint32).tolist()
+    )
     y = np.arange(-8, 8).astype(ml_dtypes.int4)
     got = run_one("BitCast", y, out=TensorProto.UINT4, to=TensorProto.UINT4)
     assert [int(v) for v in got] == [v & 15 for v in range(-8, 8)]
-    assert [int(v) for v in run_one("BitCast", got, out=TensorProto.INT4, to=TensorProto.INT4)] == list(range(-8, 8))
+    assert [int(v) for v in run_one("BitCast", got, out=TensorProto.INT4, to=TensorProto.INT4)] == list(
+        range(-8, 8)
+    )
     with pytest.raises(Exception):
         run_one("BitCast", x, out=TensorProto.INT64, to=TensorProto.INT64)
 

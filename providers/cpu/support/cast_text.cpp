@@ -25,7 +25,8 @@ std::string shortest_scientific(DType dtype, const void* element, double value) 
       double back = 0;
       std::from_chars(text, end.ptr, back);
       char again[16];
-      cast_numbers(DType::Float64, &back, dtype, again, 1, {.saturate = true, .rounding = E8M0Rounding::Nearest});
+      cast_numbers(DType::Float64, &back, dtype, again, 1,
+                   {.saturate = true, .rounding = E8M0Rounding::Nearest});
       if (std::memcmp(again, element, size) == 0) break;
     }
   }
@@ -76,7 +77,8 @@ template <typename T> bool parse(std::string_view text, T* value) {
   if constexpr (std::is_floating_point_v<T>) {
     if (result.ec == std::errc::result_out_of_range) {
       // Too large or too small: the sign of the exponent says which.
-      const bool small = text.find("e-") != std::string_view::npos || text.find("E-") != std::string_view::npos;
+      const bool small =
+          text.find("e-") != std::string_view::npos || text.find("E-") != std::string_view::npos;
       const T magnitude = small ? T(0) : std::numeric_limits<T>::infinity();
       *value = text[0] == '-' ? -magnitude : magnitude;
       return true;
@@ -105,7 +107,9 @@ std::string number_to_text(DType dtype, const void* element) {
 void text_to_number(std::string_view text, DType dtype, void* element, const CastRules& rules) {
   std::string_view number = trimmed(text);
   if (number.size() > 1 && number[0] == '+' && number[1] != '-') number.remove_prefix(1);
-  const auto give = [&](DType from, const void* value) { cast_numbers(from, value, dtype, element, 1, rules); };
+  const auto give = [&](DType from, const void* value) {
+    cast_numbers(from, value, dtype, element, 1, rules);
+  };
   if (dtype == DType::Float32) {
     float value = 0;
     if (parse(number, &value)) return give(DType::Float32, &value);

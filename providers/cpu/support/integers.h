@@ -25,14 +25,16 @@ inline int32_t truncate_to_int32(double value) {
 #ifdef __SSE2__
   return _mm_cvttsd_si32(_mm_set_sd(value));
 #else
-  return value > -2147483649.0 && value < 2147483648.0 ? static_cast<int32_t>(value) : std::numeric_limits<int32_t>::min();
+  return value > -2147483649.0 && value < 2147483648.0 ? static_cast<int32_t>(value)
+                                                       : std::numeric_limits<int32_t>::min();
 #endif
 }
 inline int64_t truncate_to_int64(double value) {
 #ifdef __SSE2__
   return _mm_cvttsd_si64(_mm_set_sd(value));
 #else
-  return value >= -0x1p63 && value < 0x1p63 ? static_cast<int64_t>(value) : std::numeric_limits<int64_t>::min();
+  return value >= -0x1p63 && value < 0x1p63 ? static_cast<int64_t>(value)
+                                            : std::numeric_limits<int64_t>::min();
 #endif
 }
 

@@ -24,8 +24,10 @@ template <Binary kOp> HWY_INLINE V apply(V x, V y) {
   if constexpr (kOp == Binary::Div) return hn::Div(x, y);
   // A comparison with NaN is false: the second operand's NaN is taken by the first selection, the first
   // operand's by the second.
-  if constexpr (kOp == Binary::Max) return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
-  if constexpr (kOp == Binary::Min) return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
+  if constexpr (kOp == Binary::Max)
+    return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
+  if constexpr (kOp == Binary::Min)
+    return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
   if constexpr (kOp == Binary::PRelu) return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, y), x);
 }
 
@@ -101,7 +103,8 @@ template <Comparison kOp> HWY_INLINE hn::Vec<hn::Rebind<uint8_t, D>> compare(V x
   if constexpr (kOp == Comparison::LessOrEqual) return as_bytes(hn::Le(x, y));
 }
 
-template <Comparison kOp, bool kX, bool kY> void compared(const float* x, const float* y, uint8_t* out, int64_t n) {
+template <Comparison kOp, bool kX, bool kY>
+void compared(const float* x, const float* y, uint8_t* out, int64_t n) {
   using DB = hn::Rebind<uint8_t, D>;
   const Operand<kX, D> left(x);
   const Operand<kY, D> right(y);
@@ -175,8 +178,8 @@ HWY_EXPORT(find_comparison);
 HWY_EXPORT(select_rows);
 BinaryRow row(Binary op) { return HWY_DYNAMIC_DISPATCH(find_binary)(op); }
 CompareRow row(Comparison op) { return HWY_DYNAMIC_DISPATCH(find_comparison)(op); }
-void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step, const uint32_t* y,
-            int64_t y_step, uint32_t* out, int64_t n) {
+void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step,
+            const uint32_t* y, int64_t y_step, uint32_t* out, int64_t n) {
   HWY_DYNAMIC_DISPATCH(select_rows)(condition, condition_step, x, x_step, y, y_step, out, n);
 }
 }  // namespace sardonyx::cpu::simd

@@ -62,7 +62,8 @@ HWY_INLINE V reduce(V x, V* n) {
 }
 
 HWY_INLINE V exp(V x) {
-  static constexpr float kSeries[] = {1, 1, 0.4999999f, 0.1666642f, 0.041668233f, 0.008374899f, 0.0013836742f};
+  static constexpr float kSeries[] = {
+      1, 1, 0.4999999f, 0.1666642f, 0.041668233f, 0.008374899f, 0.0013836742f};
   V n;
   const V r = reduce(clamp(x, -105.0f, 90.0f), &n);
   return scaled(polynomial(r, kSeries), n);
@@ -174,7 +175,8 @@ template <int kShift> HWY_INLINE V sine(V x) {
   r = hn::NegMulAdd(n, constant(6.07710062827671e-11f), r);
   const V rr = hn::Mul(r, r);
   const V s = hn::MulAdd(hn::Mul(rr, r), polynomial(rr, kSine), r);
-  const V c = hn::MulAdd(hn::Mul(rr, rr), polynomial(rr, kCosine), hn::NegMulAdd(rr, constant(0.5f), constant(1)));
+  const V c =
+      hn::MulAdd(hn::Mul(rr, rr), polynomial(rr, kCosine), hn::NegMulAdd(rr, constant(0.5f), constant(1)));
   const auto quadrant = hn::Add(hn::ConvertTo(di, n), hn::Set(di, kShift));
   const auto odd = hn::Ne(hn::And(quadrant, hn::Set(di, 1)), hn::Zero(di));
   const auto sign = hn::ShiftLeft<30>(hn::And(quadrant, hn::Set(di, 2)));

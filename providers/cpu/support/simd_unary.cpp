@@ -107,7 +107,8 @@ void swiglu_row(const float* x, const float* y, float* out, int64_t n, float alp
   const Function<Unary::Swish> swish{constant(alpha), constant(0)};
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(swish(hn::LoadU(d, x + i)), hn::LoadU(d, y + i)), d, out + i);
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::Mul(swish(hn::LoadU(d, x + i)), hn::LoadU(d, y + i)), d, out + i);
   if (i == n) return;
   HWY_ALIGN float in_x[hn::MaxLanes(d)], in_y[hn::MaxLanes(d)];
   copy_in(in_x, x + i, n - i);
