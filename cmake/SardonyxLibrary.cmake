@@ -34,6 +34,8 @@ target_compile_definitions(sardonyx PRIVATE SARDONYX_VERSION="${PROJECT_VERSION}
 target_compile_features(sardonyx PUBLIC cxx_std_20)
 target_link_libraries(sardonyx PRIVATE ONNX::onnx ONNX::onnx_proto protobuf::libprotobuf DNNL::dnnl OpenMP::OpenMP_CXX
   fmt::fmt spdlog::spdlog nlohmann_json::nlohmann_json Threads::Threads ZLIB::ZLIB ICU::uc ICU::i18n PkgConfig::RE2 PkgConfig::HWY)
+include(SardonyxImages)
+sardonyx_link_image_libraries(sardonyx)
 # What comes from archives (libonnx, libonnx_proto) stays inside: two copies in one process would abort.
 target_link_options(sardonyx PRIVATE "LINKER:--exclude-libs,ALL" "LINKER:--no-undefined")
 if(SARDONYX_SANITIZE)

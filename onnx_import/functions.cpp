@@ -1,5 +1,7 @@
 #include "onnx_import/functions.h"
 
+#include <unicode/utf8.h>
+
 #include <limits>
 #include <set>
 #include <vector>
@@ -42,6 +44,20 @@ Opsets read_opsets(const google::protobuf::RepeatedPtrField<onnx::OperatorSetIdP
     version = std::max<int64_t>(version, import.version());
   }
   return opsets;
+}
+
+bool is_utf8(const std::string& text) {
+  const auto length = static_cast<int32_t>(text.size());
+  for (int32_t i = 0; i < length;) {
+    UChar32 c = 0;
+    U8_NEXT(text.data(), i, length, c);
+    if (c < 0) return false;
+  }
+  return true;
+}
+
+void check_text(const std::string& text, const char* what) {
+  if (!is_utf8(text)) throw ModelError(std::string(what) + " '" + text + "'", "UTF-8", "other bytes");
 }
 
 std::string describe(const onnx::NodeProto& node) {

@@ -20,6 +20,10 @@ std::string normalized_domain(const std::string& domain);
 // version below 1, UnsupportedError for one of a known domain that is newer than the linked ONNX.
 Opsets read_opsets(const google::protobuf::RepeatedPtrField<onnx::OperatorSetIdProto>& list);
 
+// ModelError when a name or other text of a file is not UTF-8; `what` says what it is the name of.
+void check_text(const std::string& text, const char* what);
+bool is_utf8(const std::string& text);
+
 // "'conv1' (Conv)"; a node without a name is called by its first output.
 std::string describe(const onnx::NodeProto& node);
 

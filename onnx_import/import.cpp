@@ -54,7 +54,13 @@ std::shared_ptr<const Model> import_message(const void* data, size_t bytes, cons
   model->domain = proto.domain();
   model->doc_string = proto.doc_string();
   model->model_version = proto.model_version();
-  for (const auto& entry : proto.metadata_props()) model->metadata.emplace(entry.key(), entry.value());
+  for (const auto* text : {&model->producer_name, &model->producer_version, &model->domain, &model->doc_string})
+    check_text(*text, "text of the model");
+  for (const auto& entry : proto.metadata_props()) {
+    check_text(entry.key(), "metadata key");
+    check_text(entry.value(), "metadata value");
+    model->metadata.emplace(entry.key(), entry.value());
+  }
 
   const ImportLimits limits = bounded(requested);
   const Functions functions(proto, model->opsets);

@@ -11,9 +11,13 @@ namespace sardonyx {
 bool is_well_formed(const onnx::TypeProto& proto) {
   using Proto = onnx::TypeProto;
   const auto element = [](int32_t dtype) { return dtype != 0 && is_valid_dtype(dtype); };
+  const auto tensor = [&](const auto& type) {
+    const auto& dims = type.shape().dim();
+    return element(type.elem_type()) && std::all_of(dims.begin(), dims.end(), [](const auto& dim) { return is_utf8(dim.dim_param()); });
+  };
   switch (proto.value_case()) {
-    case Proto::kTensorType: return element(proto.tensor_type().elem_type());
-    case Proto::kSparseTensorType: return element(proto.sparse_tensor_type().elem_type());
+    case Proto::kTensorType: return tensor(proto.tensor_type());
+    case Proto::kSparseTensorType: return tensor(proto.sparse_tensor_type());
     case Proto::kSequenceType: return is_well_formed(proto.sequence_type().elem_type());
     case Proto::kOptionalType: return is_well_formed(proto.optional_type().elem_type());
     case Proto::kMapType: return element(proto.map_type().key_type()) && is_well_formed(proto.map_type().value_type());
@@ -59,6 +63,7 @@ void GraphImporter::charge(size_t bytes) {
 }
 
 void GraphImporter::charge_node(const onnx::NodeProto& proto) {
+  check_text(proto.name(), "node");
   if (++nodes_ > limits_.max_nodes)
     throw LimitError("nodes after function expansion", "at most " + std::to_string(limits_.max_nodes), "more");
   size_t bytes = kNodeBytes + proto.name().size();
@@ -68,6 +73,7 @@ void GraphImporter::charge_node(const onnx::NodeProto& proto) {
 }
 
 void GraphImporter::declare(Scope& scope, const std::string& name, ValueId id) {
+  check_text(name, "value");
   if (!scope.names.emplace(name, id).second) throw ModelError(text_of(name), "one producer", "several");
 }
 
@@ -159,6 +165,7 @@ void GraphImporter::declare_outputs(Scope& scope, Nodes& nodes, const Hints& hin
 
 void GraphImporter::import_into(Scope& scope, onnx::GraphProto& graph, GraphRole role) {
   if (role == GraphRole::Main && graph.output_size() == 0) throw ModelError("graph '" + graph.name() + "'", "outputs", "none");
+  check_text(graph.name(), "graph");
   Hints hints;
   if (scope.prefix.empty())
     for (const auto& info : graph.value_info()) hints.emplace(info.name(), info.has_type() ? &info.type() : nullptr);

@@ -19,8 +19,8 @@ namespace sardonyx {
 // Memory that a node, value or attribute takes besides its name and contents, roughly.
 inline constexpr size_t kNodeBytes = 256, kValueBytes = 128, kAttributeBytes = 64;
 
-// Whether a type says all that it must: valid element types, and an element of each sequence, optional
-// and map.
+// Whether a type says all that it must: valid element types, an element of each sequence, optional and
+// map, names of dimensions that are text.
 bool is_well_formed(const onnx::TypeProto& proto);
 
 class GraphImporter {

@@ -8,7 +8,7 @@
 
 #include "graph/shape.h"
 #include "ops/quantization.h"
-#include "providers/cpu/support/cast.h"
+#include "providers/cpu/quantization.h"
 #include "providers/cpu/support/elementwise.h"
 #include "providers/cpu/support/widen.h"
 
@@ -30,8 +30,10 @@ struct ScaleLayout {
 ScaleLayout scale_layout(const PrepareContext& ctx, int64_t axis_attribute, int64_t block_size) {
   const Dims& x = ctx.dims(0);
   const Dims& scale = ctx.dims(1);
-  if (ctx.has_input(2))
-    ctx.expect(ctx.dims(2) == scale, "shape of the zero point", to_string(scale), to_string(ctx.dims(2)));
+  if (ctx.has_input(2)) {
+    const bool both_single = element_count(scale) == 1 && ctx.input(2).size() == 1;
+    ctx.expect(both_single || ctx.dims(2) == scale, "shape of the zero point", to_string(scale), to_string(ctx.dims(2)));
+  }
   ctx.expect(block_size >= 0, "attribute 'block_size'", "0 or more", std::to_string(block_size));
   ScaleLayout layout;
   const int64_t size = element_count(x);
@@ -98,13 +100,6 @@ template <typename F> void scale_rows(const ScaleLayout& layout, int64_t grain, 
       row += count;
     }
   });
-}
-
-// A tensor's elements as T, which holds them exactly.
-template <typename T> std::vector<T> elements_as(const Tensor& tensor) {
-  std::vector<T> values(static_cast<size_t>(tensor.size()));
-  cast_numbers(tensor.dtype(), tensor.data(), dtype_of<T>, values.data(), tensor.size(), {});
-  return values;
 }
 
 std::pair<double, double> integer_range(DType dtype) {

@@ -228,7 +228,8 @@ void Executor::execute(Run& run, Step& step) {
   // Where a tensor has to be: on the provider's device, or on the host.
   const auto located = [&](ValueId id, const Value& value, Provider* target) -> Value {
     const int device = target ? target->device() : 0;
-    if (!value.is_tensor() || value.tensor().device() == device) return value;
+    // Strings live on the host only.
+    if (!value.is_tensor() || value.tensor().device() == device || value.tensor().dtype() == DType::String) return value;
     Value& copy = run.copies[{device, id}];
     if (copy.defined()) return copy;
     const Tensor& from = value.tensor();

@@ -320,5 +320,5 @@ def test_broken_input(runtime, folder):
         (folder / name).write_bytes(data)
         assert_refused(execute(runtime, "speech", folder / name), name)
 
-    nowhere = folder / "no/such/folder.png"
-    assert_refused(execute(runtime, "detect", MODELS / "sklearn/china.jpg", "--output", nowhere), "folder.png")
+    done = execute(runtime, "detect", MODELS / "sklearn/china.jpg", "--output", folder / "no/such/folder.png")
+    assert_refused(done, "folder.png")

@@ -44,9 +44,12 @@ void float_to_bfloat16(const float* x, uint16_t* y, int64_t n);
 // NaN becomes the smallest T.
 template <typename T> void quantize(const float* x, T* y, int64_t n, float scale, int zero);
 template <typename T> void dequantize(const T* x, float* y, int64_t n, float scale, int zero);
-// y[i] = saturate(round(float(x[i]) * scale[i * scale_step]) + zero)
+// y[i] = saturate(round(float(x[i] + offset[i]) * scale[i * scale_step]) + zero); the sum wraps.
 template <typename T>
-void requantize(const int32_t* x, T* y, int64_t n, const float* scale, int64_t scale_step, int zero);
+void requantize(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale, int64_t scale_step,
+                int zero);
+// y[i] = x[i] + offset[i], wrapping.
+void add_int32(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n);
 // The smallest and the largest of x and 0; NaN where x has one.
 void range_with_zero(const float* x, int64_t n, float* lowest, float* highest);
 

@@ -110,41 +110,51 @@ template <typename T> struct Dequantize {
     return hn::Mul(hn::ConvertTo(D(), wide), hn::Set(D(), scale));
   }
 };
-template <typename T> struct Requantize {
-  float scale;
-  Narrow<T> narrow;
-  HWY_INLINE hn::Vec<typename Narrow<T>::DT> operator()(hn::Vec<DI> x) const {
-    return narrow(hn::Mul(hn::ConvertTo(D(), x), hn::Set(D(), scale)));
-  }
-};
-
 template <typename T> void quantize_row(const float* x, T* y, int64_t n, float scale, int zero) {
   map(D(), hn::Rebind<T, D>(), x, y, n, Quantize<T>{scale, {zero}});
 }
 template <typename T> void dequantize_row(const T* x, float* y, int64_t n, float scale, int zero) {
   map(hn::Rebind<T, D>(), D(), x, y, n, Dequantize<T>{scale, zero});
 }
-template <typename T>
-void requantize_row(const int32_t* x, T* y, int64_t n, const float* scale, int64_t scale_step, int zero) {
-  if (!scale_step) return map(DI(), hn::Rebind<T, D>(), x, y, n, Requantize<T>{*scale, {zero}});
+template <typename T, bool kStep>
+void requantize_row(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale, int zero) {
   const Narrow<T> narrow{zero};
+  const V repeated = hn::Set(D(), kStep ? 0 : *scale);
+  const auto one = [&](hn::Vec<DI> v, hn::Vec<DI> o, V s) HWY_ATTR { return narrow(hn::Mul(hn::ConvertTo(D(), hn::Add(v, o)), s)); };
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes)
-    hn::StoreU(narrow(hn::Mul(hn::ConvertTo(D(), hn::LoadU(DI(), x + i)), hn::LoadU(D(), scale + i))),
+    hn::StoreU(one(hn::LoadU(DI(), x + i), hn::LoadU(DI(), offset + i), kStep ? hn::LoadU(D(), scale + i) : repeated),
                hn::Rebind<T, D>(), y + i);
-  for (; i < n; ++i) map(DI(), hn::Rebind<T, D>(), x + i, y + i, 1, Requantize<T>{scale[i], {zero}});
+  if (i == n) return;
+  HWY_ALIGN int32_t last_x[hn::MaxLanes(DI())], last_offset[hn::MaxLanes(DI())];
+  HWY_ALIGN float last_scale[hn::MaxLanes(D())];
+  HWY_ALIGN T last_y[hn::MaxLanes(hn::Rebind<T, D>())];
+  copy_in(last_x, x + i, n - i);
+  copy_in(last_offset, offset + i, n - i);
+  copy_in(last_scale, kStep ? scale + i : scale, kStep ? n - i : 1);
+  hn::Store(one(hn::Load(DI(), last_x), hn::Load(DI(), last_offset), kStep ? hn::Load(D(), last_scale) : repeated),
+            hn::Rebind<T, D>(), last_y);
+  copy_out(last_y, y + i, n - i);
+}
+
+void add_int32_row(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(DI()));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::Add(hn::LoadU(DI(), x + i), hn::LoadU(DI(), offset + i)), DI(), y + i);
+  for (; i < n; ++i) y[i] = static_cast<int32_t>(static_cast<uint32_t>(x[i]) + static_cast<uint32_t>(offset[i]));
 }
 // HWY_EXPORT takes names, not templates.
 void quantize_u8(const float* x, uint8_t* y, int64_t n, float scale, int zero) { quantize_row(x, y, n, scale, zero); }
 void quantize_s8(const float* x, int8_t* y, int64_t n, float scale, int zero) { quantize_row(x, y, n, scale, zero); }
 void dequantize_u8(const uint8_t* x, float* y, int64_t n, float scale, int zero) { dequantize_row(x, y, n, scale, zero); }
 void dequantize_s8(const int8_t* x, float* y, int64_t n, float scale, int zero) { dequantize_row(x, y, n, scale, zero); }
-void requantize_u8(const int32_t* x, uint8_t* y, int64_t n, const float* scale, int64_t step, int zero) {
-  requantize_row(x, y, n, scale, step, zero);
+void requantize_u8(const int32_t* x, const int32_t* offset, uint8_t* y, int64_t n, const float* scale, int64_t step, int zero) {
+  step ? requantize_row<uint8_t, true>(x, offset, y, n, scale, zero) : requantize_row<uint8_t, false>(x, offset, y, n, scale, zero);
 }
-void requantize_s8(const int32_t* x, int8_t* y, int64_t n, const float* scale, int64_t step, int zero) {
-  requantize_row(x, y, n, scale, step, zero);
+void requantize_s8(const int32_t* x, const int32_t* offset, int8_t* y, int64_t n, const float* scale, int64_t step, int zero) {
+  step ? requantize_row<int8_t, true>(x, offset, y, n, scale, zero) : requantize_row<int8_t, false>(x, offset, y, n, scale, zero);
 }
 
 void find_range(const float* x, int64_t n, float* lowest, float* highest) {
@@ -186,6 +196,7 @@ HWY_EXPORT(dequantize_u8);
 HWY_EXPORT(dequantize_s8);
 HWY_EXPORT(requantize_u8);
 HWY_EXPORT(requantize_s8);
+HWY_EXPORT(add_int32_row);
 HWY_EXPORT(find_range);
 
 void half_to_float(const uint16_t* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(half_to_float_row)(x, y, n); }
@@ -205,16 +216,20 @@ template <typename T> void dequantize(const T* x, float* y, int64_t n, float sca
   else HWY_DYNAMIC_DISPATCH(dequantize_u8)(x, y, n, scale, zero);
 }
 template <typename T>
-void requantize(const int32_t* x, T* y, int64_t n, const float* scale, int64_t scale_step, int zero) {
-  if constexpr (std::is_signed_v<T>) HWY_DYNAMIC_DISPATCH(requantize_s8)(x, y, n, scale, scale_step, zero);
-  else HWY_DYNAMIC_DISPATCH(requantize_u8)(x, y, n, scale, scale_step, zero);
+void requantize(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale, int64_t scale_step,
+                int zero) {
+  if constexpr (std::is_signed_v<T>) HWY_DYNAMIC_DISPATCH(requantize_s8)(x, offset, y, n, scale, scale_step, zero);
+  else HWY_DYNAMIC_DISPATCH(requantize_u8)(x, offset, y, n, scale, scale_step, zero);
+}
+void add_int32(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(add_int32_row)(x, offset, y, n);
 }
 template void quantize(const float*, uint8_t*, int64_t, float, int);
 template void quantize(const float*, int8_t*, int64_t, float, int);
 template void dequantize(const uint8_t*, float*, int64_t, float, int);
 template void dequantize(const int8_t*, float*, int64_t, float, int);
-template void requantize(const int32_t*, uint8_t*, int64_t, const float*, int64_t, int);
-template void requantize(const int32_t*, int8_t*, int64_t, const float*, int64_t, int);
+template void requantize(const int32_t*, const int32_t*, uint8_t*, int64_t, const float*, int64_t, int);
+template void requantize(const int32_t*, const int32_t*, int8_t*, int64_t, const float*, int64_t, int);
 
 void range_with_zero(const float* x, int64_t n, float* lowest, float* highest) {
   HWY_DYNAMIC_DISPATCH(find_range)(x, n, lowest, highest);
