@@ -41,7 +41,13 @@ class Node:
         return sx.InferenceSession(self.model.SerializeToString()).run(None, self.feeds)
 
     def ort(self):
-        return onnxruntime.InferenceSession(self.model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, self.feeds)
+        """The same by onnxruntime, which takes models up to opset 26 and IR 13: the node must mean the same there."""
+        old = onnx.ModelProto.FromString(self.model.SerializeToString())
+        old.ir_version = min(old.ir_version, 10)
+        for entry in old.opset_import:
+            entry.version = min(entry.version, 22) if not entry.domain else entry.version
+        session = onnxruntime.InferenceSession(old.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, self.feeds)
 
     def reference(self):
         return ReferenceEvaluator(self.model).run(None, self.feeds)
