@@ -49,11 +49,7 @@ onnx::ModelProto message_of(const Model& model, const GraphPtr& graph, const Exp
     import->set_version(version);
   }
   proto.set_producer_name(model.producer_name.empty() ? "sardonyx" : model.producer_name);
-<<<<<<< HEAD
   proto.set_producer_version(model.producer_name.empty() ? SARDONYX_VERSION : model.producer_version);
-=======
-  if (!model.producer_version.empty()) proto.set_producer_version(model.producer_version);
->>>>>>> import
   if (!model.domain.empty()) proto.set_domain(model.domain);
   if (model.model_version != 0) proto.set_model_version(model.model_version);
   if (!model.doc_string.empty()) proto.set_doc_string(model.doc_string);
