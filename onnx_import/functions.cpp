@@ -2,11 +2,13 @@
 
 #include <unicode/utf8.h>
 
+#include <algorithm>
 #include <limits>
 #include <set>
 #include <vector>
 
 #include "graph/builder.h"
+#include "onnx_import/check_node.h"
 #include "ops/registry/schema.h"
 
 namespace sardonyx {
@@ -187,12 +189,19 @@ class Survey {
       return;
     }
     const int64_t version = opset_of(opsets, node);
-    if (!checked_.emplace(domain, node.op_type(), version).second) return;
     const OpSchemaInfo* schema = find_schema(domain, node.op_type(), static_cast<int>(version));
     const std::vector<int> known = schema_versions(domain, node.op_type());
     // A version that was corrected by a later one (GroupNormalization-18) is upgraded; one that ends its
     // operator (Upsample-10) is not.
-    if (schema && (!schema->deprecated || schema->since_version < known.back())) return;
+    if (schema && (!schema->deprecated || schema->since_version < known.back())) {
+      try {
+        check_node(node, *schema);
+      } catch (Error& error) {
+        error.add_node(describe(node));
+        throw;
+      }
+      return;
+    }
     std::string versions;
     for (const int v : known) versions += (versions.empty() ? "" : ", ") + std::to_string(v);
     const std::string why = schema             ? "deprecated since " + std::to_string(schema->since_version)
@@ -219,7 +228,6 @@ class Survey {
   const ImportLimits& limits_;
   std::map<const Function*, Visit> visits_;
   std::vector<std::string> path_;
-  std::set<std::tuple<std::string, std::string, int64_t>> checked_;
   std::set<std::string> unknown_;
 };
 

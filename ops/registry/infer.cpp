@@ -224,6 +224,19 @@ GraphPtr GraphInference::run(const std::vector<Type>* input_types, const std::ve
   return std::move(builder_).build();
 }
 
+// ONNX's inference functions use required inputs without a look, as its checker has seen them.
+void check_inputs(const Node& node, const onnx::OpSchema& schema) {
+  const auto& ports = schema.inputs();
+  const int given = static_cast<int>(node.inputs.size());
+  if (given > schema.max_input())
+    throw ModelError("inputs", "at most " + std::to_string(schema.max_input()), std::to_string(given));
+  for (size_t i = 0; i < ports.size(); ++i)
+    if (ports[i].GetOption() == onnx::OpSchema::Single && node.input(i) == kNone)
+      throw ModelError("input " + std::to_string(i) + " ('" + ports[i].GetName() + "')", "a value", "none");
+  if (given < schema.min_input())
+    throw ModelError("inputs", "at least " + std::to_string(schema.min_input()), std::to_string(given));
+}
+
 void GraphInference::infer_node(NodeId id) {
   infer_outputs(id);
   learn_outputs(graph().node(id));
@@ -234,6 +247,7 @@ void GraphInference::infer_outputs(NodeId id) {
   const onnx::OpSchema* schema =
       onnx::OpSchemaRegistry::Schema(node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
   if (!schema) return;
+  check_inputs(node, *schema);
   NodeContext context(*this, node);
   if (schema->has_type_and_shape_inference_function()) schema->GetTypeAndShapeInferenceFunction()(context);
   std::vector<std::pair<std::string, GraphPtr>> bodies;

@@ -126,7 +126,7 @@ struct Quantization {
 // moved by the zero point, and saturated.
 template <typename C> void quantize(const Quantization& q, RunContext& run) {
   const std::vector<C> scales = elements_as<C>(run.input(1));
-  std::vector<C> zeros(scales.size(), C(0));
+  std::vector<C> zeros(scales.size(), C(-0.0));  // adding it keeps the sign of zero
   if (run.has_input(2)) zeros = elements_as<C>(run.input(2));
   const char* x = run.in<char>(0);
   char* y = run.out<char>(0);

@@ -54,7 +54,10 @@ def model(op, inputs, outputs=1, opset=22, constants=(), domain="", **attributes
     `constants` become initializers, the others the inputs x0, x1, ..."""
     names = [f"x{i}" if array is not None else "" for i, array in enumerate(inputs)]
     results = [f"y{i}" for i in range(outputs)]
-    node = onnx.helper.make_node(op, names, results, domain=domain, **attributes)
+    node = onnx.helper.make_node(op, names, results, domain=domain)
+    for name, value in attributes.items():
+        kind = onnx.AttributeProto.INTS if isinstance(value, list) and not value else None
+        node.attribute.append(onnx.helper.make_attribute(name, value, attr_type=kind))
     infos, initializers = [], []
     for i, array in enumerate(inputs):
         if array is None:

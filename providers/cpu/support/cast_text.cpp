@@ -32,8 +32,8 @@ std::string shortest_scientific(DType dtype, const void* element, double value) 
   return {text, end.ptr};
 }
 
-// Python's layout: plain from 1e-4 up to 1e16, always with a point or an exponent.
-std::string python_layout(const std::string& scientific) {
+// Python's layout of a number's digits: plain from 1e-4 up to 1e16, always with a point or an exponent.
+std::string python_layout(double value, const std::string& scientific) {
   const bool negative = scientific[0] == '-';
   const size_t e = scientific.find('e');
   const int exponent = std::stoi(scientific.substr(e + 1));
@@ -41,7 +41,8 @@ std::string python_layout(const std::string& scientific) {
   digits.erase(std::remove(digits.begin(), digits.end(), '.'), digits.end());
   while (digits.size() > 1 && digits.back() == '0') digits.pop_back();
   std::string text;
-  if (exponent < -4 || exponent >= 16) {
+  const double magnitude = std::fabs(value);
+  if (magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e16)) {
     text = digits.substr(0, 1) + (digits.size() > 1 ? "." + digits.substr(1) : "") + scientific.substr(e);
   } else if (exponent < 0) {
     text = "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
@@ -98,7 +99,7 @@ std::string number_to_text(DType dtype, const void* element) {
   cast_numbers(dtype, element, DType::Float64, &value, 1, {});
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  return python_layout(shortest_scientific(dtype, element, value));
+  return python_layout(value, shortest_scientific(dtype, element, value));
 }
 
 void text_to_number(std::string_view text, DType dtype, void* element, const CastRules& rules) {

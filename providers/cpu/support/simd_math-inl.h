@@ -113,32 +113,33 @@ HWY_INLINE V erf_small(V x) {
   return hn::MulAdd(x, polynomial(hn::Mul(x, x), kSeries), x);
 }
 
-// erfc(t) for t in [0.875, 15], as exp(-t^2) times a polynomial of 1 / (1 + t / 2).
-HWY_INLINE V erfc_large(V t) {
+// erfc(t) for t in [0.875, 15], as exp(-t^2) times a polynomial of 1 / (1 + t / 2). t^2 comes as a rounded
+// square and what rounding took from it (0 on targets that do not fuse).
+HWY_INLINE V erfc_large(V t, V square, V lost) {
   static constexpr float kSeries[] = {-5.654907e-06f, 0.28224006f, 0.28054133f,    0.25570413f, 0.14799692f,
                                       0.12811905f,    -0.0061460747f, -0.16137896f, 0.073274836f};
   const V y = hn::Div(constant(1), hn::MulAdd(t, constant(0.5f), constant(1)));
-  const V square = hn::Mul(t, t);
-  const V lost = hn::MulSub(t, t, square);  // what rounding took from t^2, where the target fuses
   const V e = exp(hn::Neg(square));
   return hn::Mul(hn::NegMulAdd(e, lost, e), polynomial(y, kSeries));
 }
 
 HWY_INLINE V erf(V x) {
-  const V t = hn::Abs(x);
-  const V large = hn::CopySign(hn::Sub(constant(1), erfc_large(hn::Min(t, constant(15)))), x);
+  const V t = hn::Min(hn::Abs(x), constant(15));
+  const V square = hn::Mul(t, t);
+  const V large = hn::CopySign(hn::Sub(constant(1), erfc_large(t, square, hn::MulSub(t, t, square))), x);
   const V y = hn::IfThenElse(hn::Gt(t, constant(0.875f)), large, erf_small(x));
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
 // x / 2 erfc(-x / sqrt(2)): accurate relative to the result also where 1 + erf would cancel.
 HWY_INLINE V gelu(V x) {
-  const V t = hn::Mul(x, constant(0.70710678f));
-  const V magnitude = hn::Abs(t);
-  const V tail = erfc_large(hn::Min(magnitude, constant(15)));
+  const V bounded = hn::Min(hn::Abs(x), constant(21));
+  const V t = hn::Mul(bounded, constant(0.70710678f));
+  const V square = hn::Mul(bounded, bounded), half = constant(0.5f);
+  const V tail = erfc_large(t, hn::Mul(half, square), hn::Mul(half, hn::MulSub(bounded, bounded, square)));
   const V large = hn::IfThenElse(hn::Lt(x, constant(0)), tail, hn::Sub(constant(2), tail));
-  const V small = hn::Add(constant(1), erf_small(t));
-  return hn::Mul(hn::Mul(x, constant(0.5f)), hn::IfThenElse(hn::Gt(magnitude, constant(0.875f)), large, small));
+  const V small = hn::Add(constant(1), hn::CopySign(erf_small(t), x));
+  return hn::Mul(hn::Mul(x, half), hn::IfThenElse(hn::Gt(t, constant(0.875f)), large, small));
 }
 
 }  // namespace

@@ -110,7 +110,7 @@ void column_tile(const float* x, float* y, int64_t n, int64_t stride, int64_t so
       if (!log) store(e, y + at);
     }
   }
-  for (int k = 0; k < kVectors; ++k) sum[k] = log ? hn::Log(d, sum[k]) : hn::Div(hn::Set(d, 1.0f), sum[k]);
+  for (int k = 0; k < kVectors; ++k) sum[k] = log ? hn::IfThenElse(hn::Eq(sum[k], sum[k]), hn::Log(d, sum[k]), sum[k]) : hn::Div(hn::Set(d, 1.0f), sum[k]);
   for (int64_t r = 0; r < n; ++r) {
     for (int k = 0; k < kVectors; ++k) {
       const int64_t at = r * stride + k * lanes;
