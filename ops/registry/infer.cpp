@@ -242,12 +242,28 @@ void GraphInference::infer_node(NodeId id) {
   learn_outputs(graph().node(id));
 }
 
+// ONNX's inference of Einsum does not end on a point outside an ellipsis, or on a second ellipsis in a term.
+void check_equation(const Node& node) {
+  std::string text;
+  for (const char c : node.attributes.get<std::string>("equation", ""))
+    if (c != ' ') text += c;
+  bool seen = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == ',' || text[i] == '>') seen = false;
+    if (text[i] != '.') continue;
+    if (seen || text.compare(i, 3, "...") != 0) throw ModelError("attribute 'equation'", "at most one ellipsis in a term", text);
+    seen = true;
+    i += 2;
+  }
+}
+
 void GraphInference::infer_outputs(NodeId id) {
   const Node& node = graph().node(id);
   const onnx::OpSchema* schema =
       onnx::OpSchemaRegistry::Schema(node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
   if (!schema) return;
   check_inputs(node, *schema);
+  if (node.is("Einsum")) check_equation(node);
   NodeContext context(*this, node);
   if (schema->has_type_and_shape_inference_function()) schema->GetTypeAndShapeInferenceFunction()(context);
   std::vector<std::pair<std::string, GraphPtr>> bodies;
