@@ -26,8 +26,8 @@ void check_count(const char* what, int count, int least, int most) {
 bool is_empty_list(const onnx::AttributeProto& attribute) {
   using Proto = onnx::AttributeProto;
   const auto type = attribute.type();
-  return (type == Proto::INTS || type == Proto::FLOATS || type == Proto::STRINGS) && attribute.ints_size() == 0 &&
-         attribute.floats_size() == 0 && attribute.strings_size() == 0;
+  return (type == Proto::INTS || type == Proto::FLOATS || type == Proto::STRINGS) &&
+         attribute.ints_size() == 0 && attribute.floats_size() == 0 && attribute.strings_size() == 0;
 }
 
 }  // namespace
@@ -38,13 +38,15 @@ void check_node(const onnx::NodeProto& node, const OpSchemaInfo& schema) {
   check_count("outputs", count_without_tail(node.output()), schema.min_outputs, schema.max_outputs);
   for (int i = 0; i < inputs && i < static_cast<int>(schema.inputs.size()); ++i) {
     const PortSchema& port = schema.inputs[static_cast<size_t>(i)];
-    if (node.input(i).empty() && !port.optional && !port.variadic) throw ModelError("input '" + port.name + "'", "a value", "none");
+    if (node.input(i).empty() && !port.optional && !port.variadic)
+      throw ModelError("input '" + port.name + "'", "a value", "none");
   }
   for (const auto& attribute : node.attribute()) {
     const auto known = std::find_if(schema.attributes.begin(), schema.attributes.end(),
                                     [&](const AttributeSchema& a) { return a.name == attribute.name(); });
     const std::string what = "attribute '" + attribute.name() + "'";
-    if (known == schema.attributes.end()) throw ModelError(what, "an attribute of " + schema.name, "an unknown one");
+    if (known == schema.attributes.end())
+      throw ModelError(what, "an attribute of " + schema.name, "an unknown one");
     // IR 1 wrote no types, and some writers give an empty list the type of another list.
     if (attribute.type() == onnx::AttributeProto::UNDEFINED || is_empty_list(attribute)) continue;
     const std::string& type = onnx::AttributeProto_AttributeType_Name(attribute.type());
