@@ -224,9 +224,37 @@ GraphPtr GraphInference::run(const std::vector<Type>* input_types, const std::ve
   return std::move(builder_).build();
 }
 
+// ONNX's inference functions use required inputs without a look, as its checker has seen them.
+void check_inputs(const Node& node, const onnx::OpSchema& schema) {
+  const auto& ports = schema.inputs();
+  const int given = static_cast<int>(node.inputs.size());
+  if (given > schema.max_input())
+    throw ModelError("inputs", "at most " + std::to_string(schema.max_input()), std::to_string(given));
+  for (size_t i = 0; i < ports.size(); ++i)
+    if (ports[i].GetOption() == onnx::OpSchema::Single && node.input(i) == kNone)
+      throw ModelError("input " + std::to_string(i) + " ('" + ports[i].GetName() + "')", "a value", "none");
+  if (given < schema.min_input())
+    throw ModelError("inputs", "at least " + std::to_string(schema.min_input()), std::to_string(given));
+}
+
 void GraphInference::infer_node(NodeId id) {
   infer_outputs(id);
   learn_outputs(graph().node(id));
+}
+
+// ONNX's inference of Einsum does not end on a point outside an ellipsis, or on a second ellipsis in a term.
+void check_equation(const Node& node) {
+  std::string text;
+  for (const char c : node.attributes.get<std::string>("equation", ""))
+    if (c != ' ') text += c;
+  bool seen = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == ',' || text[i] == '>') seen = false;
+    if (text[i] != '.') continue;
+    if (seen || text.compare(i, 3, "...") != 0) throw ModelError("attribute 'equation'", "at most one ellipsis in a term", text);
+    seen = true;
+    i += 2;
+  }
 }
 
 void GraphInference::infer_outputs(NodeId id) {
@@ -234,6 +262,8 @@ void GraphInference::infer_outputs(NodeId id) {
   const onnx::OpSchema* schema =
       onnx::OpSchemaRegistry::Schema(node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
   if (!schema) return;
+  check_inputs(node, *schema);
+  if (node.is("Einsum")) check_equation(node);
   NodeContext context(*this, node);
   if (schema->has_type_and_shape_inference_function()) schema->GetTypeAndShapeInferenceFunction()(context);
   std::vector<std::pair<std::string, GraphPtr>> bodies;

@@ -38,11 +38,12 @@ const std::map<std::string, GateInfo>& gate_infos() {
 void set_functions(PrepareContext& ctx, Recurrent& r, std::vector<std::string> names, const RecurrentAttributes& a) {
   const size_t each = r.cell == Cell::Rnn ? 1 : r.cell == Cell::Gru ? 2 : 3;
   static const std::vector<std::string> defaults[] = {{"Tanh"}, {"Sigmoid", "Tanh"}, {"Sigmoid", "Tanh", "Tanh"}};
-  const size_t wanted = each * static_cast<size_t>(r.directions);
+  const size_t directions = static_cast<size_t>(r.directions);
   if (names.empty()) names = defaults[each - 1];
   // Names for one direction serve both; RNN's default of two serves one.
-  if (names.size() == each && wanted > each) names.insert(names.end(), names.begin(), names.begin() + static_cast<long>(each));
-  ctx.expect(names.size() >= wanted, "attribute 'activations'", std::to_string(wanted) + " names", std::to_string(names.size()));
+  const bool shared = names.size() == each && directions == 2;
+  const size_t wanted = shared ? each : each * directions;
+  ctx.expect(names.size() >= wanted, "attribute 'activations'", std::to_string(each * directions) + " names", std::to_string(names.size()));
   const std::vector<float> alphas = a.activation_alpha.value_or(std::vector<float>()), betas = a.activation_beta.value_or(std::vector<float>());
   size_t next_alpha = 0, next_beta = 0;
   for (size_t i = 0; i < wanted; ++i) {
@@ -56,6 +57,7 @@ void set_functions(PrepareContext& ctx, Recurrent& r, std::vector<std::string> n
     if (info.alpha && next_alpha < alphas.size()) f.alpha = alphas[next_alpha++];
     if (info.beta && next_beta < betas.size()) f.beta = betas[next_beta++];
   }
+  if (shared) std::copy_n(r.functions[0], each, r.functions[1]);
 }
 
 void expect_dims(PrepareContext& ctx, size_t i, const char* name, const Dims& expected) {

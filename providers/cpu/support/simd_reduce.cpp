@@ -44,9 +44,9 @@ struct ProdOp {
   HWY_INLINE V combine(D, V a, V b) const { return hn::Mul(a, b); }
   double across(double a, double b) const { return a * b; }
 };
-// Picks a, b or whichever is NaN; the library's Max and Min leave NaN to the machine.
+// Picks a, b or whichever is NaN: the library's Max and Min leave NaN to the machine, and its Ne is false for NaN.
 HWY_INLINE V with_nan(V a, V b, V picked) {
-  return hn::IfThenElse(hn::Ne(a, a), a, hn::IfThenElse(hn::Ne(b, b), b, picked));
+  return hn::IfThenElse(hn::Eq(a, a), hn::IfThenElse(hn::Eq(b, b), picked, b), a);
 }
 struct MaxOp {
   static constexpr float kIdentity = -std::numeric_limits<float>::infinity();

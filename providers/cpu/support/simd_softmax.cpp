@@ -5,6 +5,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -35,7 +36,7 @@ HWY_INLINE void store_some(D d, V v, float* p, int64_t n) {
 }
 
 // NaN need not reach the maximum: it reaches the sum, and with it the whole row.
-void Rows(const float* x, float* y, int64_t rows, int64_t n, bool log) {
+void Rows(const float* x, float* y, int64_t rows, int64_t n, bool log, bool empty_is_zero) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t whole = n - n % lanes, rest = n - whole;
@@ -49,6 +50,11 @@ void Rows(const float* x, float* y, int64_t rows, int64_t n, bool log) {
     if (i < whole) m0 = hn::Max(m0, hn::LoadU(d, x + i));
     if (rest) m1 = hn::Max(m1, load_some(d, x + whole, rest, kMinusInfinity));
     const V max = hn::MaxOfLanes(d, hn::Max(m0, m1));
+    if (empty_is_zero && hn::GetLane(max) == kMinusInfinity &&
+        std::all_of(x, x + n, [](float v) { return v == kMinusInfinity; })) {
+      std::fill(y, y + n, 0.0f);
+      continue;
+    }
     V s0 = hn::Zero(d), s1 = s0;
     if (log) {
       for (i = 0; i < whole; i += lanes) s0 = hn::Add(s0, exp_of(d, hn::Sub(hn::LoadU(d, x + i), max)));
@@ -104,7 +110,7 @@ void column_tile(const float* x, float* y, int64_t n, int64_t stride, int64_t so
       if (!log) store(e, y + at);
     }
   }
-  for (int k = 0; k < kVectors; ++k) sum[k] = log ? hn::Log(d, sum[k]) : hn::Div(hn::Set(d, 1.0f), sum[k]);
+  for (int k = 0; k < kVectors; ++k) sum[k] = log ? hn::IfThenElse(hn::Eq(sum[k], sum[k]), hn::Log(d, sum[k]), sum[k]) : hn::Div(hn::Set(d, 1.0f), sum[k]);
   for (int64_t r = 0; r < n; ++r) {
     for (int k = 0; k < kVectors; ++k) {
       const int64_t at = r * stride + k * lanes;
@@ -130,8 +136,8 @@ namespace sardonyx::cpu {
 HWY_EXPORT(Rows);
 HWY_EXPORT(Columns);
 
-void simd_softmax_rows(const float* x, float* y, int64_t rows, int64_t n, bool log) {
-  HWY_DYNAMIC_DISPATCH(Rows)(x, y, rows, n, log);
+void simd_softmax_rows(const float* x, float* y, int64_t rows, int64_t n, bool log, bool empty_is_zero) {
+  HWY_DYNAMIC_DISPATCH(Rows)(x, y, rows, n, log, empty_is_zero);
 }
 void simd_softmax_columns(const float* x, float* y, int64_t n, int64_t stride, int64_t columns, bool log) {
   HWY_DYNAMIC_DISPATCH(Columns)(x, y, n, stride, columns, log);

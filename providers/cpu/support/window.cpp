@@ -107,8 +107,9 @@ Window make_transposed_window(const PrepareContext& ctx, Dims small, Dims kernel
       w.in[i] = wanted[i];
       split_padding(w, i, std::max<int64_t>(full - w.in[i], 0), mode == AutoPad::SameUpper);
     } else if (mode == AutoPad::SameUpper || mode == AutoPad::SameLower) {
-      w.in[i] = checked_mul(w.out[i], w.stride[i], "output");
-      split_padding(w, i, std::max<int64_t>(full - w.in[i], 0), mode == AutoPad::SameUpper);
+      // input * stride elements, or fewer where windows do not reach each other.
+      split_padding(w, i, std::max<int64_t>(w.extent(i) - w.stride[i], 0), mode == AutoPad::SameUpper);
+      w.in[i] = std::max<int64_t>(full - w.pad_begin[i] - w.pad_end[i], 0);
     } else {
       if (mode == AutoPad::Valid) w.pad_begin[i] = w.pad_end[i] = 0;
       const int64_t cut = w.pad_begin[i] + w.pad_end[i];
