@@ -71,11 +71,8 @@ Prepared prepare_gather_elements(PrepareContext& ctx) {
   strides[axis] = 0;
   return [=](RunContext& run) {
     if (total == 0) return;
-    const Indices indices(run.input(1));
     const int64_t columns = dims.back(), column_stride = strides.back();
-    visit_storage(dtype, [&]<typename T>() {
-      const T* in = run.in<T>(0);
-      T* out = run.out<T>(0);
+    const auto gather = [&](const auto* in, const auto* indices, auto* out) {
       parallel_for(total / columns, grain_for(5 + static_cast<double>(columns)), [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
           int64_t base = 0;
@@ -83,12 +80,20 @@ Prepared prepare_gather_elements(PrepareContext& ctx) {
             base += static_cast<int64_t>(rest % static_cast<size_t>(dims[d])) * strides[d];
             rest /= static_cast<size_t>(dims[d]);
           }
+          const auto* from = in + base;
+          if (column_stride == 0) {  // along the last axis
+            for (int64_t i = row * columns; i < (row + 1) * columns; ++i) out[i] = from[wrap_index(indices[i], size)];
+            continue;
+          }
           for (int64_t j = 0; j < columns; ++j) {
             const int64_t i = row * columns + j;
-            out[i] = in[base + j * column_stride + indices.at(i, size) * axis_stride];
+            out[i] = from[j * column_stride + wrap_index(indices[i], size) * axis_stride];
           }
         }
       });
+    };
+    visit_storage(dtype, [&]<typename T>() {
+      visit_indices(run.input(1), [&](const auto* indices) { gather(run.in<T>(0), indices, run.out<T>(0)); });
     });
   };
 }

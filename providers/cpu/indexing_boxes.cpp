@@ -36,17 +36,27 @@ bool overlaps(const Box& a, const Box& b, float threshold) {
 // Indices of the chosen boxes of one class, best first.
 std::vector<int64_t> choose(const std::vector<Box>& boxes, const float* scores, int64_t limit, float iou_threshold,
                             const float* score_threshold) {
-  std::vector<int64_t> candidates, chosen;
+  struct Candidate {
+    float score;
+    int64_t index;
+  };
+  std::vector<Candidate> candidates;
   for (int64_t i = 0; i < static_cast<int64_t>(boxes.size()); ++i)
-    if (score_threshold ? scores[i] > *score_threshold : scores[i] == scores[i]) candidates.push_back(i);
-  std::sort(candidates.begin(), candidates.end(),
-            [&](int64_t a, int64_t b) { return scores[a] > scores[b] || (scores[a] == scores[b] && a < b); });
-  for (int64_t i : candidates) {
-    if (static_cast<int64_t>(chosen.size()) >= limit) break;
+    if (score_threshold ? scores[i] > *score_threshold : scores[i] == scores[i]) candidates.push_back({scores[i], i});
+  // A heap, since the limit is often reached early.
+  const auto worse = [](const Candidate& a, const Candidate& b) {
+    return a.score < b.score || (a.score == b.score && a.index > b.index);
+  };
+  std::make_heap(candidates.begin(), candidates.end(), worse);
+  std::vector<int64_t> chosen;
+  std::vector<Box> kept;
+  for (auto end = candidates.end(); end != candidates.begin() && static_cast<int64_t>(chosen.size()) < limit; --end) {
+    std::pop_heap(candidates.begin(), end, worse);
+    const int64_t i = (end - 1)->index;
     const Box& box = boxes[static_cast<size_t>(i)];
-    const bool hidden = std::any_of(chosen.begin(), chosen.end(),
-                                    [&](int64_t c) { return overlaps(box, boxes[static_cast<size_t>(c)], iou_threshold); });
-    if (!hidden) chosen.push_back(i);
+    if (std::any_of(kept.begin(), kept.end(), [&](const Box& other) { return overlaps(box, other, iou_threshold); })) continue;
+    chosen.push_back(i);
+    kept.push_back(box);
   }
   return chosen;
 }

@@ -181,7 +181,11 @@ Prepared prepare_scatter_nd(PrepareContext& ctx) {
         for (int64_t t = 0; t < tuples; ++t) {
           const T* from = updates + t * inner;
           T* to = out + places[t];
-          for (int64_t i = first; i < last; ++i) to[i] = combine<kReduction>(to[i], from[i]);
+          if constexpr (kReduction == Reduction::None) {
+            std::copy(from + first, from + last, to + first);
+          } else {
+            for (int64_t i = first; i < last; ++i) to[i] = combine<kReduction>(to[i], from[i]);
+          }
         }
       });
     });

@@ -44,6 +44,8 @@ struct Axis {
       case Mode::Reflect: break;
     }
     if (kept == 1) return low;
+    i = i < 0 ? -i : 2 * (kept - 1) - i;  // the usual case: mirrored once
+    if (i >= 0 && i < kept) return low + i;
     i = floor_mod(i, 2 * (kept - 1));
     return low + (i < kept ? i : 2 * (kept - 1) - i);
   }
@@ -96,7 +98,8 @@ template <typename T> void pad(const Plan& plan, Mode mode, const T* in, T* out,
       auto edge = [&](int64_t first, int64_t last) {
         for (int64_t o = first; o < last; ++o) {
           const int64_t from = axis.from(o, mode);
-          if (from < 0) std::fill(to + o * inner, to + (o + 1) * inner, constant);
+          if (inner == 1) to[o] = from < 0 ? constant : line[from];
+          else if (from < 0) std::fill(to + o * inner, to + (o + 1) * inner, constant);
           else std::copy(line + from * inner, line + (from + 1) * inner, to + o * inner);
         }
       };

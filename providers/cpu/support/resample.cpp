@@ -105,43 +105,95 @@ AxisTaps make_taps(const AxisScale& axis, const Sampling& sampling) {
       for (size_t i = begin; i < result.weights.size(); ++i) result.weights[i] /= sum;
   }
   if (std::find(result.outside.begin(), result.outside.end(), 1) == result.outside.end()) result.outside.clear();
+  if (nearest && axis.in > 0 && axis.out % axis.in == 0) {
+    result.repeat = axis.out / axis.in;
+    for (int64_t x = 0; x < axis.out; ++x)
+      if (result.repeat != 0 && result.indices[static_cast<size_t>(x)] != x / result.repeat) result.repeat = 0;
+  }
   return result;
 }
 
 namespace {
 
-// Input row and whether the row is outside, for each row of the output: all axes but the last.
-struct Rows {
-  const ResamplePlan& plan;
-  int64_t count = 1;
-  explicit Rows(const ResamplePlan& p) : plan(p) {
-    for (size_t i = 0; i + 1 < p.axes.size(); ++i) count *= p.axes[i].taps.out;
-  }
-  // -1 for a row of extrapolation values.
-  int64_t source(int64_t row) const {
-    int64_t from = 0, scale = 1;
-    for (size_t i = plan.axes.size() - 1; i-- > 0;) {
-      const auto& axis = plan.axes[i];
-      const int64_t x = row % axis.taps.out;
-      row /= axis.taps.out;
-      if (!axis.taps.outside.empty() && axis.taps.outside[static_cast<size_t>(x)]) return -1;
-      from += (axis.resampled() ? axis.taps.indices[static_cast<size_t>(x)] : x) * scale;
-      scale *= axis.taps.in;
+// The rows of the output, all axes but the last, in order from `row` on.
+class Rows {
+ public:
+  Rows(const ResamplePlan& plan, int64_t row) : plan_(plan), at_(plan.axes.size() - 1) {
+    for (size_t i = at_.size(); i-- > 0;) {
+      at_[i] = row % plan.axes[i].taps.out;
+      row /= plan.axes[i].taps.out;
     }
-    return from;
+    find_outer();
   }
+  static int64_t count(const ResamplePlan& plan) {
+    int64_t count = 1;
+    for (size_t i = 0; i + 1 < plan.axes.size(); ++i) count *= plan.axes[i].taps.out;
+    return count;
+  }
+  // The row of the input; -1 for a row of extrapolation values.
+  int64_t source() const {
+    if (at_.empty() || outer_ < 0) return outer_;
+    const auto& axis = plan_.axes[at_.size() - 1];
+    const int64_t x = element(axis, at_.back());
+    return x < 0 ? x : outer_ * axis.taps.in + x;
+  }
+  void next() {
+    for (size_t i = at_.size(); i-- > 0;) {
+      if (++at_[i] < plan_.axes[i].taps.out) {
+        if (i + 1 < at_.size()) find_outer();
+        return;
+      }
+      at_[i] = 0;
+    }
+  }
+
+ private:
+  static int64_t element(const ResamplePlan::Axis& axis, int64_t x) {
+    const size_t i = static_cast<size_t>(x);
+    if (!axis.taps.outside.empty() && axis.taps.outside[i]) return -1;
+    return axis.resampled() ? axis.taps.indices[i] : x;
+  }
+  // What all axes but the last of these contribute.
+  void find_outer() {
+    outer_ = 0;
+    for (size_t i = 0; i + 1 < at_.size(); ++i) {
+      const int64_t x = element(plan_.axes[i], at_[i]);
+      if (x < 0) {
+        outer_ = -1;
+        return;
+      }
+      outer_ = outer_ * plan_.axes[i].taps.in + x;
+    }
+  }
+
+  const ResamplePlan& plan_;
+  std::vector<int64_t> at_;
+  int64_t outer_ = 0;
 };
 
+// Shows each of n elements `repeat` times.
+template <typename T> void repeat_row(const T* from, T* to, int64_t n, int64_t repeat) {
+  if (repeat == 2) {
+#pragma omp simd
+    for (int64_t x = 0; x < n; ++x) {
+      to[2 * x] = from[x];
+      to[2 * x + 1] = from[x];
+    }
+    return;
+  }
+  for (int64_t x = 0; x < n; ++x, to += repeat) std::fill(to, to + repeat, from[x]);
+}
+
 template <typename T> void nearest_rows(const ResamplePlan& plan, const T* in, T* out, const T& outside) {
-  const Rows rows(plan);
   const AxisTaps& last = plan.axes.back().taps;
   const bool gathered = plan.axes.back().resampled();
   const int64_t inner = plan.inner, width = last.out * inner;
-  parallel_for(rows.count, grain_for(5 + static_cast<double>(width) * 0.5), [&](int64_t begin, int64_t end) {
+  parallel_for(Rows::count(plan), grain_for(5 + static_cast<double>(width) * 0.5), [&](int64_t begin, int64_t end) {
     int64_t previous = -1;
-    for (int64_t row = begin; row < end; ++row) {
+    Rows rows(plan, begin);
+    for (int64_t row = begin; row < end; ++row, rows.next()) {
       T* to = out + row * width;
-      const int64_t source = rows.source(row);
+      const int64_t source = rows.source();
       if (source < 0) {
         std::fill(to, to + width, outside);
       } else if (source == previous) {
@@ -151,7 +203,9 @@ template <typename T> void nearest_rows(const ResamplePlan& plan, const T* in, T
       } else {
         const T* from = in + source * last.in * inner;
         const int32_t* indices = last.indices.data();
-        if (inner == 1) {
+        if (inner == 1 && last.repeat > 0) {
+          repeat_row(from, to, last.in, last.repeat);
+        } else if (inner == 1) {
           for (int64_t x = 0; x < last.out; ++x) to[x] = from[indices[x]];
         } else {
           for (int64_t x = 0; x < last.out; ++x) std::copy(from + indices[x] * inner, from + (indices[x] + 1) * inner, to + x * inner);
@@ -258,12 +312,12 @@ void resample_plane(const AxisTaps& height, const AxisTaps& width, int64_t outer
 
 // Overwrites the positions that some axis puts outside.
 template <typename C> void write_outside(const ResamplePlan& plan, C* out, C value) {
-  const Rows rows(plan);
+  Rows rows(plan, 0);
   const AxisTaps& last = plan.axes.back().taps;
-  const int64_t inner = plan.inner, width = last.out * inner;
-  for (int64_t row = 0; row < rows.count; ++row) {
+  const int64_t inner = plan.inner, width = last.out * inner, count = Rows::count(plan);
+  for (int64_t row = 0; row < count; ++row, rows.next()) {
     C* to = out + row * width;
-    if (rows.source(row) < 0) {
+    if (rows.source() < 0) {
       std::fill(to, to + width, value);
       continue;
     }

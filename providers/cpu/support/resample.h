@@ -29,9 +29,9 @@ struct AxisScale {
 };
 
 // Output position x of an axis reads `taps` elements: indices[x * taps ...] with weights[x * taps ...]. A
-// nearest axis has one tap and no weights.
+// nearest axis has one tap and no weights; `repeat` is k where every element is simply shown k times, else 0.
 struct AxisTaps {
-  int64_t in = 1, out = 1, taps = 1;
+  int64_t in = 1, out = 1, taps = 1, repeat = 0;
   std::vector<int32_t> indices;
   std::vector<double> weights;
   std::vector<char> outside;  // by position: the extrapolation value; empty when there is none
