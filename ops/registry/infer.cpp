@@ -2,7 +2,6 @@
 #include <onnx/defs/schema.h>
 #include <onnx/defs/shape_inference.h>
 
-#include <cstring>
 #include <map>
 #include <memory>
 #include <set>
@@ -242,9 +241,8 @@ void check_inputs(const Node& node, const onnx::OpSchema& schema) {
     throw ModelError("inputs", "at least " + std::to_string(schema.min_input()), std::to_string(given));
 }
 
-// They also narrow axes to int and index with what is left, and never come to the end of an equation with
-// characters that are none of its own.
-void check_attributes(const Node& node) {
+// ONNX's inference functions also narrow axes to int and index with what is left.
+void check_axes(const Node& node) {
   static const std::set<std::string> names = {"axis", "axes", "batch_dims", "batch_axis", "time_axis", "new_axis", "scan_input_axes", "scan_output_axes"};
   constexpr int64_t kMost = 1 << 20;
   const auto check = [](const std::string& name, int64_t value) {
@@ -259,15 +257,31 @@ void check_attributes(const Node& node) {
   if (node.is("GatherND"))
     if (const int64_t batch_dims = node.attributes.get<int64_t>("batch_dims", 0); batch_dims < 0)
       throw ModelError("attribute 'batch_dims'", "at least 0", std::to_string(batch_dims));
-  if (node.is("Einsum"))
-    for (const char c : node.attributes.get<std::string>("equation", ""))
-      if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c != 0 && std::strchr(" ,.->", c))))
-        throw ModelError("attribute 'equation'", "letters, ',', '...' and '->'", "a byte " + std::to_string(static_cast<unsigned char>(c)));
 }
 
 void GraphInference::infer_node(NodeId id) {
   infer_outputs(id);
   learn_outputs(graph().node(id));
+}
+
+// ONNX's inference of Einsum does not end on a point outside an ellipsis, on a second ellipsis in a term, or on
+// any byte that is no letter.
+void check_equation(const Node& node) {
+  std::string text;
+  for (const char c : node.attributes.get<std::string>("equation", ""))
+    if (c != ' ') text += c;
+  bool seen = false;
+  const size_t arrow = text.find("->");
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool known = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z') || text[i] == ',' || text[i] == '.' ||
+                       (arrow != std::string::npos && (i == arrow || i == arrow + 1));
+    if (!known) throw ModelError("attribute 'equation'", "letters, ',', '...' and one '->'", text);
+    if (text[i] == ',' || text[i] == '>') seen = false;
+    if (text[i] != '.') continue;
+    if (seen || text.compare(i, 3, "...") != 0) throw ModelError("attribute 'equation'", "at most one ellipsis in a term", text);
+    seen = true;
+    i += 2;
+  }
 }
 
 void GraphInference::infer_outputs(NodeId id) {
@@ -276,7 +290,8 @@ void GraphInference::infer_outputs(NodeId id) {
       onnx::OpSchemaRegistry::Schema(node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
   if (!schema) return;
   check_inputs(node, *schema);
-  check_attributes(node);
+  check_axes(node);
+  if (node.is("Einsum")) check_equation(node);
   NodeContext context(*this, node);
   if (schema->has_type_and_shape_inference_function()) schema->GetTypeAndShapeInferenceFunction()(context);
   std::vector<std::pair<std::string, GraphPtr>> bodies;

@@ -49,6 +49,22 @@ struct ShiftRight {
 template <typename F, typename List> PrepareKernel compare() {
   return [](PrepareContext& ctx) { return prepare_binary<List, F, bool>(ctx, 1); };
 }
+PrepareKernel compare_vectors(simd::Comparison op) {
+  return [op](PrepareContext& ctx) -> Prepared {
+    if (ctx.dtype(0) != DType::Float32) return decline("only float");
+    expect_same_dtype(ctx, 2);
+    Broadcast plan({ctx.dims(0), ctx.dims(1)});
+    ctx.output(0, DType::Bool, plan.dims());
+    return [plan = std::move(plan), row = simd::row(op)](RunContext& run) {
+      const float* a = run.in<float>(0);
+      const float* b = run.in<float>(1);
+      uint8_t* out = run.out<uint8_t>(0);
+      plan.rows(grain_for(0.3), [&](int64_t at, const int64_t* from, int64_t n) {
+        row(a + from[0], plan.step(0), b + from[1], plan.step(1), out + at, n);
+      });
+    };
+  };
+}
 template <typename F> PrepareKernel bits() {
   return [](PrepareContext& ctx) { return prepare_binary<Ints, F>(ctx, 1); };
 }
@@ -112,6 +128,11 @@ Prepared prepare_where(PrepareContext& ctx) {
 }  // namespace
 
 void register_elementwise_compare(KernelRegistry& r) {
+  r.add("Equal", "simd", kFirst, compare_vectors(simd::Comparison::Equal));
+  r.add("Greater", "simd", kFirst, compare_vectors(simd::Comparison::Greater));
+  r.add("GreaterOrEqual", "simd", kFirst, compare_vectors(simd::Comparison::GreaterOrEqual));
+  r.add("Less", "simd", kFirst, compare_vectors(simd::Comparison::Less));
+  r.add("LessOrEqual", "simd", kFirst, compare_vectors(simd::Comparison::LessOrEqual));
   r.ref("Equal", compare<Equal, Join<AllNumbers, Types<bool, std::string>>>());
   r.ref("Greater", compare<Greater, AllNumbers>());
   r.ref("GreaterOrEqual", compare<GreaterOrEqual, AllNumbers>());

@@ -12,7 +12,7 @@ namespace sardonyx::cpu::simd {
 // NaN and infinities go through as in numpy.
 using UnaryRow = void (*)(const float* x, float* y, int64_t n, float a, float b);
 enum class Unary {
-  Abs, Neg, Reciprocal, Sqrt, Floor, Ceil, Round, Exp, Log, Erf, Tanh,
+  Abs, Neg, Reciprocal, Sqrt, Floor, Ceil, Round, Exp, Log, Sin, Cos, Erf, Tanh,
   Clip,           // a: lower bound, b: upper bound
   Relu, LeakyRelu, ThresholdedRelu, Elu, Celu,  // a: alpha
   Selu,           // a: alpha, b: gamma
@@ -27,6 +27,11 @@ UnaryRow row(Unary op);
 using BinaryRow = void (*)(const float* x, int64_t x_step, const float* y, int64_t y_step, float* out, int64_t n);
 enum class Binary { Add, Sub, Mul, Div, Max, Min, PRelu };
 BinaryRow row(Binary op);
+
+// out[i] = x[i * x_step] compared with y[i * y_step], 1 or 0.
+using CompareRow = void (*)(const float* x, int64_t x_step, const float* y, int64_t y_step, uint8_t* out, int64_t n);
+enum class Comparison { Equal, Greater, GreaterOrEqual, Less, LessOrEqual };
+CompareRow row(Comparison op);
 
 // out[i] = x[i] * sigmoid(alpha * x[i]) * y[i]
 void swiglu(const float* x, const float* y, float* out, int64_t n, float alpha);

@@ -77,8 +77,21 @@ struct ToBFloat16 {
   }
 };
 
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+// The processor's own conversions.
+using DF16 = hn::Rebind<hwy::float16_t, D>;
+struct FromHalfInstruction {
+  HWY_INLINE V operator()(hn::Vec<DH> h) const { return hn::PromoteTo(D(), hn::BitCast(DF16(), h)); }
+};
+struct ToHalfInstruction {
+  HWY_INLINE hn::Vec<DH> operator()(V x) const { return hn::BitCast(DH(), hn::DemoteTo(DF16(), x)); }
+};
+void half_to_float_row(const uint16_t* x, float* y, int64_t n) { map(DH(), D(), x, y, n, FromHalfInstruction()); }
+void float_to_half_row(const float* x, uint16_t* y, int64_t n) { map(D(), DH(), x, y, n, ToHalfInstruction()); }
+#else
 void half_to_float_row(const uint16_t* x, float* y, int64_t n) { map(DH(), D(), x, y, n, FromHalf()); }
 void float_to_half_row(const float* x, uint16_t* y, int64_t n) { map(D(), DH(), x, y, n, ToHalf()); }
+#endif
 void bfloat16_to_float_row(const uint16_t* x, float* y, int64_t n) { map(DH(), D(), x, y, n, FromBFloat16()); }
 void float_to_bfloat16_row(const float* x, uint16_t* y, int64_t n) { map(D(), DH(), x, y, n, ToBFloat16()); }
 
@@ -89,9 +102,13 @@ template <typename T> struct Narrow {
   HWY_INLINE hn::Vec<DT> operator()(V x) const {
     const V low = hn::Set(D(), static_cast<float>(std::numeric_limits<T>::min() - zero));
     const V high = hn::Set(D(), static_cast<float>(std::numeric_limits<T>::max() - zero));
-    V y = hn::IfThenElse(hn::Gt(x, low), x, low);  // NaN compares false
-    y = hn::IfThenElse(hn::Lt(y, high), y, high);
-    return hn::DemoteTo(DT(), hn::Add(hn::ConvertTo(DI(), hn::Round(y)), hn::Set(DI(), zero)));
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
+    const V y = hn::Min(hn::Max(x, low), high);  // the instruction gives its second operand when one is NaN
+#else
+    const V raised = hn::IfThenElse(hn::Gt(x, low), x, low);
+    const V y = hn::IfThenElse(hn::Lt(raised, high), raised, high);
+#endif
+    return hn::DemoteTo(DT(), hn::Add(hn::NearestInt(y), hn::Set(DI(), zero)));
   }
 };
 

@@ -7,6 +7,9 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <cmath>
+#include <utility>
+
 #include "providers/cpu/support/simd_loop-inl.h"
 #include "providers/cpu/support/simd_math-inl.h"
 
@@ -28,6 +31,11 @@ template <Unary kOp> struct Function {
     if constexpr (kOp == Unary::Round) return hn::Round(x);
     if constexpr (kOp == Unary::Exp) return exp(x);
     if constexpr (kOp == Unary::Log) return log(x);
+    if constexpr (kOp == Unary::Sin || kOp == Unary::Cos) {
+      constexpr int kShift = kOp == Unary::Cos;
+      const auto far = hn::Gt(hn::Abs(x), constant(kLargestAngle));
+      return HWY_LIKELY(hn::AllFalse(D(), far)) ? sine<kShift>(x) : far_sine(x);
+    }
     if constexpr (kOp == Unary::Erf) return erf(x);
     if constexpr (kOp == Unary::Tanh) return tanh(x);
     if constexpr (kOp == Unary::Clip) {
@@ -72,6 +80,14 @@ template <Unary kOp> struct Function {
       return hn::Mul(x, sigmoid(u));
     }
     if constexpr (kOp == Unary::Swish) return hn::Mul(x, sigmoid(hn::Mul(a, x)));
+  }
+
+  // Angles that need more digits of pi than the vector function has.
+  static HWY_NOINLINE V far_sine(V x) {
+    HWY_ALIGN float lanes[hn::MaxLanes(D())];
+    hn::Store(x, D(), lanes);
+    for (float& lane : lanes) lane = kOp == Unary::Cos ? std::cos(lane) : std::sin(lane);
+    return hn::Load(D(), lanes);
   }
 };
 

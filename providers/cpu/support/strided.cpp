@@ -1,6 +1,7 @@
 #include "providers/cpu/support/strided.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -99,6 +100,92 @@ template <int N> inline void transpose_square(char* dst, int64_t dst_stride, con
   }
 #pragma GCC unroll 16
   for (int i = 0; i < n; ++i) std::memcpy(dst + i * dst_stride, &a[i], 16);
+}
+
+// N bytes that are moved as one.
+template <int N> struct Piece { typedef uint32_t type; };
+template <> struct Piece<8> { typedef uint64_t type; };
+template <> struct Piece<16> { typedef unsigned __int128 type; };
+
+// v holds 16 * R bytes of elements of N bytes. Each round rotates the bits of every element's place by one:
+// log2(R) rounds turn R rows of 16 / N elements into 16 / N rows of R, log2(16 / N) rounds turn them back.
+template <int N, int R> inline void rotate_places(typename Lanes<N>::type* v, int places) {
+  using V = typename Lanes<N>::type;
+  constexpr auto lanes = std::make_integer_sequence<int, 16 / N>();
+#pragma GCC unroll 4
+  for (int width = 1; width < places; width *= 2) {
+    V next[R];
+#pragma GCC unroll 8
+    for (int i = 0; i < R / 2; ++i) {
+      next[2 * i] = interleave<0>(v[i], v[i + R / 2], lanes);
+      next[2 * i + 1] = interleave<1>(v[i], v[i + R / 2], lanes);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) v[i] = next[i];
+  }
+}
+
+// Interleaves `rows` long rows, at most R, into n dense rows of `rows` elements. Stores R elements each time;
+// the next store corrects the surplus, so the last rows are left to the caller. Returns how many are done.
+template <int N, int R> int64_t weave(char* dst, const char* src, int64_t src_stride, int64_t rows, int64_t n) {
+  using P = typename Piece<N * R>::type;
+  constexpr int step = 16 / N, pieces = 16 / sizeof(P);
+  int64_t at = 0;
+  for (; at + step < n; at += step) {
+    typename Lanes<N>::type v[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) std::memcpy(&v[r], src + std::min<int64_t>(r, rows - 1) * src_stride + at * N, 16);
+    rotate_places<N, R>(v, R);
+#pragma GCC unroll 16
+    for (int k = 0; k < step; ++k) {
+      P piece[pieces];
+      std::memcpy(piece, &v[k / pieces], 16);
+      std::memcpy(dst + (at + k) * rows * N, &piece[k % pieces], sizeof(P));
+    }
+  }
+  return at;
+}
+
+// The inverse: n dense rows of `columns` elements, at most R, become `columns` long rows. Loads R elements
+// each time, so the last rows are left to the caller.
+template <int N, int R> int64_t unweave(char* dst, int64_t dst_stride, const char* src, int64_t columns, int64_t n) {
+  using V = typename Lanes<N>::type;
+  using P = typename Piece<N * R>::type;
+  using W = typename Lanes<std::min<int>(sizeof(P), 8)>::type;
+  constexpr int step = 16 / N, pieces = 16 / sizeof(P);
+  int64_t at = 0;
+  for (; at + step < n; at += step) {
+    V v[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const char* from = src + (at + r * pieces) * columns * N;
+      const auto piece = [&](int k) {
+        P result;
+        std::memcpy(&result, from + k * columns * N, sizeof(P));
+        return result;
+      };
+      if constexpr (pieces == 4) v[r] = std::bit_cast<V>(W{piece(0), piece(1), piece(2), piece(3)});
+      else if constexpr (pieces == 2) v[r] = std::bit_cast<V>(W{piece(0), piece(1)});
+      else std::memcpy(&v[r], from, 16);
+    }
+    rotate_places<N, R>(v, step);
+#pragma GCC unroll 8
+    for (int c = 0; c < R; ++c)
+      if (c < columns) std::memcpy(dst + c * dst_stride + at * N, &v[c], 16);
+  }
+  return at;
+}
+
+// f.template operator()<R>() for the R that weaves m elements of N bytes; false when there is none.
+template <int N, typename F> bool visit_weave(int64_t m, F&& f) {
+  if constexpr (N == 4) {
+    if (m <= 4) return m <= 2 ? f.template operator()<2>() : f.template operator()<4>(), true;
+  } else if constexpr (N == 2) {
+    if (m <= 8) return m <= 2 ? f.template operator()<2>() : m <= 4 ? f.template operator()<4>() : f.template operator()<8>(), true;
+  } else if constexpr (N == 1) {
+    if (m <= 8) return m <= 4 ? f.template operator()<4>() : f.template operator()<8>(), true;
+  }
+  return false;
 }
 
 // dst(i, j) = src(j, i) for i < across, j < along, where one step of i is one element in the source and
@@ -233,8 +320,45 @@ void StridedCopy::lines(const char* src, char* dst) const {
   });
 }
 
+// Pictures of a few channels, and the like: one side of the tiles is short and dense.
+template <typename Element>
+bool StridedCopy::narrow_tiles(const char* src, char* dst) const {
+  constexpr int64_t size = Element::kSize;
+  if constexpr (std::is_same_v<Element, String>) {
+    return false;
+  } else {
+    const Axis across = across_, along = along_;
+    const bool weaves = along.size <= 8 && across.dst == along.size * size;
+    if (!weaves && along.src != across.size * size) return false;
+    const int64_t m = weaves ? along.size : across.size, n = weaves ? across.size : along.size;
+    constexpr int64_t chunk = 4096;
+    const int64_t chunks = (n + chunk - 1) / chunk;
+    return visit_weave<size>(m, [&]<int R>() {
+      parallel_for(outer_ * chunks, grain_for(static_cast<double>(std::min(chunk, n) * m * size) * kByteCost * 2), [&](int64_t begin, int64_t end) {
+        for (int64_t c = begin; c < end; ++c) {
+          const int64_t first = c % chunks * chunk, count = std::min(chunk, n - first);
+          walk(c / chunks, c / chunks + 1, [&](int64_t s, int64_t d) {
+            if (weaves) {
+              const char* from = src + s + first * size;
+              char* to = dst + d + first * across.dst;
+              const int64_t done = weave<size, R>(to, from, along.src, m, count);
+              transpose_block<Element>(to + done * across.dst, across.dst, from + done * size, along.src, count - done, m);
+            } else {
+              const char* from = src + s + first * along.src;
+              char* to = dst + d + first * size;
+              const int64_t done = unweave<size, R>(to, across.dst, from, m, count);
+              transpose_block<Element>(to + done * size, across.dst, from + done * along.src, along.src, m, count - done);
+            }
+          });
+        }
+      });
+    });
+  }
+}
+
 template <typename Element>
 void StridedCopy::tiles(const char* src, char* dst) const {
+  if (narrow_tiles<Element>(src, dst)) return;
   // A tile reads and writes whole cache lines. It goes through a buffer, since lines a power of two apart
   // share a few places in the cache.
   constexpr int64_t size = Element::kSize;

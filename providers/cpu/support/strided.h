@@ -30,6 +30,7 @@ class StridedCopy {
   template <typename Element> void runs(const char* src, char* dst) const;
   template <typename Element> void lines(const char* src, char* dst) const;
   template <typename Element> void tiles(const char* src, char* dst) const;
+  template <typename Element> bool narrow_tiles(const char* src, char* dst) const;
   template <typename F> void walk(int64_t begin, int64_t end, F&& f) const;
   void classify();
 
