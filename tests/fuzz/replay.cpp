@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
     // Named before it runs: the last line says which file a crash, or SIGALRM after a hang, belongs to.
     std::printf("%s\n", file.filename().c_str());
     std::fflush(stdout);
-    alarm(60);
+    alarm(20);
     sardonyx::test::run_model(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   }
   std::printf("%zu files\n", files.size());
