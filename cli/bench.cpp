@@ -41,7 +41,8 @@ int64_t peak_bytes() {
 json per_operator(const std::string& profile, int runs) {
   std::map<std::pair<std::string, std::string>, std::array<double, 3>> sums;
   double total = 0;
-  for (const auto& event : json::parse(profile)["traceEvents"]) {
+  const json trace = json::parse(profile);
+  for (const auto& event : trace["traceEvents"]) {
     auto& sum = sums[{event["name"], event["args"]["kernel"]}];
     sum[0] += event["dur"].get<double>();
     sum[1] += event["args"]["bytes"].get<double>();

@@ -17,7 +17,7 @@ if(SKBUILD)
   # A wheel holds no symbolic links: one file, without versions in its name.
   set_property(TARGET sardonyx PROPERTY VERSION)
   set_property(TARGET sardonyx PROPERTY SOVERSION)
-  install(TARGETS sardonyx LIBRARY DESTINATION sardonyx COMPONENT python)
+  install(TARGETS sardonyx sardonyx_wait_policy LIBRARY DESTINATION sardonyx COMPONENT python)
   install(FILES ${sardonyx_dnnl} RENAME libdnnl.so.3 DESTINATION sardonyx COMPONENT python)
   install(TARGETS _sardonyx LIBRARY DESTINATION sardonyx COMPONENT python)
   install(DIRECTORY python/sardonyx/ DESTINATION sardonyx COMPONENT python
@@ -26,7 +26,7 @@ if(SKBUILD)
 endif()
 
 set(sardonyx_package ${CMAKE_INSTALL_LIBDIR}/cmake/sardonyx)
-install(TARGETS sardonyx EXPORT sardonyxTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS sardonyx sardonyx_wait_policy EXPORT sardonyxTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${sardonyx_dnnl} RENAME libdnnl.so.3 DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/sardonyx DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(FILES ${sardonyx_notices} DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -49,6 +49,7 @@ int64_t opset_of(const Opsets& opsets, const onnx::NodeProto& node);
 // A walk over everything that the main graph reaches, each function once. LimitError when the expanded
 // model would exceed the limits, ModelError for a recursive function, UnsupportedError that lists all
 // operators that do not exist.
-void survey(const onnx::GraphProto& graph, const Opsets& opsets, const Functions& functions, const ImportLimits& limits);
+void survey(const onnx::GraphProto& graph, const Opsets& opsets, const Functions& functions,
+            const ImportLimits& limits);
 
 }  // namespace sardonyx

@@ -15,7 +15,12 @@ struct QuantizeLinearAttributes {
 
 struct DequantizeLinearAttributes {
   int64_t axis = 1, block_size = 0, output_dtype = 0;
-  template <class V> void visit(V&& v) { v("axis", axis); v("block_size", block_size); v("output_dtype", output_dtype); }
+  template <class V>
+  void visit(V&& v) {
+    v("axis", axis);
+    v("block_size", block_size);
+    v("output_dtype", output_dtype);
+  }
 };
 
 }  // namespace sardonyx

@@ -91,9 +91,6 @@ void round_row(T* x, int64_t n, DType precision) {
 }
 
 // Row operations for f64; those for f32 are vectorised.
-inline void scale_row(double* x, int64_t n, double scale) {
-  for (int64_t i = 0; i < n; ++i) x[i] *= scale;
-}
 inline void softcap_row(double* x, int64_t n, double cap) {
   for (int64_t i = 0; i < n; ++i) x[i] = cap * std::tanh(x[i] / cap);
 }
@@ -123,7 +120,7 @@ struct AttentionBlock {
   int64_t head_of(int64_t r) const { return rows_are_heads ? head + r : head; }
 };
 
-// Scores of rows against keys [lo, hi), scaled. keys: packed panels of this batch and head, or null.
+// Scores of rows against keys [lo, hi), scaled. keys: packed and scaled panels of this batch and head, or null.
 template <typename T>
 void attention_scores(const AttentionProblem<T>& p, const AttentionBlock<T>& block, int64_t lo, int64_t hi, const T* keys, T* tile, int64_t ld) {
   const int64_t kv_head = block.head / p.group();
@@ -134,7 +131,6 @@ void attention_scores(const AttentionProblem<T>& p, const AttentionBlock<T>& blo
     if (keys) {
       for (int64_t at = lo / kPanel * kPanel; at < hi; at += kPanel)
         panel_gemm({.m = block.n, .n = kPanel, .k = p.head, .a = q, .lda = q_step, .b = keys + at * p.head, .ldb = kPanel, .c = tile + at, .ldc = ld});
-      for (int64_t r = 0; r < block.n; ++r) scale_row(tile + r * ld + lo, hi - lo, p.scale);
     } else {
       for (int64_t r = 0; r < block.n; ++r)
         dot_rows(q + r * q_step, k + lo * p.k_at.position, hi - lo, p.k_at.position, p.head, p.scale, tile + r * ld + lo);
@@ -226,7 +222,7 @@ void attend(const AttentionProblem<T>& p, int threads, T* scratch) {
       parallel_for(p.batch * p.kv_heads, grain_for(static_cast<double>(p.kv_len * p.head) * 0.5 + 50), [&](int64_t begin, int64_t end) {
         for (int64_t item = begin; item < end; ++item) {
           const int64_t b = item / p.kv_heads, h = item % p.kv_heads;
-          if (keys) pack_panels(p.k + b * p.k_at.batch + h * p.k_at.head, 1, p.k_at.position, p.head, p.kv_len, keys + item * ld * p.head);
+          if (keys) pack_panels(p.k + b * p.k_at.batch + h * p.k_at.head, 1, p.k_at.position, p.head, p.kv_len, keys + item * ld * p.head, p.scale);
           if (tails)
             pack_panels(p.v + b * p.v_at.batch + h * p.v_at.head + p.v_head - p.value_tail(), p.v_at.position, 1, p.kv_len, p.value_tail(),
                         tails + item * p.kv_len * kPanel);

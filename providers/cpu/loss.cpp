@@ -38,22 +38,27 @@ Loss loss_of(PrepareContext& ctx) {
   for (size_t i = 2; i < scores.size(); ++i) loss.d *= scores[i];
   loss.dtype = ctx.dtype(0);
   loss.label_dtype = ctx.dtype(1);
-  ctx.expect(loss.label_dtype == DType::Int32 || loss.label_dtype == DType::Int64, "element type of the labels",
-             "int32 or int64", dtype_name(loss.label_dtype));
+  ctx.expect(loss.label_dtype == DType::Int32 || loss.label_dtype == DType::Int64,
+             "element type of the labels", "int32 or int64", dtype_name(loss.label_dtype));
   if (ctx.has_input(2)) {
-    ctx.expect(ctx.dims(2) == Dims{loss.classes}, "shape of the weights", to_string(Dims{loss.classes}), to_string(ctx.dims(2)));
-    ctx.expect(ctx.dtype(2) == loss.dtype, "element type of the weights", dtype_name(loss.dtype), dtype_name(ctx.dtype(2)));
+    ctx.expect(ctx.dims(2) == Dims{loss.classes}, "shape of the weights", to_string(Dims{loss.classes}),
+               to_string(ctx.dims(2)));
+    ctx.expect(ctx.dtype(2) == loss.dtype, "element type of the weights", dtype_name(loss.dtype),
+               dtype_name(ctx.dtype(2)));
   }
   ctx.expect(a.reduction == "none" || a.reduction == "sum" || a.reduction == "mean", "attribute 'reduction'",
              "none, sum or mean", a.reduction);
-  loss.reduction = a.reduction == "none" ? Reduction::None : a.reduction == "sum" ? Reduction::Sum : Reduction::Mean;
+  loss.reduction = a.reduction == "none"  ? Reduction::None
+                   : a.reduction == "sum" ? Reduction::Sum
+                                          : Reduction::Mean;
   loss.ignored = a.ignore_index;
   ctx.output(0, loss.dtype, loss.reduction == Reduction::None ? labels : Dims{});
   return loss;
 }
 
 // The losses, from log-probabilities. Sums are taken over parts of a fixed size, whatever the threads.
-template <typename T, typename P, typename Label> void gather_losses(const Loss& loss, RunContext& run, const P* log_prob) {
+template <typename T, typename P, typename Label>
+void gather_losses(const Loss& loss, RunContext& run, const P* log_prob) {
   const Label* labels = run.in<Label>(1);
   const T* weights = run.has_input(2) ? run.in<T>(2) : nullptr;
   T* out = run.out<T>(0);
@@ -69,9 +74,12 @@ template <typename T, typename P, typename Label> void gather_losses(const Loss&
         double value = 0, weight = 0;
         if (!loss.ignored || label != *loss.ignored) {
           if (label < 0 || label >= loss.classes)
-            run.fail("label " + std::to_string(i), "in [0, " + std::to_string(loss.classes) + ")", std::to_string(label));
+            run.fail("label " + std::to_string(i), "in [0, " + std::to_string(loss.classes) + ")",
+                     std::to_string(label));
           weight = weights ? static_cast<double>(widen(weights[label])) : 1;
-          value = -static_cast<double>(widen(log_prob[(i / loss.d * loss.classes + label) * loss.d + i % loss.d])) * weight;
+          value = -static_cast<double>(
+                      widen(log_prob[(i / loss.d * loss.classes + label) * loss.d + i % loss.d])) *
+                  weight;
         }
         if (loss.reduction == Reduction::None) out[i] = static_cast<T>(value);
         to.sum += value;
@@ -122,18 +130,20 @@ void log_softmax(const Loss& loss, const float* x, float* y) {
 }
 
 void log_softmax(const Loss& loss, const double* x, double* y) {
-  parallel_for(loss.n * loss.d, grain_for(static_cast<double>(loss.classes) * 20 + 10), [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t at = item / loss.d * loss.classes * loss.d + item % loss.d;
-      double largest = -std::numeric_limits<double>::infinity(), sum = 0;
-      for (int64_t c = 0; c < loss.classes; ++c) {
-        const double v = x[at + c * loss.d];
-        largest = v > largest || v != v ? v : largest;
-      }
-      for (int64_t c = 0; c < loss.classes; ++c) sum += std::exp(x[at + c * loss.d] - largest);
-      for (int64_t c = 0; c < loss.classes; ++c) y[at + c * loss.d] = x[at + c * loss.d] - largest - std::log(sum);
-    }
-  });
+  parallel_for(loss.n * loss.d, grain_for(static_cast<double>(loss.classes) * 20 + 10),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t item = begin; item < end; ++item) {
+                   const int64_t at = item / loss.d * loss.classes * loss.d + item % loss.d;
+                   double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+                   for (int64_t c = 0; c < loss.classes; ++c) {
+                     const double v = x[at + c * loss.d];
+                     largest = v > largest || v != v ? v : largest;
+                   }
+                   for (int64_t c = 0; c < loss.classes; ++c) sum += std::exp(x[at + c * loss.d] - largest);
+                   for (int64_t c = 0; c < loss.classes; ++c)
+                     y[at + c * loss.d] = x[at + c * loss.d] - largest - std::log(sum);
+                 }
+               });
 }
 
 Prepared prepare_cross_entropy(PrepareContext& ctx) {
@@ -142,8 +152,10 @@ Prepared prepare_cross_entropy(PrepareContext& ctx) {
   const bool wants_log_prob = ctx.wants(1);
   if (wants_log_prob) ctx.output(1, loss.dtype, ctx.dims(0));
   const size_t wide = loss.dtype == DType::Float64 ? sizeof(double) : sizeof(float);
-  // f16 and bf16 are widened into scratch; f32 and f64 need it only where the log-probabilities have no output.
-  if (!wants_log_prob || (loss.dtype != DType::Float32 && loss.dtype != DType::Float64)) ctx.scratch(static_cast<size_t>(checked_mul(size, static_cast<int64_t>(wide), "scratch")));
+  // f16 and bf16 are widened into scratch; f32 and f64 need it only where the log-probabilities have no
+  // output.
+  if (!wants_log_prob || (loss.dtype != DType::Float32 && loss.dtype != DType::Float64))
+    ctx.scratch(static_cast<size_t>(checked_mul(size, static_cast<int64_t>(wide), "scratch")));
   if (loss.dtype == DType::Float64)
     return [loss, wants_log_prob](RunContext& run) {
       double* log_prob = wants_log_prob ? run.out<double>(1) : reinterpret_cast<double*>(run.scratch());

@@ -44,12 +44,13 @@ Prepared prepare_linear_classifier(PrepareContext& ctx) {
     for (int64_t r = 0; r < rows.count; ++r) {
       for (int64_t c = 0; c < classes; ++c)
         scores[c] = dot(x.data() + r * rows.features, weights.data() + c * rows.features, rows.features) + (intercepts.empty() ? 0.0 : static_cast<double>(intercepts[c]));
+      const int64_t best = binary ? (scores[0] > 0 ? 1 : 0) : std::max_element(scores.begin(), scores.end()) - scores.begin();
       if (binary) binary_scores(transform, scores[0], scores.data());
       else apply_post_transform(transform, scores.data(), width);
       if (run.wants(0)) {
         Tensor& y = run.output(0);
         if (width > 1) {
-          labels.write(y, r, std::max_element(scores.begin(), scores.end()) - scores.begin());
+          labels.write(y, r, best);
         } else {
           // One class alone: its label, or none.
           const bool positive = scores[0] >= (transform == PostTransform::None ? 0 : 0.5);

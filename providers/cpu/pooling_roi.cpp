@@ -35,7 +35,7 @@ struct Bin {
 template <typename T>
 Bin<T> make_bin(T start, T size, T grid, int64_t limit) {
   Bin<T> bin;
-  if (!(grid >= 1)) return bin;
+  if (!(grid >= 1) || !std::isfinite(start) || !std::isfinite(size)) return bin;
   // Only the indices that can lie inside are visited, however many there are.
   const double step = static_cast<double>(size) / static_cast<double>(grid);
   double first = 0, last = static_cast<double>(grid);

@@ -12,6 +12,7 @@
 #include "providers/cpu/pooling.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/phases-inl.h"
+#include "providers/cpu/support/widen.h"
 
 #ifndef SARDONYX_POOL_PLAN
 #define SARDONYX_POOL_PLAN
@@ -42,7 +43,7 @@ template <PoolOp kOp, class V>
 HWY_INLINE V combine(V acc, V x) {
   if constexpr (kOp == PoolOp::Max) {
     if constexpr (std::is_floating_point_v<hn::TFromV<V>>)
-      return hn::IfThenElse(hn::Or(hn::Gt(x, acc), hn::Ne(x, x)), x, acc);  // a NaN on either side stays
+      return hn::IfThenElse(hn::Or(hn::Gt(x, acc), hn::IsNaN(x)), x, acc);  // a NaN on either side stays
     else
       return hn::Max(acc, x);
   } else {
@@ -246,6 +247,7 @@ Prepared pool_with(const PoolPlan& p, int64_t planes, F rows) {
 
 Prepared prepare_simd(PrepareContext& ctx, PoolShape (*shape)(const PrepareContext&)) {
   const DType dtype = ctx.dtype(0);
+  if (is_narrow_float(dtype)) return widened(ctx, dtype, [shape](PrepareContext& wide) { return prepare_simd(wide, shape); });
   if (dtype != DType::Float32 && dtype != DType::Int8 && dtype != DType::UInt8) return decline("only float, int8 and uint8");
   const PoolShape s = shape(ctx);
   if (dtype != DType::Float32 && s.kind != Pooling::Max) return decline("only MaxPool takes integers");
@@ -277,7 +279,8 @@ Prepared prepare_simd(PrepareContext& ctx, PoolShape (*shape)(const PrepareConte
 }
 
 Prepared prepare_global(PrepareContext& ctx, Pooling kind) {
-  if (ctx.dtype(0) != DType::Float32) return decline("only f32");
+  if (is_narrow_float(ctx.dtype(0))) return widened(ctx, ctx.dtype(0), [kind](PrepareContext& wide) { return prepare_global(wide, kind); });
+  if (ctx.dtype(0) != DType::Float32) return decline("only f32, f16 and bf16");
   const int64_t power = kind == Pooling::Lp ? ctx.attributes<GlobalLpPoolAttributes>().p : 2;
   const PoolShape s = global_pool_shape(ctx, kind, power);
   if (s.p > 2) return decline("p is neither 1 nor 2");

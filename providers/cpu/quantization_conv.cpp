@@ -58,17 +58,20 @@ Convolution convolution_of(const PrepareContext& ctx, const Ports& ports) {
   ctx.expect(x.size() >= 3, "rank of input X", "at least 3", std::to_string(x.size()));
   ctx.expect(w.size() == x.size(), "rank of input W", std::to_string(x.size()), std::to_string(w.size()));
   ctx.expect(a.group >= 1, "attribute 'group'", "at least 1", std::to_string(a.group));
-  ctx.expect(w[0] % a.group == 0, "output channels", "a multiple of group " + std::to_string(a.group), std::to_string(w[0]));
-  ctx.expect(checked_mul(w[1], a.group, "channels") == x[1], "channels of input X", std::to_string(w[1] * a.group),
-             std::to_string(x[1]));
+  ctx.expect(w[0] % a.group == 0, "output channels", "a multiple of group " + std::to_string(a.group),
+             std::to_string(w[0]));
+  ctx.expect(checked_mul(w[1], a.group, "channels") == x[1], "channels of input X",
+             std::to_string(w[1] * a.group), std::to_string(x[1]));
   const Dims kernel(w.begin() + 2, w.end());
   if (a.kernel_shape && !a.kernel_shape->empty())
-    ctx.expect(*a.kernel_shape == kernel, "attribute 'kernel_shape'", to_string(kernel), to_string(*a.kernel_shape));
+    ctx.expect(*a.kernel_shape == kernel, "attribute 'kernel_shape'", to_string(kernel),
+               to_string(*a.kernel_shape));
   c.batch = x[0];
   c.groups = a.group;
   c.in = w[1];
   c.out = w[0] / a.group;
-  c.window = make_window(ctx, Dims(x.begin() + 2, x.end()), kernel, {a.auto_pad, a.strides, a.dilations, a.pads});
+  c.window =
+      make_window(ctx, Dims(x.begin() + 2, x.end()), kernel, {a.auto_pad, a.strides, a.dilations, a.pads});
   c.y_dims = {c.batch, w[0]};
   c.y_dims.insert(c.y_dims.end(), c.window.out.begin(), c.window.out.end());
   c.x_plane = element_count(c.window.in);
@@ -80,7 +83,8 @@ Convolution convolution_of(const PrepareContext& ctx, const Ports& ports) {
   if (ctx.has_input(ports.x_zero)) {
     ctx.expect(ctx.dtype(ports.x_zero) == c.x_dtype, "element type of x's zero point", dtype_name(c.x_dtype),
                dtype_name(ctx.dtype(ports.x_zero)));
-    ctx.expect(ctx.input(ports.x_zero).size() == 1, "shape of x's zero point", "a scalar", to_string(ctx.dims(ports.x_zero)));
+    ctx.expect(ctx.input(ports.x_zero).size() == 1, "shape of x's zero point", "a scalar",
+               to_string(ctx.dims(ports.x_zero)));
   }
   if (ctx.has_input(ports.w_zero))
     ctx.expect(ctx.dtype(ports.w_zero) == c.w_dtype, "element type of w's zero point", dtype_name(c.w_dtype),
@@ -90,10 +94,13 @@ Convolution convolution_of(const PrepareContext& ctx, const Ports& ports) {
   c.y_dtype = ctx.dtype(ports.y_zero);
   expect_channels(ctx, ports.w_scale, w[0], "w's scale");
   for (const size_t i : {ports.x_scale, ports.y_scale, ports.y_zero})
-    ctx.expect(ctx.input(i).size() == 1, "shape of input " + std::to_string(i), "a scalar", to_string(ctx.dims(i)));
+    ctx.expect(ctx.input(i).size() == 1, "shape of input " + std::to_string(i), "a scalar",
+               to_string(ctx.dims(i)));
   if (ctx.has_input(ports.bias)) {
-    ctx.expect(ctx.dims(ports.bias) == Dims{w[0]}, "shape of input B", to_string(Dims{w[0]}), to_string(ctx.dims(ports.bias)));
-    ctx.expect(ctx.dtype(ports.bias) == DType::Int32, "element type of input B", "int32", dtype_name(ctx.dtype(ports.bias)));
+    ctx.expect(ctx.dims(ports.bias) == Dims{w[0]}, "shape of input B", to_string(Dims{w[0]}),
+               to_string(ctx.dims(ports.bias)));
+    ctx.expect(ctx.dtype(ports.bias) == DType::Int32, "element type of input B", "int32",
+               dtype_name(ctx.dtype(ports.bias)));
   }
   return c;
 }
@@ -110,16 +117,22 @@ struct Finish {
     if (!c.ports.quantized()) return;
     if (run.has_input(c.ports.bias)) bias = elements_as<int32_t>(run.input(c.ports.bias));
     const auto w_scale = elements_as<float>(run.input(c.ports.w_scale));
-    const float x_scale = elements_as<float>(run.input(c.ports.x_scale))[0], y_scale = elements_as<float>(run.input(c.ports.y_scale))[0];
+    const float x_scale = elements_as<float>(run.input(c.ports.x_scale))[0],
+                y_scale = elements_as<float>(run.input(c.ports.y_scale))[0];
     scale.resize(channels);
     for (size_t m = 0; m < channels; ++m) scale[m] = x_scale * w_scale[w_scale.size() == 1 ? 0 : m] / y_scale;
     zero = elements_as<int32_t>(run.input(c.ports.y_zero))[0];
   }
 
   // n sums of channels from `channel` on (step 1), or of one channel (step 0).
-  void narrow(DType to, const int32_t* sums, const int32_t* offset, int64_t channel, int64_t step, void* y, int64_t n) const {
-    if (to == DType::Int8) simd::requantize(sums, offset, static_cast<int8_t*>(y), n, &scale[static_cast<size_t>(channel)], step, zero);
-    else simd::requantize(sums, offset, static_cast<uint8_t*>(y), n, &scale[static_cast<size_t>(channel)], step, zero);
+  void narrow(DType to, const int32_t* sums, const int32_t* offset, int64_t channel, int64_t step, void* y,
+              int64_t n) const {
+    if (to == DType::Int8)
+      simd::requantize(sums, offset, static_cast<int8_t*>(y), n, &scale[static_cast<size_t>(channel)], step,
+                       zero);
+    else
+      simd::requantize(sums, offset, static_cast<uint8_t*>(y), n, &scale[static_cast<size_t>(channel)], step,
+                       zero);
   }
 };
 
@@ -137,7 +150,8 @@ template <typename X, typename W> void convolve(const Convolution& c, RunContext
     std::vector<uint32_t> sums(static_cast<size_t>(c.y_plane));
     const std::vector<int32_t> no_offset(static_cast<size_t>(c.y_plane), 0);
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t image = item / c.out_channels(), channel = item % c.out_channels(), group = channel / c.out;
+      const int64_t image = item / c.out_channels(), channel = item % c.out_channels(),
+                    group = channel / c.out;
       const int32_t w_zero = w_zeros[w_zeros.size() == 1 ? 0 : static_cast<size_t>(channel)];
       std::fill(sums.begin(), sums.end(), static_cast<uint32_t>(finish.bias[static_cast<size_t>(channel)]));
       for (int64_t i = 0; i < c.in; ++i) {
@@ -150,12 +164,14 @@ template <typename X, typename W> void convolve(const Convolution& c, RunContext
           for_each_row(c.window, tap, [&](int64_t small, int64_t big, int64_t count) {
             uint32_t* to = sums.data() + small;
             const X* from = plane + big;
-            for (int64_t k = 0; k < count; ++k) to[k] += static_cast<uint32_t>(factor * (from[k * stride] - x_zero));
+            for (int64_t k = 0; k < count; ++k)
+              to[k] += static_cast<uint32_t>(factor * (from[k * stride] - x_zero));
           });
         }
       }
       const int32_t* result = reinterpret_cast<const int32_t*>(sums.data());
-      if (c.ports.quantized()) finish.narrow(c.y_dtype, result, no_offset.data(), channel, 0, y + item * c.y_plane, c.y_plane);
+      if (c.ports.quantized())
+        finish.narrow(c.y_dtype, result, no_offset.data(), channel, 0, y + item * c.y_plane, c.y_plane);
       else std::memcpy(y + item * c.y_plane * 4, result, static_cast<size_t>(c.y_plane) * 4);
     }
   });
@@ -174,12 +190,14 @@ Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
 }
 
 // [planes, columns] to [columns, planes], with the highest bits turned over where `flip` is 0x80.
-template <typename T> void transpose(const T* x, int64_t rows, int64_t columns, T* y, int64_t y_row, T flip = 0) {
+template <typename T>
+void transpose(const T* x, int64_t rows, int64_t columns, T* y, int64_t y_row, T flip = 0) {
   constexpr int64_t kTile = 16;
   for (int64_t j = 0; j < columns; j += kTile)
     for (int64_t i = 0; i < rows; i += kTile)
       for (int64_t jj = j; jj < std::min(j + kTile, columns); ++jj)
-        for (int64_t ii = i; ii < std::min(i + kTile, rows); ++ii) y[jj * y_row + ii] = static_cast<T>(x[ii * columns + jj] ^ flip);
+        for (int64_t ii = i; ii < std::min(i + kTile, rows); ++ii)
+          y[jj * y_row + ii] = static_cast<T>(x[ii * columns + jj] ^ flip);
 }
 
 // oneDNN convolves u8 with s8, images as [N, D..., C], without padding or zero points: the input is copied
@@ -207,8 +225,8 @@ class OneDnnConvolution {
     const Memory::desc plain = onednn_dense(DType::Int8, dims);
     const Memory::desc any(dims, Memory::data_type::s8, Memory::format_tag::any);
     desc_ = dnnl::convolution_forward::primitive_desc(onednn_engine(), dnnl::prop_kind::forward_inference,
-                                                      dnnl::algorithm::convolution_direct, x_, any, y_, strides, dilates,
-                                                      zeros, zeros, onednn_attributes());
+                                                      dnnl::algorithm::convolution_direct, x_, any, y_,
+                                                      strides, dilates, zeros, zeros, onednn_attributes());
     if (onednn_is_ref(desc_)) return;
     primitive_ = dnnl::convolution_forward(desc_);
     const Tensor* constant = ctx.constant(c.ports.w);
@@ -238,12 +256,14 @@ class OneDnnConvolution {
     uint8_t* x = reinterpret_cast<uint8_t*>(scratch + x_at_);
     int32_t* y = reinterpret_cast<int32_t*>(scratch + y_at_);
     pad(run.in<uint8_t>(c_.ports.x), x, static_cast<uint8_t>(x_zero), flip ? 0x80 : 0);
-    onednn_execute(primitive_, {{DNNL_ARG_SRC, onednn_memory(x_, x)},
-                                {DNNL_ARG_WEIGHTS, w_.load(scratch, weights_.data())},
-                                {DNNL_ARG_DST, onednn_memory(y_, y)},
-                                {DNNL_ARG_SCRATCHPAD, onednn_memory(desc_.scratchpad_desc(), scratch + work_at_)}});
+    onednn_execute(primitive_,
+                   {{DNNL_ARG_SRC, onednn_memory(x_, x)},
+                    {DNNL_ARG_WEIGHTS, w_.load(scratch, weights_.data())},
+                    {DNNL_ARG_DST, onednn_memory(y_, y)},
+                    {DNNL_ARG_SCRATCHPAD, onednn_memory(desc_.scratchpad_desc(), scratch + work_at_)}});
     Finish finish(c_, run);
-    for (size_t m = 0; m < sums_.size(); ++m) finish.bias[m] = wrapped_product_sum(1, finish.bias[m], -x_zero, sums_[m]);
+    for (size_t m = 0; m < sums_.size(); ++m)
+      finish.bias[m] = wrapped_product_sum(1, finish.bias[m], -x_zero, sums_[m]);
     store(finish, y, run.out<char>(0));
   }
 
@@ -261,34 +281,38 @@ class OneDnnConvolution {
     const size_t rank = w.rank();
     const int64_t channels = c_.in_channels(), width = w.in[rank - 1];
     const int64_t lines = padded_plane_ / padded_[rank - 1], line_bytes = padded_[rank - 1] * channels;
-    parallel_for(c_.batch * lines, grain_for(static_cast<double>(line_bytes) * 0.5), [&](int64_t begin, int64_t end) {
-      std::vector<uint8_t> line(static_cast<size_t>(channels * width));
-      for (int64_t item = begin; item < end; ++item) {
-        uint8_t* to = padded + item * line_bytes;
-        // The line of the input that this one shows, if any.
-        int64_t rest = item % lines, from = 0, stride = width;
-        bool inside = true;
-        for (size_t d = rank - 1; d-- > 0;) {
-          const int64_t at = rest % padded_[d] - w.pad_begin[d];
-          rest /= padded_[d];
-          inside = inside && at >= 0 && at < w.in[d];
-          from += at * stride;
-          stride *= w.in[d];
-        }
-        const int64_t first = w.pad_begin[rank - 1];
-        const int64_t count = std::max<int64_t>(0, std::min(width, padded_[rank - 1] - first));
-        if (!inside || count == 0) {
-          std::memset(to, zero, static_cast<size_t>(line_bytes));
-          continue;
-        }
-        std::memset(to, zero, static_cast<size_t>(first * channels));
-        const uint8_t* image = x + item / lines * channels * c_.x_plane + from;
-        // Rows of the line's channels lie a plane apart.
-        for (int64_t ch = 0; ch < channels; ++ch) std::memcpy(&line[static_cast<size_t>(ch * count)], image + ch * c_.x_plane, static_cast<size_t>(count));
-        transpose<uint8_t>(line.data(), channels, count, to + first * channels, channels, flip);
-        std::memset(to + (first + count) * channels, zero, static_cast<size_t>(line_bytes - (first + count) * channels));
-      }
-    });
+    parallel_for(c_.batch * lines, grain_for(static_cast<double>(line_bytes) * 0.5),
+                 [&](int64_t begin, int64_t end) {
+                   std::vector<uint8_t> line(static_cast<size_t>(channels * width));
+                   for (int64_t item = begin; item < end; ++item) {
+                     uint8_t* to = padded + item * line_bytes;
+                     // The line of the input that this one shows, if any.
+                     int64_t rest = item % lines, from = 0, stride = width;
+                     bool inside = true;
+                     for (size_t d = rank - 1; d-- > 0;) {
+                       const int64_t at = rest % padded_[d] - w.pad_begin[d];
+                       rest /= padded_[d];
+                       inside = inside && at >= 0 && at < w.in[d];
+                       from += at * stride;
+                       stride *= w.in[d];
+                     }
+                     const int64_t first = w.pad_begin[rank - 1];
+                     const int64_t count = std::max<int64_t>(0, std::min(width, padded_[rank - 1] - first));
+                     if (!inside || count == 0) {
+                       std::memset(to, zero, static_cast<size_t>(line_bytes));
+                       continue;
+                     }
+                     std::memset(to, zero, static_cast<size_t>(first * channels));
+                     const uint8_t* image = x + item / lines * channels * c_.x_plane + from;
+                     // Rows of the line's channels lie a plane apart.
+                     for (int64_t ch = 0; ch < channels; ++ch)
+                       std::memcpy(&line[static_cast<size_t>(ch * count)], image + ch * c_.x_plane,
+                                   static_cast<size_t>(count));
+                     transpose<uint8_t>(line.data(), channels, count, to + first * channels, channels, flip);
+                     std::memset(to + (first + count) * channels, zero,
+                                 static_cast<size_t>(line_bytes - (first + count) * channels));
+                   }
+                 });
   }
 
   // The sums, [N, D..., C], to the output, [N, C, D...].
@@ -296,21 +320,29 @@ class OneDnnConvolution {
     constexpr int64_t kBlock = 64;  // positions
     const int64_t channels = c_.out_channels(), blocks = (c_.y_plane + kBlock - 1) / kBlock;
     const bool quantized = c_.ports.quantized();
-    parallel_for(c_.batch * blocks, grain_for(static_cast<double>(channels * kBlock)), [&](int64_t begin, int64_t end) {
-      std::vector<char> rows(static_cast<size_t>(channels * kBlock * (quantized ? 1 : 4)));
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t image = item / blocks, first = item % blocks * kBlock, count = std::min(kBlock, c_.y_plane - first);
-        const int32_t* from = sums + (image * c_.y_plane + first) * channels;
-        const int64_t to = image * channels * c_.y_plane + first;
-        for (int64_t i = 0; i < count; ++i) {
-          const int32_t* offset = finish.bias.data();
-          if (quantized) finish.narrow(c_.y_dtype, from + i * channels, offset, 0, 1, rows.data() + i * channels, channels);
-          else simd::add_int32(from + i * channels, offset, reinterpret_cast<int32_t*>(rows.data()) + i * channels, channels);
-        }
-        if (quantized) transpose<char>(rows.data(), count, channels, out + to, c_.y_plane);
-        else transpose<int32_t>(reinterpret_cast<const int32_t*>(rows.data()), count, channels, reinterpret_cast<int32_t*>(out) + to, c_.y_plane);
-      }
-    });
+    parallel_for(c_.batch * blocks, grain_for(static_cast<double>(channels * kBlock)),
+                 [&](int64_t begin, int64_t end) {
+                   std::vector<char> rows(static_cast<size_t>(channels * kBlock * (quantized ? 1 : 4)));
+                   for (int64_t item = begin; item < end; ++item) {
+                     const int64_t image = item / blocks, first = item % blocks * kBlock,
+                                   count = std::min(kBlock, c_.y_plane - first);
+                     const int32_t* from = sums + (image * c_.y_plane + first) * channels;
+                     const int64_t to = image * channels * c_.y_plane + first;
+                     for (int64_t i = 0; i < count; ++i) {
+                       const int32_t* offset = finish.bias.data();
+                       if (quantized)
+                         finish.narrow(c_.y_dtype, from + i * channels, offset, 0, 1,
+                                       rows.data() + i * channels, channels);
+                       else
+                         simd::add_int32(from + i * channels, offset,
+                                         reinterpret_cast<int32_t*>(rows.data()) + i * channels, channels);
+                     }
+                     if (quantized) transpose<char>(rows.data(), count, channels, out + to, c_.y_plane);
+                     else
+                       transpose<int32_t>(reinterpret_cast<const int32_t*>(rows.data()), count, channels,
+                                          reinterpret_cast<int32_t*>(out) + to, c_.y_plane);
+                   }
+                 });
   }
 
   Convolution c_;
@@ -328,7 +360,8 @@ class OneDnnConvolution {
 Prepared prepare_onednn(PrepareContext& ctx, const Ports& ports) {
   if (!onednn_int8_is_exact()) return decline("this processor's 8-bit products would saturate");
   const Convolution c = convolution_of(ctx, ports);
-  if (!is_byte(c.x_dtype) || !is_byte(c.w_dtype) || (ports.quantized() && !is_byte(c.y_dtype))) return decline("only 8-bit integers");
+  if (!is_byte(c.x_dtype) || !is_byte(c.w_dtype) || (ports.quantized() && !is_byte(c.y_dtype)))
+    return decline("only 8-bit integers");
   if (c.window.rank() > 3) return decline("more than three spatial dimensions");
   if (c.empty()) return decline("an empty tensor");
   if (!ctx.constant(ports.w)) return decline("only constant weights");
@@ -338,7 +371,8 @@ Prepared prepare_onednn(PrepareContext& ctx, const Ports& ports) {
     if (!ctx.constant(ports.w_zero)) return decline("only a constant zero point of the weights");
     zeros = elements_as<int32_t>(*ctx.constant(ports.w_zero));
   }
-  if (std::any_of(zeros.begin(), zeros.end(), [&](int32_t z) { return z != symmetric; })) return decline("only symmetric weights");
+  if (std::any_of(zeros.begin(), zeros.end(), [&](int32_t z) { return z != symmetric; }))
+    return decline("only symmetric weights");
   try {
     const auto convolution = std::make_shared<const OneDnnConvolution>(ctx, c);
     if (!convolution->usable()) return decline("oneDNN has only its reference implementation for this shape");

@@ -42,7 +42,9 @@ constexpr Ports kQLinear{0, 3, 2, 5, 1, 4, 6, 7};
 // every matrix.
 struct Lines {
   int64_t step = 0, matrix_step = 0;
-  size_t at(int64_t matrix, int64_t line) const { return static_cast<size_t>(matrix * matrix_step + line * step); }
+  size_t at(int64_t matrix, int64_t line) const {
+    return static_cast<size_t>(matrix * matrix_step + line * step);
+  }
 };
 
 Lines lines_of(const PrepareContext& ctx, size_t input, int64_t lines, int64_t matrices) {
@@ -97,7 +99,8 @@ Product product_of(const PrepareContext& ctx, const Ports& ports) {
   p.m = a[a.size() - 2];
   p.k = a.back();
   p.n = b.back();
-  ctx.expect(b[b.size() - 2] == p.k, "rows of the second operand", std::to_string(p.k), std::to_string(b[b.size() - 2]));
+  ctx.expect(b[b.size() - 2] == p.k, "rows of the second operand", std::to_string(p.k),
+             std::to_string(b[b.size() - 2]));
   const Dims a_batch(a.begin(), a.end() - 2), b_batch(b.begin(), b.end() - 2);
   p.batch = broadcast(a_batch, b_batch);
   p.a_strides = matrix_strides(a_batch, p.batch);
@@ -125,7 +128,8 @@ bool is_byte(DType dtype) { return dtype == DType::Int8 || dtype == DType::UInt8
 // Takes rows of the 32-bit product to the output: as they are, or scaled and narrowed.
 class Finish {
  public:
-  Finish(const PrepareContext& ctx, const Product& p) : quantized_(p.ports.y_scale != 0), dtype_(DType::Int32) {
+  Finish(const PrepareContext& ctx, const Product& p)
+      : quantized_(p.ports.y_scale != 0), dtype_(DType::Int32) {
     if (!quantized_) return;
     dtype_ = ctx.dtype(p.ports.y_zero);
     a_scale_ = lines_of(ctx, p.ports.a_scale, p.m, p.a_matrices);
@@ -150,10 +154,11 @@ class Finish {
   void row_scales(const Values& v, const Product& p, int64_t batch, int64_t row, float* scales) const {
     const float a = v.a_scale[a_scale_.at(p.a_matrix(batch), row)], y = v.y_scale[y_scale_.at(batch, row)];
     const int64_t matrix = p.b_matrix(batch);
-    for (int64_t j = 0; j < (b_scale_.step ? p.n : 1); ++j) scales[j] = a * v.b_scale[b_scale_.at(matrix, j)] / y;
+    for (int64_t j = 0; j < (b_scale_.step ? p.n : 1); ++j)
+      scales[j] = a * v.b_scale[b_scale_.at(matrix, j)] / y;
   }
-  void row(const Values& v, const Product& p, int64_t batch, int64_t row, const int32_t* sums, const int32_t* offset,
-           float* scales, void* out) const {
+  void row(const Values& v, const Product& p, int64_t batch, int64_t row, const int32_t* sums,
+           const int32_t* offset, float* scales, void* out) const {
     const int64_t at = (batch * p.m + row) * p.n;
     if (!quantized_) return simd::add_int32(sums, offset, static_cast<int32_t*>(out) + at, p.n);
     row_scales(v, p, batch, row, scales);
@@ -201,7 +206,8 @@ template <typename A, typename B> void multiply(const Product& p, const Finish& 
       }
       for (size_t j = 0; j < n; ++j)
         sums[j] -= static_cast<uint32_t>(b_zeros[p.b_zero.at(b_matrix, static_cast<int64_t>(j))]) * total;
-      finish.row(values, p, batch, row, reinterpret_cast<const int32_t*>(sums.data()), no_offset.data(), scales.data(), out);
+      finish.row(values, p, batch, row, reinterpret_cast<const int32_t*>(sums.data()), no_offset.data(),
+                 scales.data(), out);
     }
   });
 }
@@ -214,47 +220,62 @@ Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
   ctx.output(0, finish.dtype(), p.out);
   return [p, finish](RunContext& run) {
     const bool a_signed = p.a_dtype == DType::Int8, b_signed = p.b_dtype == DType::Int8;
-    if (a_signed) b_signed ? multiply<int8_t, int8_t>(p, finish, run) : multiply<int8_t, uint8_t>(p, finish, run);
+    if (a_signed)
+      b_signed ? multiply<int8_t, int8_t>(p, finish, run) : multiply<int8_t, uint8_t>(p, finish, run);
     else b_signed ? multiply<uint8_t, int8_t>(p, finish, run) : multiply<uint8_t, uint8_t>(p, finish, run);
   };
 }
 
-// QLinearMatMul where some operand is float8: products of the operands less their zero points, summed in double.
+// QLinearMatMul where some operand is float8: products of the operands less their zero points, summed in
+// double.
 Prepared prepare_float8(PrepareContext& ctx) {
   const Product p = product_of(ctx, kQLinear);
   const DType to = ctx.dtype(kQLinear.y_zero);
   const Lines a_scale = lines_of(ctx, kQLinear.a_scale, p.m, p.a_matrices);
   const Lines b_scale = lines_of(ctx, kQLinear.b_scale, p.n, p.b_matrices);
-  const Lines y_scale = lines_of(ctx, kQLinear.y_scale, p.m, p.batches), y_zero = lines_of(ctx, kQLinear.y_zero, p.m, p.batches);
+  const Lines y_scale = lines_of(ctx, kQLinear.y_scale, p.m, p.batches),
+              y_zero = lines_of(ctx, kQLinear.y_zero, p.m, p.batches);
   ctx.output(0, to, p.out);
   return [=](RunContext& run) {
     const auto a = elements_as<float>(run.input(kQLinear.a)), b = elements_as<float>(run.input(kQLinear.b));
-    const auto a_zeros = elements_as<float>(run.input(kQLinear.a_zero)), b_zeros = elements_as<float>(run.input(kQLinear.b_zero));
-    const auto a_scales = elements_as<float>(run.input(kQLinear.a_scale)), b_scales = elements_as<float>(run.input(kQLinear.b_scale));
-    const auto y_scales = elements_as<float>(run.input(kQLinear.y_scale)), y_zeros = elements_as<float>(run.input(kQLinear.y_zero));
+    const auto a_zeros = elements_as<float>(run.input(kQLinear.a_zero)),
+               b_zeros = elements_as<float>(run.input(kQLinear.b_zero));
+    const auto a_scales = elements_as<float>(run.input(kQLinear.a_scale)),
+               b_scales = elements_as<float>(run.input(kQLinear.b_scale));
+    const auto y_scales = elements_as<float>(run.input(kQLinear.y_scale)),
+               y_zeros = elements_as<float>(run.input(kQLinear.y_zero));
     std::vector<float> y(static_cast<size_t>(p.batches * p.m * p.n));
-    parallel_for(p.batches * p.m, grain_for(static_cast<double>(p.k * p.n) + 10), [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t batch = item / p.m, row = item % p.m, am = p.a_matrix(batch), bm = p.b_matrix(batch);
-        for (int64_t j = 0; j < p.n; ++j) {
-          double sum = 0;
-          for (int64_t l = 0; l < p.k; ++l)
-            sum += static_cast<double>(a[static_cast<size_t>((am * p.m + row) * p.k + l)] - a_zeros[p.a_zero.at(am, row)]) *
-                   (b[static_cast<size_t>((bm * p.k + l) * p.n + j)] - b_zeros[p.b_zero.at(bm, j)]);
-          const float scale = a_scales[a_scale.at(am, row)] * b_scales[b_scale.at(bm, j)] / y_scales[y_scale.at(batch, row)];
-          const float zero = y_zeros[y_zero.at(batch, row)], value = static_cast<float>(sum * scale);
-          float& result = y[static_cast<size_t>(item * p.n + j)];
-          if (is_float(to)) result = value + zero;
-          else result = std::clamp(std::nearbyint(value) + zero, to == DType::Int8 ? -128.0f : 0.0f, to == DType::Int8 ? 127.0f : 255.0f);
-        }
-      }
-    });
-    cast_numbers(DType::Float32, y.data(), to, run.output(0).mutable_data(), static_cast<int64_t>(y.size()), {});
+    parallel_for(
+        p.batches * p.m, grain_for(static_cast<double>(p.k * p.n) + 10), [&](int64_t begin, int64_t end) {
+          for (int64_t item = begin; item < end; ++item) {
+            const int64_t batch = item / p.m, row = item % p.m, am = p.a_matrix(batch),
+                          bm = p.b_matrix(batch);
+            for (int64_t j = 0; j < p.n; ++j) {
+              double sum = 0;
+              for (int64_t l = 0; l < p.k; ++l)
+                sum += static_cast<double>(a[static_cast<size_t>((am * p.m + row) * p.k + l)] -
+                                           a_zeros[p.a_zero.at(am, row)]) *
+                       (b[static_cast<size_t>((bm * p.k + l) * p.n + j)] - b_zeros[p.b_zero.at(bm, j)]);
+              const float scale = a_scales[a_scale.at(am, row)] * b_scales[b_scale.at(bm, j)] /
+                                  y_scales[y_scale.at(batch, row)];
+              const float zero = y_zeros[y_zero.at(batch, row)], value = static_cast<float>(sum * scale);
+              float& result = y[static_cast<size_t>(item * p.n + j)];
+              if (is_float(to))
+                result = value + zero;
+              else
+                result = std::clamp(std::nearbyint(value) + zero, to == DType::Int8 ? -128.0f : 0.0f,
+                                    to == DType::Int8 ? 127.0f : 255.0f);
+            }
+          }
+        });
+    cast_numbers(DType::Float32, y.data(), to, run.output(0).mutable_data(), static_cast<int64_t>(y.size()),
+                 {});
   };
 }
 
 Prepared prepare_qlinear(PrepareContext& ctx) {
-  const bool integers = is_byte(ctx.dtype(kQLinear.a)) && is_byte(ctx.dtype(kQLinear.b)) && is_byte(ctx.dtype(kQLinear.y_zero));
+  const bool integers =
+      is_byte(ctx.dtype(kQLinear.a)) && is_byte(ctx.dtype(kQLinear.b)) && is_byte(ctx.dtype(kQLinear.y_zero));
   return integers ? prepare_loops(ctx, kQLinear) : prepare_float8(ctx);
 }
 
@@ -294,7 +315,8 @@ class OneDnnProduct {
     const Memory::desc plain = onednn_dense(DType::Int8, matrix(b_batch, p.k, p.n));
     const Tensor* constant = ctx.constant(p.ports.b);
     const Memory::desc any(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any);
-    desc_ = dnnl::matmul::primitive_desc(onednn_engine(), a_, constant ? any : plain, c_, onednn_attributes());
+    desc_ =
+        dnnl::matmul::primitive_desc(onednn_engine(), a_, constant ? any : plain, c_, onednn_attributes());
     if (onednn_is_ref(desc_)) return;
     primitive_ = dnnl::matmul(desc_);
     flip_a_ = p.a_dtype == DType::Int8;
@@ -332,10 +354,11 @@ class OneDnnProduct {
       b = flipped;
     }
     int32_t* c = finish_.quantized() ? reinterpret_cast<int32_t*>(scratch + c_at_) : run.out<int32_t>(0);
-    onednn_execute(primitive_, {{DNNL_ARG_SRC, onednn_memory(a_, a)},
-                                {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
-                                {DNNL_ARG_DST, onednn_memory(c_, c)},
-                                {DNNL_ARG_SCRATCHPAD, onednn_memory(desc_.scratchpad_desc(), scratch + work_at_)}});
+    onednn_execute(primitive_,
+                   {{DNNL_ARG_SRC, onednn_memory(a_, a)},
+                    {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
+                    {DNNL_ARG_DST, onednn_memory(c_, c)},
+                    {DNNL_ARG_SCRATCHPAD, onednn_memory(desc_.scratchpad_desc(), scratch + work_at_)}});
     finish(run, a, reinterpret_cast<const int8_t*>(b), c);
   }
 
@@ -400,7 +423,8 @@ Prepared prepare_onednn(PrepareContext& ctx, const Ports& ports) {
   if (finish.quantized() && !is_byte(finish.dtype())) return decline("only 8-bit integers");
   const int64_t results = element_count(p.out);
   if (results == 0 || p.k == 0) return decline("an empty operand");
-  if (static_cast<double>(results) * static_cast<double>(p.k) <= 16384) return decline("too small to be worth a call of oneDNN");
+  if (static_cast<double>(results) * static_cast<double>(p.k) <= 16384)
+    return decline("too small to be worth a call of oneDNN");
   if (p.batch.size() > 10) return decline("too many batch dimensions");
   try {
     const auto product = std::make_shared<const OneDnnProduct>(ctx, p, finish);

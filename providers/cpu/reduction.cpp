@@ -121,9 +121,10 @@ void join(SimdReduce op, double& acc, double other) {
   else acc += other;
 }
 
-float finish(Reduce op, double acc, double count) {
+// `share`: one over the number of elements.
+float finish(Reduce op, double acc, double share) {
   switch (op) {
-    case Reduce::Mean: return static_cast<float>(acc / count);
+    case Reduce::Mean: return static_cast<float>(acc * share);
     case Reduce::L2: return static_cast<float>(std::sqrt(acc));
     case Reduce::LogSum: return static_cast<float>(std::log(acc));
     default: return static_cast<float>(acc);
@@ -173,10 +174,11 @@ Prepared prepare_f32(PrepareContext& ctx, Reduce op) {
   if (l.outputs == 0) return [](RunContext&) {};
   if (l.count == 0) {
     const float value = op == Reduce::LogSumExp ? -std::numeric_limits<float>::infinity()
-                                                : finish(op, identity(simd_op(op)), 0);
+                                                : finish(op, identity(simd_op(op)), INFINITY);
     return [n = l.outputs, value](RunContext& run) { std::fill_n(run.out<float>(0), n, value); };
   }
   const SimdReduce inner = simd_op(op);
+  const double share = 1 / static_cast<double>(l.count);
   const int64_t wanted = std::max<int64_t>(1, 32768 / l.count);
   const int64_t chunk = std::min({l.lanes, kChunk, l.inner_reduced ? wanted : kChunk});
   const int64_t chunks = (l.lanes + chunk - 1) / chunk;
@@ -214,7 +216,7 @@ Prepared prepare_f32(PrepareContext& ctx, Reduce op) {
       });
       for (int64_t p = 1; p < parts; ++p)
         for (int64_t i = 0; i < l.outputs; ++i) join(inner, sums[i], sums[p * l.outputs + i]);
-      for (int64_t i = 0; i < l.outputs; ++i) y[i] = finish(op, sums[i], static_cast<double>(l.count));
+      for (int64_t i = 0; i < l.outputs; ++i) y[i] = finish(op, sums[i], share);
     };
   }
   return [=](RunContext& run) {
@@ -237,7 +239,7 @@ Prepared prepare_f32(PrepareContext& ctx, Reduce op) {
           for (int64_t i = 0; i < n; ++i)
             to[i] = std::isfinite(shift[i]) ? static_cast<float>(shift[i] + std::log(acc[i])) : shift[i];
         } else {
-          for (int64_t i = 0; i < n; ++i) to[i] = finish(op, acc[i], static_cast<double>(l.count));
+          for (int64_t i = 0; i < n; ++i) to[i] = finish(op, acc[i], share);
         }
       }
     });

@@ -90,7 +90,7 @@ class Executor::BodyRunner final : public Body {
   const Graph& graph() const override { return executor_.graph(); }
   std::vector<Value> run(RunContext& outer, std::vector<Value> inputs) override {
     outer.check_cancelled();
-    RunScope scope{outer.cancel_, outer.random_};
+    RunScope scope{outer.cancel_, outer.random_, outer.loops_};
     scope.random.loop_path = mix(outer.random_.loop_path, ++outer.body_calls_);
     return executor_.run(std::move(inputs), outer.captures_, scope);
   }
@@ -217,6 +217,7 @@ void Executor::execute(Run& run, Step& step) {
   RunContext& ctx = synchronous ? run.context : run.in_flight.emplace_back();
   ctx.node_ = &node;
   ctx.cancel_ = run.scope.cancel;
+  ctx.loops_ = run.scope.loops;
   ctx.random_ = run.scope.random;
   ctx.body_calls_ = 0;
   ctx.run_ = state_->pool.get();

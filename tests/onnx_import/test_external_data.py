@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sardonyx as sx
-from models import BOOL, FLOAT, INT64, function, graph, info, model, scalar
+from import_models import BOOL, FLOAT, INT64, function, graph, info, model, scalar
 
 node = helper.make_node
 DATA = np.arange(64, dtype=np.float32)
@@ -24,7 +24,11 @@ def external(location="data.bin", dims=(4,), dtype=FLOAT, **entries):
 
 
 def in_initializer(tensor):
-    return model(graph([node("Identity", ["k"], ["y"])], [], [info("y", tensor.data_type, None)], [tensor]), opset=28, ir=14)
+    return model(
+        graph([node("Identity", ["k"], ["y"])], [], [info("y", tensor.data_type, None)], [tensor]),
+        opset=28,
+        ir=14,
+    )
 
 
 def in_constant(tensor):
@@ -32,22 +36,40 @@ def in_constant(tensor):
 
 
 def in_attribute(tensor):
-    return model(graph([node("ConstantOfShape", ["s"], ["y"], value=tensor)], [info("s", INT64, [1])], [info("y", FLOAT, None)]))
+    return model(
+        graph(
+            [node("ConstantOfShape", ["s"], ["y"], value=tensor)],
+            [info("s", INT64, [1])],
+            [info("y", FLOAT, None)],
+        )
+    )
 
 
 def in_body(tensor):
     body = graph([node("Identity", ["k"], ["r"])], [], [info("r", FLOAT, None)], [tensor])
-    return model(graph([node("If", ["c"], ["y"], then_branch=body, else_branch=body)], [scalar("c", BOOL)], [info("y", FLOAT, None)]))
+    return model(
+        graph(
+            [node("If", ["c"], ["y"], then_branch=body, else_branch=body)],
+            [scalar("c", BOOL)],
+            [info("y", FLOAT, None)],
+        )
+    )
 
 
 def in_function(tensor):
     f = function("F", [], ["b"], [node("Constant", [], ["b"], value=tensor)])
-    return model(graph([node("F", [], ["y"], domain="local")], [], [info("y", FLOAT, None)]), functions=[f], opsets=[("local", 1)])
+    return model(
+        graph([node("F", [], ["y"], domain="local")], [], [info("y", FLOAT, None)]),
+        functions=[f],
+        opsets=[("local", 1)],
+    )
 
 
 def in_sparse_values(tensor):
     g = graph([node("Identity", ["k"], ["y"])], [], [info("y", FLOAT, None)])
-    g.sparse_initializer.append(helper.make_sparse_tensor(tensor, helper.make_tensor("", INT64, [4], [0, 1, 2, 3]), [5]))
+    g.sparse_initializer.append(
+        helper.make_sparse_tensor(tensor, helper.make_tensor("", INT64, [4], [0, 1, 2, 3]), [5])
+    )
     return model(g)
 
 
@@ -56,11 +78,21 @@ def in_sparse_indices(tensor):
     indices.CopyFrom(tensor)
     indices.data_type = INT64
     g = graph([node("Identity", ["k"], ["y"])], [], [info("y", FLOAT, None)])
-    g.sparse_initializer.append(helper.make_sparse_tensor(helper.make_tensor("k", FLOAT, [4], [1.0] * 4), indices, [5]))
+    g.sparse_initializer.append(
+        helper.make_sparse_tensor(helper.make_tensor("k", FLOAT, [4], [1.0] * 4), indices, [5])
+    )
     return model(g)
 
 
-PLACES = [in_initializer, in_constant, in_attribute, in_body, in_function, in_sparse_values, in_sparse_indices]
+PLACES = [
+    in_initializer,
+    in_constant,
+    in_attribute,
+    in_body,
+    in_function,
+    in_sparse_values,
+    in_sparse_indices,
+]
 
 
 @pytest.fixture
@@ -91,8 +123,9 @@ def test_locations(folder, location):
 
 @pytest.mark.parametrize("offset,length", [(None, None), (0, 16), (8, None), (12, 16), (240, 16)])
 def test_offset_and_length(folder, offset, length):
-    np.testing.assert_array_equal(read(folder, external("data.bin", offset=offset, length=length)),
-                                  DATA[(offset or 0) // 4:][:4])
+    np.testing.assert_array_equal(
+        read(folder, external("data.bin", offset=offset, length=length)), DATA[(offset or 0) // 4 :][:4]
+    )
 
 
 def test_offset_that_is_not_aligned(folder):
@@ -102,15 +135,20 @@ def test_offset_that_is_not_aligned(folder):
 
 @pytest.mark.parametrize("place", [p for p in PLACES if p is not in_sparse_indices])
 def test_every_place(folder, place):
-    feeds = {"s": np.array([2])} if place is in_attribute else {"c": np.array(True)} if place is in_body else {}
+    feeds = (
+        {"s": np.array([2])} if place is in_attribute else {"c": np.array(True)} if place is in_body else {}
+    )
     tensor = external("data.bin", dims=(1,) if place is in_attribute else (4,), offset=4)
     exported = onnx.load_from_string(sx.convert(load(folder, place(tensor))))
-    from models import run_ort
+    from import_models import run_ort
+
     expected = {in_attribute: DATA[[1, 1]], in_sparse_values: np.append(DATA[1:5], 0)}.get(place, DATA[1:5])
     np.testing.assert_array_equal(run_ort(exported, feeds)[0], expected)
 
 
-@pytest.mark.parametrize("dtype", ["INT4", "UINT2", "FLOAT6E3M2", "BOOL", "FLOAT16", "COMPLEX128", "UINT8", "INT64"])
+@pytest.mark.parametrize(
+    "dtype", ["INT4", "UINT2", "FLOAT6E3M2", "BOOL", "FLOAT16", "COMPLEX128", "UINT8", "INT64"]
+)
 def test_element_types(folder, dtype):
     dtype = TensorProto.DataType.Value(dtype)
     numpy_type = helper.tensor_dtype_to_np_dtype(dtype)
@@ -206,10 +244,19 @@ def test_containment(folder, place, attack):
 
 
 BAD_NUMBERS = {
-    "offset past the end": dict(offset=10_000), "last byte missing": dict(offset=244), "negative offset": dict(offset=-4),
-    "offset of words": dict(offset="four"), "offset with a tail": dict(offset="4 "), "empty offset": dict(offset=""),
-    "huge offset": dict(offset=1 << 70), "offset that would wrap": dict(offset=(1 << 63) - 8), "short length": dict(length=12),
-    "long length": dict(length=20), "negative length": dict(length=-16), "huge length": dict(length=1 << 64), "no location": dict(location=None),
+    "offset past the end": dict(offset=10_000),
+    "last byte missing": dict(offset=244),
+    "negative offset": dict(offset=-4),
+    "offset of words": dict(offset="four"),
+    "offset with a tail": dict(offset="4 "),
+    "empty offset": dict(offset=""),
+    "huge offset": dict(offset=1 << 70),
+    "offset that would wrap": dict(offset=(1 << 63) - 8),
+    "short length": dict(length=12),
+    "long length": dict(length=20),
+    "negative length": dict(length=-16),
+    "huge length": dict(length=1 << 64),
+    "no location": dict(location=None),
 }
 
 

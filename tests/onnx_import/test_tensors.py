@@ -6,9 +6,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sardonyx as sx
-from models import FLOAT, convert, graph, info, model
+from import_models import FLOAT, convert, graph, info, model
 
-DTYPES = {TensorProto.DataType.Name(d): d for d in TensorProto.DataType.values() if d != TensorProto.UNDEFINED}
+DTYPES = {
+    TensorProto.DataType.Name(d): d for d in TensorProto.DataType.values() if d != TensorProto.UNDEFINED
+}
 SHAPES = [(), (0,), (1,), (3,), (5, 7), (2, 0, 3), (40, 33)]
 PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 
@@ -18,20 +20,29 @@ def values(dtype, shape):
     rng = np.random.default_rng(dtype)
     name = TensorProto.DataType.Name(dtype)
     if name == "STRING":
-        return np.array([f"text {i} \u00e9\u4e2d" * (i % 4) for i in range(int(np.prod(shape)))], object).reshape(shape)
+        return np.array(
+            [f"text {i} \u00e9\u4e2d" * (i % 4) for i in range(int(np.prod(shape)))], object
+        ).reshape(shape)
     numpy_type = helper.tensor_dtype_to_np_dtype(dtype)
     if name == "BOOL":
         return rng.integers(0, 2, shape).astype(bool)
     if name in PACKED:
-        return np.asarray(rng.integers(0, 1 << PACKED[name], shape), np.uint8).astype(np.uint8).view(numpy_type) \
-            if name.startswith("FLOAT") else np.asarray(rng.integers(0, 1 << PACKED[name], shape)).astype(numpy_type)
+        return (
+            np.asarray(rng.integers(0, 1 << PACKED[name], shape), np.uint8).astype(np.uint8).view(numpy_type)
+            if name.startswith("FLOAT")
+            else np.asarray(rng.integers(0, 1 << PACKED[name], shape)).astype(numpy_type)
+        )
     raw = rng.integers(0, 256, int(np.prod(shape)) * numpy_type.itemsize, np.uint8)
     return raw.view(numpy_type).reshape(shape)
 
 
 def typed(array, dtype):
     """A message that holds the elements in the field of their type."""
-    tensor = helper.make_tensor("k", dtype, array.shape, []) if array.size == 0 else TensorProto(name="k", data_type=dtype, dims=array.shape)
+    tensor = (
+        helper.make_tensor("k", dtype, array.shape, [])
+        if array.size == 0
+        else TensorProto(name="k", data_type=dtype, dims=array.shape)
+    )
     name, flat = TensorProto.DataType.Name(dtype), array.reshape(-1)
     if name == "STRING":
         tensor.string_data.extend(s.encode() for s in flat)
@@ -128,7 +139,9 @@ BAD = {
     "6-bit value of 7 bits": damaged(data_type=TensorProto.FLOAT6E2M3, dims=[1], int32_data=[64]),
     "one int4 entry for five": damaged(data_type=TensorProto.INT4, dims=[5], int32_data=[1]),
     "int4 unpacked": damaged(data_type=TensorProto.INT4, dims=[4], raw_data=bytes(4)),
-    "segment": damaged(data_type=FLOAT, dims=[1], raw_data=bytes(4), segment=TensorProto.Segment(begin=0, end=1)),
+    "segment": damaged(
+        data_type=FLOAT, dims=[1], raw_data=bytes(4), segment=TensorProto.Segment(begin=0, end=1)
+    ),
 }
 
 
@@ -141,19 +154,30 @@ def test_damaged_tensors_are_refused(tensor, place):
     elif place == "constant":
         g = graph([helper.make_node("Constant", [], ["y"], value=tensor)], [], out)
     elif place == "attribute":
-        g = graph([helper.make_node("ConstantOfShape", ["s"], ["y"], value=tensor)], [info("s", TensorProto.INT64, [1])], out)
+        g = graph(
+            [helper.make_node("ConstantOfShape", ["s"], ["y"], value=tensor)],
+            [info("s", TensorProto.INT64, [1])],
+            out,
+        )
     else:
         g = graph([helper.make_node("Identity", ["k"], ["y"])], [], out)
-        g.sparse_initializer.append(helper.make_sparse_tensor(tensor, helper.make_tensor("", TensorProto.INT64, [1], [0]), [5]))
+        g.sparse_initializer.append(
+            helper.make_sparse_tensor(tensor, helper.make_tensor("", TensorProto.INT64, [1], [0]), [5])
+        )
     with pytest.raises((sx.ModelError, sx.LimitError, sx.UnsupportedError), match="'k'|bytes of a tensor"):
         sx.Model(model(g).SerializeToString())
 
 
 def test_what_a_tensor_holds_is_moved_not_copied():
     import resource
+
     size = 100 << 20
     tensor = TensorProto(name="k", data_type=TensorProto.UINT8, dims=[size], raw_data=bytes(size))
-    data = model(graph([helper.make_node("Identity", ["k"], ["y"])], [], [info("y", TensorProto.UINT8, [size])], [tensor])).SerializeToString()
+    data = model(
+        graph(
+            [helper.make_node("Identity", ["k"], ["y"])], [], [info("y", TensorProto.UINT8, [size])], [tensor]
+        )
+    ).SerializeToString()
     del tensor
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kept = sx.Model(data)

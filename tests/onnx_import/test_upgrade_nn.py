@@ -258,7 +258,7 @@ def scan_model(feeds, lengths, directions, knowledge):
 
 
 @pytest.mark.parametrize("knowledge", ["shape", "symbols"])
-@pytest.mark.parametrize("lengths", [None, [5, 2, 4], [1, 5, 5]])
+@pytest.mark.parametrize("lengths", [None, [5, 2, 4], [1, 5, 5], [0, 5, 2]])
 @pytest.mark.parametrize("directions", [None, [0, 1], [1, 1]])
 def test_scan_over_a_batch(lengths, directions, knowledge):
     feeds = {"start": floats(3, 3), "xs": floats(3, 5, 3, seed=1), "zs": floats(3, 5, 3, seed=2),
@@ -278,7 +278,8 @@ def test_scan_over_a_batch(lengths, directions, knowledge):
         final[example] = state
     ours = run(model, feeds)
     check(ours, [final, sums], 1e-4)
-    check(ours, run_ort(model, feeds), 1e-4)
+    if not lengths or 0 not in lengths:  # ONNX Runtime refuses an empty sequence
+        check(ours, run_ort(model, feeds), 1e-4)
 
 
 def test_scan_without_states():

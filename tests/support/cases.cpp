@@ -98,7 +98,7 @@ Prepared make_model(const Case& c, uint64_t seed, DType as) {
     if (input.omitted) {
       node.inputs.push_back(kNone);
     } else if (input.constant.defined()) {
-      node.inputs.push_back(builder.constant(as_type(input.constant, as), name));
+      node.inputs.push_back(builder.constant(input.fixed ? input.constant : as_type(input.constant, as), name));
     } else {
       const DType dtype = as != DType::Undefined && input.dtype == DType::Float32 ? as : input.dtype;
       feeds[name] = draw(input, dtype, random);

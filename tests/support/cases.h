@@ -27,11 +27,12 @@ struct Input {
   int64_t bound = 0;       // of Index
   Value constant;          // defined: this value, as an initializer
   bool omitted = false;    // an optional input left out
+  bool fixed = false;      // a constant that is f32 whatever the case's float type is
 };
 
-inline Input f32(Dims dims, Fill fill = Fill::Normal) { return {DType::Float32, std::move(dims), fill, 0, {}, false}; }
-inline Input typed(DType dtype, Dims dims, Fill fill = Fill::Normal) { return {dtype, std::move(dims), fill, 0, {}, false}; }
-inline Input index(Dims dims, int64_t bound) { return {DType::Int64, std::move(dims), Fill::Index, bound, {}, false}; }
+inline Input f32(Dims dims, Fill fill = Fill::Normal) { return {DType::Float32, std::move(dims), fill, 0, {}, false, false}; }
+inline Input typed(DType dtype, Dims dims, Fill fill = Fill::Normal) { return {dtype, std::move(dims), fill, 0, {}, false, false}; }
+inline Input index(Dims dims, int64_t bound) { return {DType::Int64, std::move(dims), Fill::Index, bound, {}, false, false}; }
 template <typename T> Input constant(std::vector<T> values) {
   Input input;
   input.constant = Tensor::of(values);
@@ -40,6 +41,11 @@ template <typename T> Input constant(std::vector<T> values) {
 template <typename T> Input constant(std::vector<T> values, Dims dims) {
   Input input;
   input.constant = Tensor::of(values, std::move(dims));
+  return input;
+}
+template <typename T> Input fixed(std::vector<T> values) {
+  Input input = constant(std::move(values));
+  input.fixed = true;
   return input;
 }
 inline Input none() {

@@ -120,7 +120,7 @@ struct Bmp {
     const uint32_t data = in.u32(10), header = in.u32(14);
     const bool old = header == 12;
     if (!old && header < 40) image_error("BMP", "an unknown header");
-    const int64_t width = old ? in.u16(18) : in.i32(18), height = old ? in.u16(20) : in.i32(22);
+    const int64_t width = old ? int64_t{in.u16(18)} : int64_t{in.i32(18)}, height = old ? int64_t{in.u16(20)} : int64_t{in.i32(22)};
     bits = in.u16(old ? 24 : 28);
     compression = old ? 0 : in.u32(30);
     top_down = height < 0;

@@ -103,7 +103,7 @@ Prepared prepare_loop(PrepareContext& ctx) {
     for (size_t i = 0; i < states; ++i) carried.push_back(run.value(i + 2));
     std::vector<std::vector<Tensor>> collected(scans);
     for (int64_t turn = 0; turn < most && go_on; ++turn) {
-      run.check_cancelled();
+      run.begin_turn();
       std::vector<Value> inputs{Tensor::scalar<int64_t>(turn), Tensor::scalar<bool>(go_on)};
       for (Value& value : carried) inputs.push_back(std::move(value));
       std::vector<Value> results = body->run(run, std::move(inputs));
@@ -183,7 +183,7 @@ Prepared prepare_scan(PrepareContext& ctx) {
     for (size_t i = 0; i < states; ++i) carried.push_back(run.value(i));
     std::vector<std::vector<Tensor>> collected(scans);
     for (int64_t turn = 0; turn < turns; ++turn) {
-      run.check_cancelled();
+      run.begin_turn();
       std::vector<Value> inputs = std::move(carried);
       for (size_t i = 0; i < scanned; ++i)
         inputs.emplace_back(
@@ -215,7 +215,7 @@ Prepared prepare_sequence_map(PrepareContext& ctx) {
     std::vector<Sequence> made(outputs);
     for (size_t o = 0; o < outputs; ++o) made[o].element = output_type(*body, o).dtype;
     for (size_t turn = 0; turn < n; ++turn) {
-      run.check_cancelled();
+      run.begin_turn();
       std::vector<Value> values;
       for (size_t i = 0; i < inputs; ++i)
         values.push_back(run.value(i).is_sequence() ? run.value(i).sequence().items[turn] : run.value(i));

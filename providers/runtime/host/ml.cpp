@@ -25,29 +25,40 @@ std::string text_of(float value) {
   return {buffer.data(), end};
 }
 
-// A map's value as another type.
+// A map's value in the type that the graph declares; callers may feed numbers of another type.
+template <typename T>
+T element_as(RunContext& run, const Value& value) {
+  const Tensor& from = element(run, value);
+  if (from.dtype() == dtype_of<T>) return *from.data<T>();
+  if constexpr (std::is_same_v<T, std::string>) {
+    run.fail("a value of the map", "a string", dtype_name(from.dtype()));
+  } else {
+    if (is_integer(from.dtype())) return static_cast<T>(from.to_int64s()[0]);
+    if (!is_float(from.dtype())) run.fail("a value of the map", dtype_name(dtype_of<T>), dtype_name(from.dtype()));
+    const double number = from.to_doubles()[0];
+    if constexpr (std::is_integral_v<T>) {
+      if (!(std::abs(number) < 9.2e18)) run.fail("a value of the map", "a number that fits int64", std::to_string(number));
+    }
+    return static_cast<T>(number);
+  }
+}
+
+// A map's value cast to another type.
 template <typename To>
-To cast_element(RunContext& run, const Tensor& from) {
-  if (from.dtype() == DType::Float32) {
-    const float value = *from.data<float>();
-    if constexpr (std::is_same_v<To, std::string>) return text_of(value);
-    else if constexpr (std::is_same_v<To, int64_t>) {
-      if (!(std::abs(value) < 9.2e18f)) run.fail("a value of the map", "a number that fits int64", text_of(value));
-      return static_cast<int64_t>(value);
-    } else {
-      return value;
+To cast_element(RunContext& run, const Value& value) {
+  const Tensor& from = element(run, value);
+  if constexpr (std::is_same_v<To, std::string>) {
+    if (from.dtype() != DType::String) return text_of(element_as<float>(run, value));
+  } else {
+    if (from.dtype() == DType::String) {
+      const std::string& text = *from.data<std::string>();
+      To number{};
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+      if (error != std::errc() || end != text.data() + text.size()) run.fail("a value of the map", "a number", "'" + text + "'");
+      return number;
     }
   }
-  if (from.dtype() != DType::String) run.fail("a value of the map", "float or string", dtype_name(from.dtype()));
-  const std::string& text = *from.data<std::string>();
-  if constexpr (std::is_same_v<To, std::string>) {
-    return text;
-  } else {
-    To value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) run.fail("a value of the map", "a number", "'" + text + "'");
-    return value;
-  }
+  return element_as<To>(run, value);
 }
 
 template <typename To>
@@ -62,7 +73,7 @@ Prepared cast_map_to(bool sparse, int64_t width) {
     int64_t next = 0;
     for (const auto& [key, value] : *items) {
       if (sparse && (key < 0 || key >= width)) run.fail("a key of input 'X'", "0 to " + std::to_string(width - 1), std::to_string(key));
-      to[sparse ? key : next++] = cast_element<To>(run, element(run, value));
+      to[sparse ? key : next++] = cast_element<To>(run, value);
     }
   };
 }
@@ -83,27 +94,28 @@ Prepared dict_vectorizer(const std::vector<Key>& vocabulary, DType dtype) {
   std::unordered_map<Key, size_t> position;
   for (size_t i = 0; i < vocabulary.size(); ++i) position[vocabulary[i]] = i;
   return [position, n = vocabulary.size(), dtype](RunContext& run) {
-    const auto* items = std::get_if<std::map<Key, Value>>(&run.value(0).map().items);
+    const auto& map = run.value(0).map().items;
+    const std::map<Key, Value> none;
+    const auto* items = std::get_if<std::map<Key, Value>>(&map);
+    // A map without entries may have been made with keys of either type.
+    if (!items && std::visit([](const auto& m) { return m.empty(); }, map)) items = &none;
     if (!items) run.fail("keys of input 'X'", "the type of the vocabulary");
-    const DType type = items->empty() ? dtype : element(run, items->begin()->second).dtype();
-    Tensor& out = run.allocate(0, type, {static_cast<int64_t>(n)});
+    Tensor& out = run.allocate(0, dtype, {static_cast<int64_t>(n)});
     const auto fill = [&]<typename T>() {
       T* to = out.mutable_data<T>();
       std::fill(to, to + n, T{});
       for (const auto& [key, value] : *items) {
         const auto found = position.find(key);
         if (found == position.end()) run.fail("a key of input 'X'", "a key of the vocabulary");
-        const Tensor& from = element(run, value);
-        if (from.dtype() != type) run.fail("a value of input 'X'", dtype_name(type), dtype_name(from.dtype()));
-        to[found->second] = *from.data<T>();
+        to[found->second] = element_as<T>(run, value);
       }
     };
-    switch (type) {
+    switch (dtype) {
       case DType::Float32: return fill.template operator()<float>();
       case DType::Float64: return fill.template operator()<double>();
       case DType::Int64: return fill.template operator()<int64_t>();
       case DType::String: return fill.template operator()<std::string>();
-      default: run.fail("values of input 'X'", "float, double, int64 or string", dtype_name(type));
+      default: run.fail("values of input 'X'", "float, double, int64 or string", dtype_name(dtype));
     }
   };
 }
@@ -111,9 +123,9 @@ Prepared dict_vectorizer(const std::vector<Key>& vocabulary, DType dtype) {
 Prepared prepare_dict_vectorizer(PrepareContext& ctx) {
   const auto a = ctx.attributes<DictVectorizerAttributes>();
   ctx.expect(a.int64_vocabulary.has_value() != a.string_vocabulary.has_value(), "vocabularies", "exactly one");
-  // The type of an empty map's values is known from the graph alone.
   const Type& type = ctx.graph().value(ctx.node().input(0)).type;
-  const DType dtype = type.kind == Type::Kind::Map && type.element && type.element->is_tensor() ? type.element->dtype : DType::Float32;
+  ctx.expect(type.kind == Type::Kind::Map && type.element && type.element->is_tensor(), "input 'X'", "a map of tensors", type.to_string());
+  const DType dtype = type.element->dtype;
   if (a.int64_vocabulary) return dict_vectorizer(*a.int64_vocabulary, dtype);
   return dict_vectorizer(*a.string_vocabulary, dtype);
 }
