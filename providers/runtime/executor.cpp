@@ -7,6 +7,7 @@
 #include <list>
 #include <set>
 
+#include "graph/allocation.h"
 #include "ops/registry/operator.h"
 #include "providers/runtime/log.h"
 
@@ -407,6 +408,7 @@ void Executor::execute(Run& run, Step& step) {
 
 std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Value>& captures, const RunScope& scope,
                                  const std::vector<Tensor>* presets) {
+  const AllocationScope allocations([](void* pool, size_t bytes) { return static_cast<BufferPool*>(pool)->allocate(bytes); }, state_->pool.get());
   Run run{*this, scope, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   run.slots.resize(graph_->values().size());
   if (inputs.size() != graph_->inputs().size())
