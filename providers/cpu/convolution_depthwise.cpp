@@ -26,7 +26,7 @@ struct DepthwisePlan {
       for (int64_t x = 0; x < g.kw; ++x) offsets.push_back(g.offset(y, x));
   }
   int64_t result_elements() const { return grid.block_rows * grid.row + PlaneGrid::kSlack; }
-  size_t buffer_elements() const { return static_cast<size_t>(grid.copy_elements() + grid.line_elements() + result_elements()); }
+  size_t buffer_elements() const { return static_cast<size_t>(grid.copy_elements() + result_elements()); }
 };
 
 }  // namespace sardonyx::cpu
@@ -60,15 +60,21 @@ void filter_flat(const int64_t* offsets, const float* weights, size_t taps, cons
 void DepthwiseBlocks(const DepthwisePlan& p, const float* x, const float* weights, const float* biases, int64_t channels,
                      int64_t multiplier, int64_t begin, int64_t end, float* y, float* buffer) {
   const PlaneGrid& g = p.grid;
-  float *copy = buffer, *line = copy + g.copy_elements(), *result = line + g.line_elements();
+  float *copy = buffer, *result = copy + g.copy_elements();
   const int64_t blocks = g.blocks();
+  int64_t plane = begin / blocks, first = begin % blocks * g.block_rows, m = plane % channels;
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t plane = task / blocks, first = task % blocks * g.block_rows, rows = std::min(g.block_rows, g.oh - first);
-    const int64_t m = plane % channels;
-    fill_copy(g, x + plane / multiplier * g.ih * g.iw, first, rows, 0.0f, line, copy);
+    const int64_t rows = std::min(g.block_rows, g.oh - first);
+    const int64_t source = multiplier == 1 ? plane : plane / multiplier;
+    fill_copy(g, x + source * g.ih * g.iw, first, rows, 0.0f, copy);
     filter_flat(p.offsets.data(), weights + m * g.kh * g.kw, p.offsets.size(), copy, biases ? biases[m] : 0.0f, g.length(rows), result);
     float* to = y + (plane * g.oh + first) * g.ow;
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * g.ow, result + r * g.row, static_cast<size_t>(g.ow) * sizeof(float));
+    for (int64_t r = 0; r < rows; ++r) copy_row(result + r * g.row, g.ow, to + r * g.ow);
+    first += g.block_rows;
+    if (first < g.oh) continue;
+    first = 0;
+    ++plane;
+    if (++m == channels) m = 0;
   }
 }
 
@@ -130,7 +136,7 @@ Prepared prepare_causal(PrepareContext& ctx) {
   // One row a channel: the past state and the input, one after the other, without further padding.
   PlaneGrid grid;
   grid.iw = grid.row = grid.sub = checked_add(length, k - 1, "padded input");
-  grid.inside = {0, grid.iw};
+  grid.inside = grid.whole = grid.some = {0, grid.iw};
   grid.ow = length, grid.kw = k, grid.block_rows = 1;
   const simd::UnaryRow silu = activation == "none" ? nullptr : simd::row(simd::Unary::Swish);
   return [=, p = DepthwisePlan(grid)](RunContext& run) {

@@ -37,7 +37,7 @@ struct PoolPlan {
   int64_t result_elements() const { return grid.block_rows * grid.row + PlaneGrid::kSlack; }
   int64_t slice_elements() const { return outer.rank() == 0 ? 0 : grid.ih * grid.iw; }
   size_t buffer_elements() const {
-    return static_cast<size_t>(grid.copy_elements() + grid.line_elements() + combined_elements() + result_elements() + slice_elements());
+    return static_cast<size_t>(grid.copy_elements() + combined_elements() + 2 * result_elements() + slice_elements());
   }
   int64_t tasks_of_plane() const { return outer_out * grid.blocks(); }
 };
@@ -137,8 +137,9 @@ bool has_nan(const T* x, int64_t n) {
 template <PoolOp kOp, bool kNan, typename T>
 void pool_block(const PoolPlan& p, const T* x, int64_t first, int64_t rows, double count, T* buffer, T* to) {
   const PlaneGrid& g = p.grid;
-  T *copy = buffer, *line = copy + g.copy_elements(), *combined = line + g.line_elements(), *result = combined + p.combined_elements();
-  fill_copy(g, x, first, rows, identity<kOp, T>(), line, copy);
+  T *copy = buffer, *combined = copy + g.copy_elements(), *result = combined + p.combined_elements();
+  [[maybe_unused]] T* finished = result + p.result_elements();
+  fill_copy(g, x, first, rows, identity<kOp, T>(), copy);
   const int64_t length = rows * g.row;
   for (int64_t q = 0; q < g.sw; ++q)
     combine_flat<kOp, kNan>(p.row_offsets.data(), p.row_offsets.size(), copy + q * g.sub, length, combined + q * p.combined_sub());
@@ -146,26 +147,21 @@ void pool_block(const PoolPlan& p, const T* x, int64_t first, int64_t rows, doub
   combine_flat<kThen, kNan>(p.column_offsets.data(), p.column_offsets.size(), combined, g.length(rows), result);
   const hn::ScalableTag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t r = 0; r < rows; ++r) {
-    T *from = result + r * g.row, *out = to + r * g.ow;
-    if constexpr (std::is_same_v<T, float>) {
-      if (p.divides) {
-        const float covered = static_cast<float>(count * p.row_count[static_cast<size_t>(first + r)]);
-        for (int64_t i = 0; i < g.ow; i += lanes) {
-          // The results of the next row are not read yet: the divided ones go to a place of their own.
-          const auto divisor = hn::Mul(hn::Set(d, covered), hn::LoadU(d, p.column_count.data() + i));
-          hn::StoreU(hn::Div(hn::LoadU(d, from + i), divisor), d, line + i);
-        }
-        from = line;
-      } else if (p.root) {
-        for (int64_t i = 0; i < g.ow; i += lanes) hn::StoreU(hn::Sqrt(hn::LoadU(d, from + i)), d, line + i);
-        from = line;
+  if constexpr (std::is_same_v<T, float>) {
+    const hn::ScalableTag<T> d;
+    [[maybe_unused]] const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    if (p.root)
+      for (int64_t f = 0; f < g.length(rows); f += lanes) hn::StoreU(hn::Sqrt(hn::LoadU(d, result + f)), d, finished + f);
+    for (int64_t r = 0; p.divides && r < rows; ++r) {
+      const auto covered = hn::Set(d, static_cast<float>(count * p.row_count[static_cast<size_t>(first + r)]));
+      for (int64_t i = 0; i < g.ow; i += lanes) {
+        const auto divisor = hn::Mul(covered, hn::LoadU(d, p.column_count.data() + i));
+        hn::StoreU(hn::Div(hn::LoadU(d, result + r * g.row + i), divisor), d, finished + r * g.row + i);
       }
     }
-    std::memcpy(out, from, static_cast<size_t>(g.ow) * sizeof(T));
+    if (p.root || p.divides) result = finished;
   }
-  // The line is the source of padding again.
-  if (p.divides || p.root) std::fill(line, line + g.line_elements(), identity<kOp, T>());
+  for (int64_t r = 0; r < rows; ++r) copy_row(result + r * g.row, g.ow, to + r * g.ow);
 }
 
 // The plane that output position `o` of the outer dimensions sees, in `slice` unless it is one of the input; null when
@@ -205,13 +201,17 @@ template <PoolOp kOp, typename T>
 void pool_tasks(const PoolPlan& p, const T* x, T* y, int64_t begin, int64_t end, T* buffer) {
   const PlaneGrid& g = p.grid;
   const int64_t blocks = g.blocks(), in_plane = p.outer_in * g.ih * g.iw;
-  std::fill(buffer, buffer + g.copy_elements() + g.line_elements(), identity<kOp, T>());
-  T* slice = buffer + g.copy_elements() + g.line_elements() + p.combined_elements() + p.result_elements();
+  std::fill(buffer, buffer + g.copy_elements(), identity<kOp, T>());
+  T* slice = buffer + g.copy_elements() + p.combined_elements() + 2 * p.result_elements();
   const T* seen = nullptr;
   double count = 1;
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t image = task / blocks, first = task % blocks * g.block_rows, rows = std::min(g.block_rows, g.oh - first);
-    const int64_t plane = image / p.outer_out;
+  int64_t image = begin / blocks, first = begin % blocks * g.block_rows;
+  const auto next = [&] {
+    first += g.block_rows;
+    if (first >= g.oh) first = 0, ++image;
+  };
+  for (int64_t task = begin; task < end; ++task, next()) {
+    const int64_t rows = std::min(g.block_rows, g.oh - first), plane = p.outer_out == 1 ? image : image / p.outer_out;
     T* to = y + (image * g.oh + first) * g.ow;
     if (p.outer.rank() == 0) {
       seen = x + plane * in_plane;

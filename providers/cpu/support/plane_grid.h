@@ -15,7 +15,8 @@ namespace sardonyx::cpu {
 struct PlaneGrid {
   int64_t ih = 1, iw = 1, oh = 1, ow = 1, kh = 1, kw = 1, sh = 1, sw = 1, dh = 1, dw = 1, ph = 0, pw = 0;
   int64_t row = 0, sub = 0, block_rows = 0;
-  Range inside;  // where a padded line of sw * row elements holds input columns
+  Range inside;       // where a padded line of sw * row elements holds input columns
+  Range whole, some;  // the positions of which every phase, or at least one, is an input column
 
   // Elements that may be read or written past the last one that counts.
   static constexpr int64_t kSlack = 256;
@@ -35,6 +36,9 @@ struct PlaneGrid {
     if (!sane(g.iw, g.ow, g.sw, (g.kw - 1) * g.dw) || !sane(g.ih, g.oh, g.sh, (g.kh - 1) * g.dh)) return std::nullopt;
     g.row = g.ow + (g.kw - 1) * g.dw / g.sw;
     g.inside = valid_range(g.sw * g.row, 1, -g.pw, g.iw);
+    g.some = {g.inside.begin / g.sw, ceil_div(g.inside.end, g.sw)};
+    g.whole.begin = ceil_div(g.inside.begin, g.sw);
+    g.whole.end = std::max(g.whole.begin, g.inside.end / g.sw);
     const int64_t extra = (g.kh - 1) * g.dh / g.sh;
     // What a block touches stays in the first-level cache where that is not too few rows.
     constexpr int64_t kBlock = 8 * 1024;
@@ -51,9 +55,7 @@ struct PlaneGrid {
   }
   // Flat positions of `rows` rows.
   int64_t length(int64_t rows) const { return (rows - 1) * row + ow; }
-  // The padded copy, and one line before it is split.
   int64_t copy_elements() const { return sh * sw * sub + kSlack; }
-  int64_t line_elements() const { return sw * row + kSlack; }
 };
 
 }  // namespace sardonyx::cpu
