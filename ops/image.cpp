@@ -5,6 +5,8 @@
 
 namespace sardonyx {
 
-void register_image(OperatorRegistry& registry) { registry.op("ImageDecoder").attributes<ImageDecoderAttributes>(); }
+void register_image(OperatorRegistry& registry) {
+  registry.op("ImageDecoder").attributes<ImageDecoderAttributes>();
+}
 
 }  // namespace sardonyx

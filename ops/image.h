@@ -7,7 +7,10 @@ namespace sardonyx {
 
 struct ImageDecoderAttributes {
   std::string pixel_format = "RGB";
-  template <class V> void visit(V&& v) { v("pixel_format", pixel_format); }
+  template <class V>
+  void visit(V&& v) {
+    v("pixel_format", pixel_format);
+  }
 };
 
 }  // namespace sardonyx

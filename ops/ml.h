@@ -12,7 +12,8 @@ namespace sardonyx {
 
 struct BinarizerAttributes {
   float threshold = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("threshold", threshold);
   }
 };
@@ -21,7 +22,8 @@ struct CastMapAttributes {
   std::string cast_to = "TO_FLOAT";
   std::string map_form = "DENSE";
   int64_t max_map = 1;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("cast_to", cast_to);
     v("map_form", map_form);
     v("max_map", max_map);
@@ -33,7 +35,8 @@ struct CategoryMapperAttributes {
   std::optional<std::vector<std::string>> cats_strings;
   int64_t default_int64 = -1;
   std::string default_string = "_Unused";
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("cats_int64s", cats_int64s);
     v("cats_strings", cats_strings);
     v("default_int64", default_int64);
@@ -44,7 +47,8 @@ struct CategoryMapperAttributes {
 struct DictVectorizerAttributes {
   std::optional<std::vector<int64_t>> int64_vocabulary;
   std::optional<std::vector<std::string>> string_vocabulary;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("int64_vocabulary", int64_vocabulary);
     v("string_vocabulary", string_vocabulary);
   }
@@ -52,7 +56,8 @@ struct DictVectorizerAttributes {
 
 struct FeatureVectorizerAttributes {
   std::optional<std::vector<int64_t>> inputdimensions;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("inputdimensions", inputdimensions);
   }
 };
@@ -62,7 +67,8 @@ struct ImputerAttributes {
   std::optional<std::vector<int64_t>> imputed_value_int64s;
   float replaced_value_float = 0;
   int64_t replaced_value_int64 = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("imputed_value_floats", imputed_value_floats);
     v("imputed_value_int64s", imputed_value_int64s);
     v("replaced_value_float", replaced_value_float);
@@ -83,7 +89,8 @@ struct LabelEncoderAttributes {
   std::optional<std::vector<int64_t>> values_int64s;
   std::optional<std::vector<std::string>> values_strings;
   std::optional<Tensor> values_tensor;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("default_float", default_float);
     v("default_int64", default_int64);
     v("default_string", default_string);
@@ -106,7 +113,8 @@ struct LinearClassifierAttributes {
   std::optional<std::vector<float>> intercepts;
   int64_t multi_class = 0;
   std::string post_transform = "NONE";
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("classlabels_ints", classlabels_ints);
     v("classlabels_strings", classlabels_strings);
     v("coefficients", coefficients);
@@ -121,7 +129,8 @@ struct LinearRegressorAttributes {
   std::optional<std::vector<float>> intercepts;
   std::string post_transform = "NONE";
   int64_t targets = 1;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("coefficients", coefficients);
     v("intercepts", intercepts);
     v("post_transform", post_transform);
@@ -131,7 +140,8 @@ struct LinearRegressorAttributes {
 
 struct NormalizerAttributes {
   std::string norm = "MAX";
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("norm", norm);
   }
 };
@@ -140,7 +150,8 @@ struct OneHotEncoderAttributes {
   std::optional<std::vector<int64_t>> cats_int64s;
   std::optional<std::vector<std::string>> cats_strings;
   int64_t zeros = 1;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("cats_int64s", cats_int64s);
     v("cats_strings", cats_strings);
     v("zeros", zeros);
@@ -159,7 +170,8 @@ struct SvmClassifierAttributes {
   std::optional<std::vector<float>> rho;
   std::optional<std::vector<float>> support_vectors;
   std::optional<std::vector<int64_t>> vectors_per_class;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("classlabels_ints", classlabels_ints);
     v("classlabels_strings", classlabels_strings);
     v("coefficients", coefficients);
@@ -183,7 +195,8 @@ struct SvmRegressorAttributes {
   std::string post_transform = "NONE";
   std::optional<std::vector<float>> rho;
   std::optional<std::vector<float>> support_vectors;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("coefficients", coefficients);
     v("kernel_params", kernel_params);
     v("kernel_type", kernel_type);
@@ -198,7 +211,8 @@ struct SvmRegressorAttributes {
 struct ScalerAttributes {
   std::optional<std::vector<float>> offset;
   std::optional<std::vector<float>> scale;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("offset", offset);
     v("scale", scale);
   }
@@ -221,7 +235,8 @@ struct TreeEnsembleAttributes {
   std::optional<std::vector<int64_t>> nodes_truenodeids;
   int64_t post_transform = 0;
   std::optional<std::vector<int64_t>> tree_roots;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("aggregate_function", aggregate_function);
     v("leaf_targetids", leaf_targetids);
     v("leaf_weights", leaf_weights);
@@ -263,7 +278,8 @@ struct TreeEnsembleClassifierAttributes {
   std::optional<std::vector<float>> nodes_values;
   std::optional<Tensor> nodes_values_as_tensor;
   std::string post_transform = "NONE";
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("base_values", base_values);
     v("base_values_as_tensor", base_values_as_tensor);
     v("class_ids", class_ids);
@@ -310,7 +326,8 @@ struct TreeEnsembleRegressorAttributes {
   std::optional<std::vector<int64_t>> target_treeids;
   std::optional<std::vector<float>> target_weights;
   std::optional<Tensor> target_weights_as_tensor;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("aggregate_function", aggregate_function);
     v("base_values", base_values);
     v("base_values_as_tensor", base_values_as_tensor);
@@ -338,7 +355,8 @@ struct TreeEnsembleRegressorAttributes {
 struct ZipMapAttributes {
   std::optional<std::vector<int64_t>> classlabels_int64s;
   std::optional<std::vector<std::string>> classlabels_strings;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("classlabels_int64s", classlabels_int64s);
     v("classlabels_strings", classlabels_strings);
   }

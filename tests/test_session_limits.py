@@ -9,7 +9,6 @@ import threading
 import time
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
@@ -126,8 +125,8 @@ def test_max_bytes():
     "a tensor made while running": ("""<ir_version: 8, opset_import: ["" : 18]>
         g (float[n] x) => (int64[1, k] y) { y = NonZero (x) }""", {"x": np.ones(1 << 19, np.float32)}),
     "outputs of turns put together": ("""<ir_version: 8, opset_import: ["" : 18]>
-        g (float[n] x) => (float[m, n] y) <int64 m = {64}> {
-          y = Loop (m, ) <body = b (int64 i, bool go) => (bool on, float[n] t) { on = Identity (go)
+        g (float[n] x) => (float[m, n] y) <int64 m = {64}, bool c = {1}> {
+          y = Loop (m, c) <body = b (int64 i, bool go) => (bool on, float[n] t) { on = Identity (go)
             t = Identity (x) }>
         }""", {"x": np.ones(1 << 16, np.float32)}),
 }.values(), ids=["nonzero", "loop"])

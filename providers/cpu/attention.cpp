@@ -33,35 +33,43 @@ Plan prepare_plan(PrepareContext& ctx) {
   const int rank = ctx.rank(0);
   ctx.expect(rank == 3 || rank == 4, "input 'Q'", "rank 3 or 4", to_string(ctx.dims(0)));
   for (size_t i : {size_t{1}, size_t{2}})
-    ctx.expect(ctx.rank(i) == rank, std::string("input '") + " KV"[i] + "'", "rank " + std::to_string(rank), to_string(ctx.dims(i)));
+    ctx.expect(ctx.rank(i) == rank, std::string("input '") + " KV"[i] + "'", "rank " + std::to_string(rank),
+               to_string(ctx.dims(i)));
   p.packed_heads = rank == 3;
   const Dims &q = ctx.dims(0), &k = ctx.dims(1), &v = ctx.dims(2);
   AttentionShape& s = p.shape;
   s.batch = q[0];
   if (p.packed_heads) {
-    ctx.expect(a.q_num_heads && *a.q_num_heads > 0, "attribute 'q_num_heads'", "a positive number for inputs of rank 3");
-    ctx.expect(a.kv_num_heads && *a.kv_num_heads > 0, "attribute 'kv_num_heads'", "a positive number for inputs of rank 3");
+    ctx.expect(a.q_num_heads && *a.q_num_heads > 0, "attribute 'q_num_heads'",
+               "a positive number for inputs of rank 3");
+    ctx.expect(a.kv_num_heads && *a.kv_num_heads > 0, "attribute 'kv_num_heads'",
+               "a positive number for inputs of rank 3");
     s.q_heads = *a.q_num_heads;
     s.kv_heads = *a.kv_num_heads;
     s.q_len = q[1];
     p.new_len = k[1];
     const auto split = [&](int64_t width, int64_t heads, const char* name) {
-      ctx.expect(width % heads == 0, std::string("input '") + name + "' dim 2", "a multiple of " + std::to_string(heads) + " heads", std::to_string(width));
+      ctx.expect(width % heads == 0, std::string("input '") + name + "' dim 2",
+                 "a multiple of " + std::to_string(heads) + " heads", std::to_string(width));
       return width / heads;
     };
     s.head = split(q[2], s.q_heads, "Q");
-    ctx.expect(split(k[2], s.kv_heads, "K") == s.head, "input 'K' dim 2", std::to_string(s.head * s.kv_heads), std::to_string(k[2]));
+    ctx.expect(split(k[2], s.kv_heads, "K") == s.head, "input 'K' dim 2", std::to_string(s.head * s.kv_heads),
+               std::to_string(k[2]));
     s.v_head = split(v[2], s.kv_heads, "V");
   } else {
-    ctx.expect(!a.q_num_heads && !a.kv_num_heads, "attributes 'q_num_heads' and 'kv_num_heads'", "none for inputs of rank 4");
+    ctx.expect(!a.q_num_heads && !a.kv_num_heads, "attributes 'q_num_heads' and 'kv_num_heads'",
+               "none for inputs of rank 4");
     s.q_heads = q[1], s.kv_heads = k[1], s.q_len = q[2], p.new_len = k[2], s.head = q[3], s.v_head = v[3];
     ctx.expect(k[3] == s.head, "input 'K' dim 3", std::to_string(s.head), std::to_string(k[3]));
     ctx.expect(v[1] == s.kv_heads, "input 'V' dim 1", std::to_string(s.kv_heads), std::to_string(v[1]));
   }
   ctx.expect(k[0] == s.batch && v[0] == s.batch, "dim 0 of inputs 'K' and 'V'", std::to_string(s.batch));
-  ctx.expect(v[p.packed_heads ? 1 : 2] == p.new_len, "positions of input 'V'", std::to_string(p.new_len), to_string(v));
-  ctx.expect(s.q_heads == s.kv_heads || (s.kv_heads > 0 && s.q_heads % s.kv_heads == 0), "number of query heads",
-             "a multiple of " + std::to_string(s.kv_heads), std::to_string(s.q_heads));
+  ctx.expect(v[p.packed_heads ? 1 : 2] == p.new_len, "positions of input 'V'", std::to_string(p.new_len),
+             to_string(v));
+  ctx.expect(s.q_heads == s.kv_heads || (s.kv_heads > 0 && s.q_heads % s.kv_heads == 0),
+             "number of query heads", "a multiple of " + std::to_string(s.kv_heads),
+             std::to_string(s.q_heads));
   p.q_type = ctx.dtype(0);
   p.v_type = ctx.dtype(2);
   ctx.expect(is_float(p.q_type) && is_float(p.v_type), "inputs 'Q' and 'V'", "floats");
@@ -76,35 +84,44 @@ Plan prepare_plan(PrepareContext& ctx) {
     const Dims key{s.batch, s.kv_heads, p.past_len, s.head}, value{s.batch, s.kv_heads, p.past_len, s.v_head};
     ctx.expect(ctx.dims(4) == key, "input 'past_key'", to_string(key), to_string(ctx.dims(4)));
     ctx.expect(ctx.dims(5) == value, "input 'past_value'", to_string(value), to_string(ctx.dims(5)));
-    ctx.expect(ctx.dtype(4) == p.q_type && ctx.dtype(5) == p.v_type, "inputs 'past_key' and 'past_value'", "the types of K and V");
+    ctx.expect(ctx.dtype(4) == p.q_type && ctx.dtype(5) == p.v_type, "inputs 'past_key' and 'past_value'",
+               "the types of K and V");
     ctx.expect(!ctx.has_input(6), "input 'nonpad_kv_seqlen'", "none beside 'past_key'");
   }
   s.kv_len = checked_add(p.past_len, p.new_len, "number of keys");
   if (ctx.has_input(6)) {
-    ctx.expect(ctx.dims(6) == Dims{s.batch}, "input 'nonpad_kv_seqlen'", to_string(Dims{s.batch}), to_string(ctx.dims(6)));
+    ctx.expect(ctx.dims(6) == Dims{s.batch}, "input 'nonpad_kv_seqlen'", to_string(Dims{s.batch}),
+               to_string(ctx.dims(6)));
     ctx.expect(ctx.dtype(6) == DType::Int64, "input 'nonpad_kv_seqlen'", "int64", dtype_name(ctx.dtype(6)));
   }
   if (ctx.has_input(3)) {
     p.mask_type = ctx.dtype(3);
     p.mask_dims = ctx.dims(3);
-    ctx.expect(!p.mask_dims.empty() && p.mask_dims.size() <= 4, "input 'attn_mask'", "rank 1 to 4", to_string(p.mask_dims));
+    ctx.expect(!p.mask_dims.empty() && p.mask_dims.size() <= 4, "input 'attn_mask'", "rank 1 to 4",
+               to_string(p.mask_dims));
     const Dims full{s.batch, s.q_heads, s.q_len, s.kv_len};
     p.mask_dims.insert(p.mask_dims.begin(), 4 - p.mask_dims.size(), 1);
     for (size_t i = 0; i < 3; ++i)
-      ctx.expect(p.mask_dims[i] == 1 || p.mask_dims[i] == full[i], "input 'attn_mask'", "a shape that broadcasts to " + to_string(full), to_string(ctx.dims(3)));
-    ctx.expect(p.mask_dims[3] <= s.kv_len, "last dimension of input 'attn_mask'", "at most " + std::to_string(s.kv_len), std::to_string(p.mask_dims[3]));
-    ctx.expect(p.mask_type == DType::Bool || is_float(p.mask_type) || is_integer(p.mask_type), "input 'attn_mask'", "bool or numbers");
+      ctx.expect(p.mask_dims[i] == 1 || p.mask_dims[i] == full[i], "input 'attn_mask'",
+                 "a shape that broadcasts to " + to_string(full), to_string(ctx.dims(3)));
+    ctx.expect(p.mask_dims[3] <= s.kv_len, "last dimension of input 'attn_mask'",
+               "at most " + std::to_string(s.kv_len), std::to_string(p.mask_dims[3]));
+    ctx.expect(p.mask_type == DType::Bool || is_float(p.mask_type) || is_integer(p.mask_type),
+               "input 'attn_mask'", "bool or numbers");
   }
   ctx.expect(a.left_window_size >= -1 && a.right_window_size >= -1, "window sizes", "-1 or more");
-  ctx.expect(a.qk_matmul_output_mode >= 0 && a.qk_matmul_output_mode <= 3, "attribute 'qk_matmul_output_mode'", "0 to 3", std::to_string(a.qk_matmul_output_mode));
+  ctx.expect(a.qk_matmul_output_mode >= 0 && a.qk_matmul_output_mode <= 3,
+             "attribute 'qk_matmul_output_mode'", "0 to 3", std::to_string(a.qk_matmul_output_mode));
   if (a.softmax_precision) {
     const auto to = static_cast<DType>(*a.softmax_precision);
-    ctx.expect(to == DType::Float32 || to == DType::Float64 || to == DType::Float16 || to == DType::BFloat16, "attribute 'softmax_precision'",
-               "1, 10, 11 or 16", std::to_string(*a.softmax_precision));
+    ctx.expect(to == DType::Float32 || to == DType::Float64 || to == DType::Float16 || to == DType::BFloat16,
+               "attribute 'softmax_precision'", "1, 10, 11 or 16", std::to_string(*a.softmax_precision));
   }
   p.scale = a.scale ? static_cast<double>(*a.scale) : 1 / std::sqrt(static_cast<double>(s.head));
 
-  ctx.output(0, p.q_type, p.packed_heads ? Dims{s.batch, s.q_len, checked_mul(s.q_heads, s.v_head, "output width")} : Dims{s.batch, s.q_heads, s.q_len, s.v_head});
+  ctx.output(0, p.q_type,
+             p.packed_heads ? Dims{s.batch, s.q_len, checked_mul(s.q_heads, s.v_head, "output width")}
+                            : Dims{s.batch, s.q_heads, s.q_len, s.v_head});
   ctx.output(1, p.q_type, {s.batch, s.kv_heads, s.kv_len, s.head});
   ctx.output(2, p.v_type, {s.batch, s.kv_heads, s.kv_len, s.v_head});
   ctx.output(3, p.q_type, {s.batch, s.q_heads, s.q_len, s.kv_len});
@@ -120,15 +137,20 @@ void concatenate(const Plan& p, const Tensor* past, const Tensor& fresh, int64_t
   char* to = static_cast<char*>(present.mutable_data());
   for (int64_t b = 0; b < s.batch; ++b) {
     for (int64_t h = 0; h < s.kv_heads; ++h) {
-      if (past) std::memcpy(to, static_cast<const char*>(past->data()) + static_cast<size_t>(b * s.kv_heads + h) * before, before);
+      if (past)
+        std::memcpy(to,
+                    static_cast<const char*>(past->data()) + static_cast<size_t>(b * s.kv_heads + h) * before,
+                    before);
       to += before;
-      const char* src = static_cast<const char*>(fresh.data()) + static_cast<size_t>(b * from.batch + h * from.head) * element;
+      const char* src = static_cast<const char*>(fresh.data()) +
+                        static_cast<size_t>(b * from.batch + h * from.head) * element;
       if (!p.packed_heads) {
         std::memcpy(to, src, static_cast<size_t>(p.new_len) * row);
         to += static_cast<size_t>(p.new_len) * row;
         continue;
       }
-      for (int64_t i = 0; i < p.new_len; ++i, to += row) std::memcpy(to, src + static_cast<size_t>(i * from.position) * element, row);
+      for (int64_t i = 0; i < p.new_len; ++i, to += row)
+        std::memcpy(to, src + static_cast<size_t>(i * from.position) * element, row);
     }
   }
 }
@@ -143,8 +165,10 @@ Tensor as_type(const Tensor& tensor, DType to) {
   }
   const std::vector<double> values = tensor.to_doubles();
   for (size_t i = 0; i < values.size(); ++i) {
-    if (to == DType::Float32) copy.mutable_data<float>()[i] = static_cast<float>(values[i]);
-    else copy.mutable_data<double>()[i] = values[i];
+    if (to == DType::Float32)
+      copy.mutable_data<float>()[i] = static_cast<float>(values[i]);
+    else
+      copy.mutable_data<double>()[i] = values[i];
   }
   return copy;
 }
@@ -175,7 +199,8 @@ void run_plan(const Plan& p, int threads, RunContext& run) {
       held[i] = as_type(fresh, kType);
     }
     const HeadStrides dense{problem.kv_heads * problem.kv_len * size, problem.kv_len * size, size};
-    (i == 0 ? problem.k_at : problem.v_at) = run.wants(1 + i) || p.has_past ? dense : strides_of(p, problem.kv_heads, p.new_len, size);
+    (i == 0 ? problem.k_at : problem.v_at) =
+        run.wants(1 + i) || p.has_past ? dense : strides_of(p, problem.kv_heads, p.new_len, size);
   }
   problem.k = held[0].data<T>();
   problem.v = held[1].data<T>();
@@ -187,8 +212,10 @@ void run_plan(const Plan& p, int threads, RunContext& run) {
     problem.mask_at = {stride(0), stride(1), stride(2)};
     problem.mask_len = p.mask_dims[3];
     mask = p.mask_type == DType::Bool ? run.input(3) : as_type(run.input(3), kType);
-    if (p.mask_type == DType::Bool) problem.allow = static_cast<const uint8_t*>(mask.data());
-    else problem.bias = mask.data<T>();
+    if (p.mask_type == DType::Bool)
+      problem.allow = static_cast<const uint8_t*>(mask.data());
+    else
+      problem.bias = mask.data<T>();
   }
   problem.causal = a.is_causal != 0;
   // Windows wider than any tensor are unbounded; the sums of positions stay small.
@@ -201,7 +228,8 @@ void run_plan(const Plan& p, int threads, RunContext& run) {
     problem.from_valid = true;
     for (int64_t b = 0; b < problem.batch; ++b)
       if (problem.valid[b] < 0 || problem.valid[b] > problem.kv_len)
-        run.fail("input 'nonpad_kv_seqlen' at " + std::to_string(b), "0 to " + std::to_string(problem.kv_len), std::to_string(problem.valid[b]));
+        run.fail("input 'nonpad_kv_seqlen' at " + std::to_string(b), "0 to " + std::to_string(problem.kv_len),
+                 std::to_string(problem.valid[b]));
   }
   problem.scale = static_cast<T>(p.scale);
   problem.softcap = static_cast<T>(a.softcap);
@@ -228,8 +256,12 @@ Prepared prepare(PrepareContext& ctx) {
   if ((is_double(0) || is_double(2)) != kDouble) return decline(kDouble ? "only double" : "not double");
   const Plan p = prepare_plan(ctx);
   const int threads = std::max(ctx.threads(), 1);
-  if constexpr (!kDouble) ctx.scratch(static_cast<size_t>(checked_mul(p.shape.scratch_floats(threads), sizeof(float), "attention scratch")));
-  return [p, threads](RunContext& run) { run_plan<std::conditional_t<kDouble, double, float>>(p, threads, run); };
+  if constexpr (!kDouble)
+    ctx.scratch(static_cast<size_t>(
+        checked_mul(p.shape.scratch_floats(threads), sizeof(float), "attention scratch")));
+  return [p, threads](RunContext& run) {
+    run_plan<std::conditional_t<kDouble, double, float>>(p, threads, run);
+  };
 }
 
 }  // namespace

@@ -31,7 +31,8 @@ Tensor widened_input(const Tensor& tensor) {
 }
 
 void run_plan(const Plan& p, RunContext& run) {
-  const Tensor q = widened_input(run.input(0)), k = widened_input(run.input(1)), v = widened_input(run.input(2));
+  const Tensor q = widened_input(run.input(0)), k = widened_input(run.input(1)),
+               v = widened_input(run.input(2));
   Tensor past, decay, beta;
   if (run.has_input(3)) past = widened_input(run.input(3));
   if (p.gated) decay = widened_input(run.input(4));
@@ -45,27 +46,39 @@ void run_plan(const Plan& p, RunContext& run) {
     // row = vector * state, for the columns of the state.
     const auto product = [&](const float* vector, float* row) {
       for (int64_t at = 0; at < width; at += kPanel)
-        panel_gemm({.m = 1, .n = std::min(kPanel, p.dv - at), .k = p.dk, .a = vector, .lda = p.dk, .b = state.data() + at, .ldb = width, .c = row + at, .ldc = width});
+        panel_gemm({.m = 1,
+                    .n = std::min(kPanel, p.dv - at),
+                    .k = p.dk,
+                    .a = vector,
+                    .lda = p.dk,
+                    .b = state.data() + at,
+                    .ldb = width,
+                    .c = row + at,
+                    .ldc = width});
     };
     for (int64_t item = begin; item < end; ++item) {
       const int64_t b = item / p.kv_heads, h = item % p.kv_heads;
       std::fill(state.begin(), state.end(), 0.0f);
       if (past.defined())
-        for (int64_t i = 0; i < p.dk; ++i) std::copy_n(past.data<float>() + (item * p.dk + i) * p.dv, p.dv, state.data() + i * width);
+        for (int64_t i = 0; i < p.dk; ++i)
+          std::copy_n(past.data<float>() + (item * p.dk + i) * p.dv, p.dv, state.data() + i * width);
       for (int64_t t = 0; t < p.length; ++t) {
         const int64_t row = b * p.length + t;
         const float* key = k.data<float>() + (row * p.kv_heads + h) * p.dk;
         const float* value = v.data<float>() + (row * p.kv_heads + h) * p.dv;
         const float* gate = p.gated ? decay.data<float>() + (row * p.kv_heads + h) * p.decay_width : nullptr;
         if (gate)
-          for (int64_t i = 0; i < p.dk; ++i) scale_row(state.data() + i * width, p.dv, std::exp(gate[p.decay_width == 1 ? 0 : i]));
+          for (int64_t i = 0; i < p.dk; ++i)
+            scale_row(state.data() + i * width, p.dv, std::exp(gate[p.decay_width == 1 ? 0 : i]));
         std::copy_n(value, p.dv, update.data());
         if (p.delta) {
           const float rate = beta.data<float>()[row * p.beta_heads + (p.beta_heads == 1 ? 0 : h)];
           product(key, update.data());
-          for (int64_t i = 0; i < p.dv; ++i) update[static_cast<size_t>(i)] = rate * (value[i] - update[static_cast<size_t>(i)]);
+          for (int64_t i = 0; i < p.dv; ++i)
+            update[static_cast<size_t>(i)] = rate * (value[i] - update[static_cast<size_t>(i)]);
         }
-        for (int64_t i = 0; i < p.dk; ++i) axpby_row(1, state.data() + i * width, key[i], update.data(), p.dv);
+        for (int64_t i = 0; i < p.dk; ++i)
+          axpby_row(1, state.data() + i * width, key[i], update.data(), p.dv);
         for (int64_t g = 0; g < group; ++g) {
           const int64_t head = h * group + g;
           float* out = y.mutable_data<float>() + (row * p.q_heads + head) * p.dv;
@@ -73,39 +86,52 @@ void run_plan(const Plan& p, RunContext& run) {
           scale_row(out, p.dv, p.scale);
         }
       }
-      for (int64_t i = 0; i < p.dk; ++i) std::copy_n(state.data() + i * width, p.dv, present.mutable_data<float>() + (item * p.dk + i) * p.dv);
+      for (int64_t i = 0; i < p.dk; ++i)
+        std::copy_n(state.data() + i * width, p.dv, present.mutable_data<float>() + (item * p.dk + i) * p.dv);
     }
   });
   if (run.wants(0)) convert_floats(DType::Float32, y.data(), p.type, run.output(0).mutable_data(), y.size());
-  if (run.wants(1)) convert_floats(DType::Float32, present.data(), p.state_type, run.output(1).mutable_data(), present.size());
+  if (run.wants(1))
+    convert_floats(DType::Float32, present.data(), p.state_type, run.output(1).mutable_data(),
+                   present.size());
 }
 
 Prepared prepare(PrepareContext& ctx) {
   const auto a = ctx.attributes<LinearAttentionAttributes>();
   Plan p;
-  ctx.expect(a.q_num_heads && a.kv_num_heads && *a.q_num_heads > 0 && *a.kv_num_heads > 0 && *a.q_num_heads % *a.kv_num_heads == 0,
-             "attributes 'q_num_heads' and 'kv_num_heads'", "positive numbers, the first a multiple of the second");
+  ctx.expect(a.q_num_heads && a.kv_num_heads && *a.q_num_heads > 0 && *a.kv_num_heads > 0 &&
+                 *a.q_num_heads % *a.kv_num_heads == 0,
+             "attributes 'q_num_heads' and 'kv_num_heads'",
+             "positive numbers, the first a multiple of the second");
   p.q_heads = *a.q_num_heads, p.kv_heads = *a.kv_num_heads;
   const std::string& rule = a.update_rule;
-  ctx.expect(rule == "linear" || rule == "gated" || rule == "delta" || rule == "gated_delta", "attribute 'update_rule'",
-             "linear, gated, delta or gated_delta", "'" + rule + "'");
+  ctx.expect(rule == "linear" || rule == "gated" || rule == "delta" || rule == "gated_delta",
+             "attribute 'update_rule'", "linear, gated, delta or gated_delta", "'" + rule + "'");
   p.gated = rule == "gated" || rule == "gated_delta";
   p.delta = rule == "delta" || rule == "gated_delta";
-  ctx.expect(ctx.has_input(4) == p.gated, "input 'decay'", p.gated ? "present for this update rule" : "absent for this update rule");
-  ctx.expect(ctx.has_input(5) == p.delta, "input 'beta'", p.delta ? "present for this update rule" : "absent for this update rule");
+  ctx.expect(ctx.has_input(4) == p.gated, "input 'decay'",
+             p.gated ? "present for this update rule" : "absent for this update rule");
+  ctx.expect(ctx.has_input(5) == p.delta, "input 'beta'",
+             p.delta ? "present for this update rule" : "absent for this update rule");
   for (size_t i = 0; i < 6; ++i) {
     if (!ctx.has_input(i)) continue;
     const int rank = i == 3 ? 4 : 3;
-    ctx.expect(ctx.rank(i) == rank, "input " + std::to_string(i), "rank " + std::to_string(rank), to_string(ctx.dims(i)));
-    ctx.expect(is_float(ctx.dtype(i)), "input " + std::to_string(i), "a float type", dtype_name(ctx.dtype(i)));
+    ctx.expect(ctx.rank(i) == rank, "input " + std::to_string(i), "rank " + std::to_string(rank),
+               to_string(ctx.dims(i)));
+    ctx.expect(is_float(ctx.dtype(i)), "input " + std::to_string(i), "a float type",
+               dtype_name(ctx.dtype(i)));
   }
   const Dims &q = ctx.dims(0), &k = ctx.dims(1), &v = ctx.dims(2);
   p.batch = q[0], p.length = q[1];
-  ctx.expect(q[2] % p.q_heads == 0, "input 'query' dim 2", "a multiple of " + std::to_string(p.q_heads), std::to_string(q[2]));
+  ctx.expect(q[2] % p.q_heads == 0, "input 'query' dim 2", "a multiple of " + std::to_string(p.q_heads),
+             std::to_string(q[2]));
   p.dk = q[2] / p.q_heads;
-  ctx.expect(k == Dims{p.batch, p.length, p.kv_heads * p.dk}, "input 'key'", to_string(Dims{p.batch, p.length, p.kv_heads * p.dk}), to_string(k));
+  ctx.expect(k == Dims{p.batch, p.length, p.kv_heads * p.dk}, "input 'key'",
+             to_string(Dims{p.batch, p.length, p.kv_heads * p.dk}), to_string(k));
   ctx.expect(v[0] == p.batch && v[1] == p.length && v[2] % p.kv_heads == 0, "input 'value'",
-             "[" + std::to_string(p.batch) + ", " + std::to_string(p.length) + ", a multiple of " + std::to_string(p.kv_heads) + "]", to_string(v));
+             "[" + std::to_string(p.batch) + ", " + std::to_string(p.length) + ", a multiple of " +
+                 std::to_string(p.kv_heads) + "]",
+             to_string(v));
   p.dv = v[2] / p.kv_heads;
   p.type = p.state_type = ctx.dtype(0);
   const Dims state{p.batch, p.kv_heads, p.dk, p.dv};
@@ -115,13 +141,14 @@ Prepared prepare(PrepareContext& ctx) {
   }
   if (p.gated) {
     const Dims& d = ctx.dims(4);
-    ctx.expect(d[0] == p.batch && d[1] == p.length && (d[2] == p.kv_heads || d[2] == p.kv_heads * p.dk), "input 'decay'",
-               "one value for each head, or for each key element", to_string(d));
+    ctx.expect(d[0] == p.batch && d[1] == p.length && (d[2] == p.kv_heads || d[2] == p.kv_heads * p.dk),
+               "input 'decay'", "one value for each head, or for each key element", to_string(d));
     p.decay_width = d[2] == p.kv_heads ? 1 : p.dk;
   }
   if (p.delta) {
     const Dims& d = ctx.dims(5);
-    ctx.expect(d[0] == p.batch && d[1] == p.length && (d[2] == p.kv_heads || d[2] == 1), "input 'beta'", "one value, or one for each head", to_string(d));
+    ctx.expect(d[0] == p.batch && d[1] == p.length && (d[2] == p.kv_heads || d[2] == 1), "input 'beta'",
+               "one value, or one for each head", to_string(d));
     p.beta_heads = d[2];
   }
   p.scale = a.scale == 0 ? static_cast<float>(1 / std::sqrt(static_cast<double>(p.dk))) : a.scale;

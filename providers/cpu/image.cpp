@@ -11,7 +11,8 @@ namespace {
 
 Prepared prepare(PrepareContext& ctx) {
   const std::string format = ctx.attributes<ImageDecoderAttributes>().pixel_format;
-  ctx.expect(format == "RGB" || format == "BGR" || format == "Grayscale", "attribute 'pixel_format'", "RGB, BGR or Grayscale", "'" + format + "'");
+  ctx.expect(format == "RGB" || format == "BGR" || format == "Grayscale", "attribute 'pixel_format'",
+             "RGB, BGR or Grayscale", "'" + format + "'");
   ctx.expect(ctx.dtype(0) == DType::UInt8, "input 'encoded_stream'", "uint8", dtype_name(ctx.dtype(0)));
   ctx.expect(ctx.rank(0) == 1, "input 'encoded_stream'", "rank 1", to_string(ctx.dims(0)));
   return [format](RunContext& run) {

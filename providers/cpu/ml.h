@@ -38,6 +38,7 @@ struct Labels {
   // Writes label `index` to element i of an output.
   void write(Tensor& out, int64_t i, int64_t index) const;
 };
-Labels prepare_labels(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& ints, const std::optional<std::vector<std::string>>& strings);
+Labels prepare_labels(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& ints,
+                      const std::optional<std::vector<std::string>>& strings);
 
 }  // namespace sardonyx::cpu

@@ -29,11 +29,15 @@ Tensor floats_tensor(const std::vector<float>& v) { return Tensor::of(v); }
 Tensor strings_tensor(const std::vector<std::string>& v) { return Tensor::of(v); }
 
 // The one list that is set among the four forms.
-Tensor one_of(PrepareContext& ctx, const char* what, const std::optional<std::vector<int64_t>>& ints, const std::optional<std::vector<float>>& floats,
+Tensor one_of(PrepareContext& ctx, const char* what, const std::optional<std::vector<int64_t>>& ints,
+              const std::optional<std::vector<float>>& floats,
               const std::optional<std::vector<std::string>>& strings, const std::optional<Tensor>& tensor) {
   const int set = (ints ? 1 : 0) + (floats ? 1 : 0) + (strings ? 1 : 0) + (tensor ? 1 : 0);
   ctx.expect(set == 1, std::string("attributes '") + what + "_*'", "exactly one", std::to_string(set));
-  return ints ? ints_tensor(*ints) : floats ? floats_tensor(*floats) : strings ? strings_tensor(*strings) : *tensor;
+  return ints      ? ints_tensor(*ints)
+         : floats  ? floats_tensor(*floats)
+         : strings ? strings_tensor(*strings)
+                   : *tensor;
 }
 
 struct Table {
@@ -63,22 +67,29 @@ void look_up(const Table& table, const Tensor& x, size_t missing, F put) {
 Prepared prepare_label_encoder(PrepareContext& ctx) {
   const auto a = ctx.attributes<LabelEncoderAttributes>();
   const Tensor keys = one_of(ctx, "keys", a.keys_int64s, a.keys_floats, a.keys_strings, a.keys_tensor);
-  const Tensor values = one_of(ctx, "values", a.values_int64s, a.values_floats, a.values_strings, a.values_tensor);
-  ctx.expect(keys.size() == values.size(), "attributes 'values_*'", std::to_string(keys.size()) + " elements, as many as keys", std::to_string(values.size()));
-  ctx.expect(keys.dtype() == ctx.dtype(0), "attributes 'keys_*'", dtype_name(ctx.dtype(0)), dtype_name(keys.dtype()));
+  const Tensor values =
+      one_of(ctx, "values", a.values_int64s, a.values_floats, a.values_strings, a.values_tensor);
+  ctx.expect(keys.size() == values.size(), "attributes 'values_*'",
+             std::to_string(keys.size()) + " elements, as many as keys", std::to_string(values.size()));
+  ctx.expect(keys.dtype() == ctx.dtype(0), "attributes 'keys_*'", dtype_name(ctx.dtype(0)),
+             dtype_name(keys.dtype()));
   const DType to = values.dtype();
-  ctx.expect(to == DType::String || visit<LabelNumbers>(to, []<typename T>() {}), "attributes 'values_*'", "string, int64, float, int32, int16 or double", dtype_name(to));
+  ctx.expect(to == DType::String || visit<LabelNumbers>(to, []<typename T>() {}), "attributes 'values_*'",
+             "string, int64, float, int32, int16 or double", dtype_name(to));
   Table table;
   if (keys.dtype() == DType::String) {
-    for (int64_t i = 0; i < keys.size(); ++i) table.strings[keys.data<std::string>()[i]] = static_cast<size_t>(i);
+    for (int64_t i = 0; i < keys.size(); ++i)
+      table.strings[keys.data<std::string>()[i]] = static_cast<size_t>(i);
   } else {
     const bool known = visit<LabelNumbers>(keys.dtype(), [&]<typename T>() {
-      for (int64_t i = 0; i < keys.size(); ++i) table.numbers[key_of(keys.data<T>()[i])] = static_cast<size_t>(i);
+      for (int64_t i = 0; i < keys.size(); ++i)
+        table.numbers[key_of(keys.data<T>()[i])] = static_cast<size_t>(i);
     });
-    ctx.expect(known, "attributes 'keys_*'", "string, int64, float, int32, int16 or double", dtype_name(keys.dtype()));
+    ctx.expect(known, "attributes 'keys_*'", "string, int64, float, int32, int16 or double",
+               dtype_name(keys.dtype()));
   }
-  ctx.expect(!a.default_tensor || (a.default_tensor->dtype() == to && a.default_tensor->size() == 1), "attribute 'default_tensor'",
-             std::string("one element of type ") + dtype_name(to));
+  ctx.expect(!a.default_tensor || (a.default_tensor->dtype() == to && a.default_tensor->size() == 1),
+             "attribute 'default_tensor'", std::string("one element of type ") + dtype_name(to));
   ctx.output(0, to, ctx.dims(0));
   Prepared prepared = decline("no such type");
   const auto take = [&]<typename T>(T fallback) {
@@ -89,11 +100,15 @@ Prepared prepare_label_encoder(PrepareContext& ctx) {
       look_up(table, run.input(0), list.size() - 1, [&](int64_t i, size_t at) { y[i] = list[at]; });
     };
   };
-  if (to == DType::String) take(a.default_string);
-  else visit<LabelNumbers>(to, [&]<typename T>() {
-    if constexpr (std::is_floating_point_v<T>) take(static_cast<T>(a.default_float));
-    else take(static_cast<T>(a.default_int64));
-  });
+  if (to == DType::String)
+    take(a.default_string);
+  else
+    visit<LabelNumbers>(to, [&]<typename T>() {
+      if constexpr (std::is_floating_point_v<T>)
+        take(static_cast<T>(a.default_float));
+      else
+        take(static_cast<T>(a.default_int64));
+    });
   return prepared;
 }
 
@@ -101,7 +116,9 @@ Prepared prepare_category_mapper(PrepareContext& ctx) {
   const auto a = ctx.attributes<CategoryMapperAttributes>();
   const auto ints = a.cats_int64s.value_or(std::vector<int64_t>());
   const auto strings = a.cats_strings.value_or(std::vector<std::string>());
-  ctx.expect(ints.size() == strings.size(), "attribute 'cats_strings'", std::to_string(ints.size()) + " elements, as many as 'cats_int64s'", std::to_string(strings.size()));
+  ctx.expect(ints.size() == strings.size(), "attribute 'cats_strings'",
+             std::to_string(ints.size()) + " elements, as many as 'cats_int64s'",
+             std::to_string(strings.size()));
   const DType from = ctx.dtype(0);
   ctx.expect(from == DType::String || from == DType::Int64, "input 'X'", "string or int64", dtype_name(from));
   Table table;
@@ -110,14 +127,16 @@ Prepared prepare_category_mapper(PrepareContext& ctx) {
     ctx.output(0, DType::Int64, ctx.dims(0));
     return [=, fallback = a.default_int64](RunContext& run) {
       int64_t* y = run.out<int64_t>(0);
-      look_up(table, run.input(0), ints.size(), [&](int64_t i, size_t at) { y[i] = at < ints.size() ? ints[at] : fallback; });
+      look_up(table, run.input(0), ints.size(),
+              [&](int64_t i, size_t at) { y[i] = at < ints.size() ? ints[at] : fallback; });
     };
   }
   for (size_t i = 0; i < ints.size(); ++i) table.numbers[key_of(ints[i])] = i;
   ctx.output(0, DType::String, ctx.dims(0));
   return [=, fallback = a.default_string](RunContext& run) {
     auto* y = run.output(0).mutable_data<std::string>();
-    look_up(table, run.input(0), strings.size(), [&](int64_t i, size_t at) { y[i] = at < strings.size() ? strings[at] : fallback; });
+    look_up(table, run.input(0), strings.size(),
+            [&](int64_t i, size_t at) { y[i] = at < strings.size() ? strings[at] : fallback; });
   };
 }
 

@@ -28,13 +28,18 @@ Prepared prepare_linear_classifier(PrepareContext& ctx) {
   const Rows rows = prepare_rows(ctx);
   const Labels labels = prepare_labels(ctx, a.classlabels_ints, a.classlabels_strings);
   const PostTransform transform = post_transform(ctx, a.post_transform);
-  const std::vector<float> weights = a.coefficients.value_or(std::vector<float>()), intercepts = a.intercepts.value_or(std::vector<float>());
+  const std::vector<float> weights = a.coefficients.value_or(std::vector<float>()),
+                           intercepts = a.intercepts.value_or(std::vector<float>());
   const auto count = static_cast<int64_t>(weights.size());
-  ctx.expect(rows.features > 0 && count > 0 && count % rows.features == 0, "attribute 'coefficients'", "a multiple of " + std::to_string(rows.features) + " features", std::to_string(count));
+  ctx.expect(rows.features > 0 && count > 0 && count % rows.features == 0, "attribute 'coefficients'",
+             "a multiple of " + std::to_string(rows.features) + " features", std::to_string(count));
   const int64_t classes = count / rows.features;
-  ctx.expect(intercepts.empty() || static_cast<int64_t>(intercepts.size()) == classes, "attribute 'intercepts'", std::to_string(classes) + " values", std::to_string(intercepts.size()));
+  ctx.expect(intercepts.empty() || static_cast<int64_t>(intercepts.size()) == classes,
+             "attribute 'intercepts'", std::to_string(classes) + " values",
+             std::to_string(intercepts.size()));
   const bool binary = classes == 1 && labels.size() == 2;
-  ctx.expect(classes == 1 || labels.size() == classes, "class labels", std::to_string(classes), std::to_string(labels.size()));
+  ctx.expect(classes == 1 || labels.size() == classes, "class labels", std::to_string(classes),
+             std::to_string(labels.size()));
   const int64_t width = binary ? 2 : classes;
   ctx.output(0, labels.dtype(), {rows.count});
   ctx.output(1, DType::Float32, {rows.count, width});
@@ -43,10 +48,14 @@ Prepared prepare_linear_classifier(PrepareContext& ctx) {
     std::vector<double> scores(static_cast<size_t>(width));
     for (int64_t r = 0; r < rows.count; ++r) {
       for (int64_t c = 0; c < classes; ++c)
-        scores[c] = dot(x.data() + r * rows.features, weights.data() + c * rows.features, rows.features) + (intercepts.empty() ? 0.0 : static_cast<double>(intercepts[c]));
-      const int64_t best = binary ? (scores[0] > 0 ? 1 : 0) : std::max_element(scores.begin(), scores.end()) - scores.begin();
-      if (binary) binary_scores(transform, scores[0], scores.data());
-      else apply_post_transform(transform, scores.data(), width);
+        scores[c] = dot(x.data() + r * rows.features, weights.data() + c * rows.features, rows.features) +
+                    (intercepts.empty() ? 0.0 : static_cast<double>(intercepts[c]));
+      const int64_t best =
+          binary ? (scores[0] > 0 ? 1 : 0) : std::max_element(scores.begin(), scores.end()) - scores.begin();
+      if (binary)
+        binary_scores(transform, scores[0], scores.data());
+      else
+        apply_post_transform(transform, scores.data(), width);
       if (run.wants(0)) {
         Tensor& y = run.output(0);
         if (width > 1) {
@@ -54,11 +63,15 @@ Prepared prepare_linear_classifier(PrepareContext& ctx) {
         } else {
           // One class alone: its label, or none.
           const bool positive = scores[0] >= (transform == PostTransform::None ? 0 : 0.5);
-          if (positive && labels.size() > 0) labels.write(y, r, 0);
-          else if (!labels.are_strings()) y.mutable_data<int64_t>()[r] = positive ? 1 : 0;
+          if (positive && labels.size() > 0)
+            labels.write(y, r, 0);
+          else if (!labels.are_strings())
+            y.mutable_data<int64_t>()[r] = positive ? 1 : 0;
         }
       }
-      if (float* z = run.out<float>(1)) std::transform(scores.begin(), scores.end(), z + r * width, [](double v) { return static_cast<float>(v); });
+      if (float* z = run.out<float>(1))
+        std::transform(scores.begin(), scores.end(), z + r * width,
+                       [](double v) { return static_cast<float>(v); });
     }
   };
 }
@@ -67,20 +80,26 @@ Prepared prepare_linear_regressor(PrepareContext& ctx) {
   const auto a = ctx.attributes<LinearRegressorAttributes>();
   const Rows rows = prepare_rows(ctx);
   const PostTransform transform = post_transform(ctx, a.post_transform);
-  const std::vector<float> weights = a.coefficients.value_or(std::vector<float>()), intercepts = a.intercepts.value_or(std::vector<float>());
+  const std::vector<float> weights = a.coefficients.value_or(std::vector<float>()),
+                           intercepts = a.intercepts.value_or(std::vector<float>());
   ctx.expect(a.targets > 0, "attribute 'targets'", "at least 1", std::to_string(a.targets));
   const int64_t wanted = checked_mul(a.targets, rows.features, "coefficients");
-  ctx.expect(static_cast<int64_t>(weights.size()) == wanted, "attribute 'coefficients'", std::to_string(wanted) + " values", std::to_string(weights.size()));
-  ctx.expect(intercepts.empty() || static_cast<int64_t>(intercepts.size()) == a.targets, "attribute 'intercepts'", std::to_string(a.targets) + " values", std::to_string(intercepts.size()));
+  ctx.expect(static_cast<int64_t>(weights.size()) == wanted, "attribute 'coefficients'",
+             std::to_string(wanted) + " values", std::to_string(weights.size()));
+  ctx.expect(intercepts.empty() || static_cast<int64_t>(intercepts.size()) == a.targets,
+             "attribute 'intercepts'", std::to_string(a.targets) + " values",
+             std::to_string(intercepts.size()));
   ctx.output(0, DType::Float32, {rows.count, a.targets});
   return [=, targets = a.targets](RunContext& run) {
     const std::vector<double> x = numbers(run.input(0));
     std::vector<double> scores(static_cast<size_t>(targets));
     for (int64_t r = 0; r < rows.count; ++r) {
       for (int64_t t = 0; t < targets; ++t)
-        scores[t] = dot(x.data() + r * rows.features, weights.data() + t * rows.features, rows.features) + (intercepts.empty() ? 0.0 : static_cast<double>(intercepts[t]));
+        scores[t] = dot(x.data() + r * rows.features, weights.data() + t * rows.features, rows.features) +
+                    (intercepts.empty() ? 0.0 : static_cast<double>(intercepts[t]));
       apply_post_transform(transform, scores.data(), targets);
-      std::transform(scores.begin(), scores.end(), run.out<float>(0) + r * targets, [](double v) { return static_cast<float>(v); });
+      std::transform(scores.begin(), scores.end(), run.out<float>(0) + r * targets,
+                     [](double v) { return static_cast<float>(v); });
     }
   };
 }
@@ -93,7 +112,8 @@ struct SvmKernel {
   double operator()(const double* x, const float* v, int64_t n) const {
     if (kind == Rbf) {
       double sum = 0;
-      for (int64_t i = 0; i < n; ++i) sum += (x[i] - static_cast<double>(v[i])) * (x[i] - static_cast<double>(v[i]));
+      for (int64_t i = 0; i < n; ++i)
+        sum += (x[i] - static_cast<double>(v[i])) * (x[i] - static_cast<double>(v[i]));
       return std::exp(-gamma * sum);
     }
     const double product = dot(x, v, n);
@@ -106,11 +126,15 @@ struct SvmKernel {
 SvmKernel svm_kernel(PrepareContext& ctx, const std::string& type, const std::vector<float>& parameters) {
   static const std::vector<std::string> names = {"LINEAR", "POLY", "RBF", "SIGMOID"};
   const auto found = std::find(names.begin(), names.end(), type);
-  ctx.expect(found != names.end(), "attribute 'kernel_type'", "LINEAR, POLY, RBF or SIGMOID", "'" + type + "'");
-  ctx.expect(parameters.empty() || parameters.size() == 3, "attribute 'kernel_params'", "3 values", std::to_string(parameters.size()));
+  ctx.expect(found != names.end(), "attribute 'kernel_type'", "LINEAR, POLY, RBF or SIGMOID",
+             "'" + type + "'");
+  ctx.expect(parameters.empty() || parameters.size() == 3, "attribute 'kernel_params'", "3 values",
+             std::to_string(parameters.size()));
   SvmKernel kernel;
   kernel.kind = static_cast<SvmKernel::Kind>(found - names.begin());
-  if (!parameters.empty()) kernel.gamma = static_cast<double>(parameters[0]), kernel.coef0 = static_cast<double>(parameters[1]), kernel.degree = static_cast<double>(parameters[2]);
+  if (!parameters.empty())
+    kernel.gamma = static_cast<double>(parameters[0]), kernel.coef0 = static_cast<double>(parameters[1]),
+    kernel.degree = static_cast<double>(parameters[2]);
   return kernel;
 }
 
@@ -118,16 +142,19 @@ Prepared prepare_svm_regressor(PrepareContext& ctx) {
   const auto a = ctx.attributes<SvmRegressorAttributes>();
   const Rows rows = prepare_rows(ctx);
   const PostTransform transform = post_transform(ctx, a.post_transform);
-  const std::vector<float> weights = a.coefficients.value_or(std::vector<float>()), vectors = a.support_vectors.value_or(std::vector<float>()),
+  const std::vector<float> weights = a.coefficients.value_or(std::vector<float>()),
+                           vectors = a.support_vectors.value_or(std::vector<float>()),
                            rho = a.rho.value_or(std::vector<float>());
   ctx.expect(rho.size() == 1, "attribute 'rho'", "1 value", std::to_string(rho.size()));
   ctx.expect(a.n_supports >= 0, "attribute 'n_supports'", "at least 0", std::to_string(a.n_supports));
   // Without support vectors the coefficients are the weights of the features.
   const bool linear = a.n_supports == 0;
   const int64_t wanted = linear ? rows.features : a.n_supports;
-  ctx.expect(static_cast<int64_t>(weights.size()) == wanted, "attribute 'coefficients'", std::to_string(wanted) + " values", std::to_string(weights.size()));
+  ctx.expect(static_cast<int64_t>(weights.size()) == wanted, "attribute 'coefficients'",
+             std::to_string(wanted) + " values", std::to_string(weights.size()));
   const int64_t size = linear ? 0 : checked_mul(a.n_supports, rows.features, "support vectors");
-  ctx.expect(linear || static_cast<int64_t>(vectors.size()) == size, "attribute 'support_vectors'", std::to_string(size) + " values", std::to_string(vectors.size()));
+  ctx.expect(linear || static_cast<int64_t>(vectors.size()) == size, "attribute 'support_vectors'",
+             std::to_string(size) + " values", std::to_string(vectors.size()));
   const SvmKernel kernel = svm_kernel(ctx, a.kernel_type, a.kernel_params.value_or(std::vector<float>()));
   ctx.output(0, DType::Float32, {rows.count, 1});
   return [=, supports = a.n_supports, one_class = a.one_class != 0](RunContext& run) {
@@ -139,7 +166,9 @@ Prepared prepare_svm_regressor(PrepareContext& ctx) {
         const double* row = x.data() + r * rows.features;
         double score = static_cast<double>(rho[0]);
         if (linear) score += dot(row, weights.data(), rows.features);
-        for (int64_t s = 0; s < supports; ++s) score += static_cast<double>(weights[s]) * kernel(row, vectors.data() + s * rows.features, rows.features);
+        for (int64_t s = 0; s < supports; ++s)
+          score += static_cast<double>(weights[s]) *
+                   kernel(row, vectors.data() + s * rows.features, rows.features);
         if (one_class) score = score > 0 ? 1 : -1;
         apply_post_transform(transform, &score, 1);
         out[r] = static_cast<float>(score);
@@ -194,15 +223,19 @@ struct Svm {
   bool has_probabilities() const { return supports > 0 && !prob_a.empty(); }
 
   // Raw scores; with support vectors also the votes of the duels between classes.
-  void duels(const double* row, std::vector<double>& similarity, std::vector<double>& scores, std::vector<double>& votes) const {
-    for (int64_t s = 0; s < supports; ++s) similarity[s] = kernel(row, vectors.data() + s * rows.features, rows.features);
+  void duels(const double* row, std::vector<double>& similarity, std::vector<double>& scores,
+             std::vector<double>& votes) const {
+    for (int64_t s = 0; s < supports; ++s)
+      similarity[s] = kernel(row, vectors.data() + s * rows.features, rows.features);
     std::fill(votes.begin(), votes.end(), 0.0);
     int64_t duel = 0;
     for (int64_t i = 0; i < classes; ++i) {
       for (int64_t j = i + 1; j < classes; ++j, ++duel) {
         double sum = static_cast<double>(rho[duel]);
-        for (int64_t s = starts[i]; s < starts[i + 1]; ++s) sum += static_cast<double>(weights[(j - 1) * supports + s]) * similarity[s];
-        for (int64_t s = starts[j]; s < starts[j + 1]; ++s) sum += static_cast<double>(weights[i * supports + s]) * similarity[s];
+        for (int64_t s = starts[i]; s < starts[i + 1]; ++s)
+          sum += static_cast<double>(weights[(j - 1) * supports + s]) * similarity[s];
+        for (int64_t s = starts[j]; s < starts[j + 1]; ++s)
+          sum += static_cast<double>(weights[i * supports + s]) * similarity[s];
         scores[duel] = sum;
         ++votes[sum > 0 ? i : j];
       }
@@ -214,7 +247,8 @@ struct Svm {
     int64_t duel = 0;
     for (int64_t i = 0; i < classes; ++i) {
       for (int64_t j = i + 1; j < classes; ++j, ++duel) {
-        const double raw = 1 - logistic(scores[duel] * static_cast<double>(prob_a[duel]) + static_cast<double>(prob_b[duel]));
+        const double raw = 1 - logistic(scores[duel] * static_cast<double>(prob_a[duel]) +
+                                        static_cast<double>(prob_b[duel]));
         pair[i * classes + j] = std::clamp(raw, 1e-7, 1 - 1e-7);
         pair[j * classes + i] = 1 - pair[i * classes + j];
       }
@@ -226,7 +260,8 @@ struct Svm {
     const std::vector<double> x = numbers(context.input(0));
     const double cost = static_cast<double>(std::max<int64_t>(supports, classes) * rows.features) * 2 + 50;
     parallel_for(rows.count, grain_for(cost), [&](int64_t begin, int64_t end) {
-      std::vector<double> similarity(static_cast<size_t>(supports)), scores(static_cast<size_t>(std::max(classes, pairs()))), votes(static_cast<size_t>(classes));
+      std::vector<double> similarity(static_cast<size_t>(supports)),
+          scores(static_cast<size_t>(std::max(classes, pairs()))), votes(static_cast<size_t>(classes));
       for (int64_t r = begin; r < end; ++r) {
         const double* row = x.data() + r * rows.features;
         int64_t count = classes, best;
@@ -235,7 +270,9 @@ struct Svm {
           count = pairs();
           best = std::max_element(votes.begin(), votes.end()) - votes.begin();
         } else {
-          for (int64_t c = 0; c < classes; ++c) scores[c] = static_cast<double>(rho[0]) + dot(row, weights.data() + c * rows.features, rows.features);
+          for (int64_t c = 0; c < classes; ++c)
+            scores[c] =
+                static_cast<double>(rho[0]) + dot(row, weights.data() + c * rows.features, rows.features);
           best = std::max_element(scores.begin(), scores.begin() + classes) - scores.begin();
         }
         if (has_probabilities()) {
@@ -248,12 +285,16 @@ struct Svm {
     });
   }
 
-  void write(RunContext& context, int64_t r, int64_t best, std::vector<double>& scores, int64_t count, double weight) const {
+  void write(RunContext& context, int64_t r, int64_t best, std::vector<double>& scores, int64_t count,
+             double weight) const {
     if (context.wants(0)) {
       Tensor& y = context.output(0);
-      if (labels.size() > 1) labels.write(y, r, best);
-      else if (weight > 0 && labels.size() == 1) labels.write(y, r, 0);
-      else if (!labels.are_strings()) y.mutable_data<int64_t>()[r] = weight > 0 ? 1 : 0;
+      if (labels.size() > 1)
+        labels.write(y, r, best);
+      else if (weight > 0 && labels.size() == 1)
+        labels.write(y, r, 0);
+      else if (!labels.are_strings())
+        y.mutable_data<int64_t>()[r] = weight > 0 ? 1 : 0;
     }
     float* z = context.out<float>(1);
     if (!z) return;
@@ -289,12 +330,14 @@ Prepared prepare_svm_classifier(PrepareContext& ctx) {
     m.starts.push_back(m.supports);
   }
   const auto expect_size = [&](const char* name, size_t got, int64_t wanted) {
-    ctx.expect(static_cast<int64_t>(got) == wanted, std::string("attribute '") + name + "'", std::to_string(wanted) + " values", std::to_string(got));
+    ctx.expect(static_cast<int64_t>(got) == wanted, std::string("attribute '") + name + "'",
+               std::to_string(wanted) + " values", std::to_string(got));
   };
   if (m.supports > 0) {
     ctx.expect(m.classes >= 2, "class labels", "at least 2", std::to_string(m.labels.size()));
     expect_size("vectors_per_class", m.starts.size() - 1, m.classes);
-    expect_size("support_vectors", m.vectors.size(), checked_mul(m.supports, m.rows.features, "support vectors"));
+    expect_size("support_vectors", m.vectors.size(),
+                checked_mul(m.supports, m.rows.features, "support vectors"));
     expect_size("coefficients", m.weights.size(), checked_mul(m.supports, m.classes - 1, "coefficients"));
     expect_size("rho", m.rho.size(), m.pairs());
     if (!m.prob_a.empty()) expect_size("prob_a", m.prob_a.size(), m.pairs());

@@ -43,17 +43,24 @@ struct Forest {
   bool decide(const TreeNode& n, double x) const {
     if (n.missing_is_true && std::isnan(x)) return true;
     switch (n.mode) {
-      case Mode::LessEqual: return x <= n.threshold;
-      case Mode::Less: return x < n.threshold;
-      case Mode::GreaterEqual: return x >= n.threshold;
-      case Mode::Greater: return x > n.threshold;
-      case Mode::Equal: return x == n.threshold;
-      case Mode::NotEqual: return x != n.threshold;
+      case Mode::LessEqual:
+        return x <= n.threshold;
+      case Mode::Less:
+        return x < n.threshold;
+      case Mode::GreaterEqual:
+        return x >= n.threshold;
+      case Mode::Greater:
+        return x > n.threshold;
+      case Mode::Equal:
+        return x == n.threshold;
+      case Mode::NotEqual:
+        return x != n.threshold;
       case Mode::Member: {
         const auto& set = members[static_cast<size_t>(n.members)];
         return std::binary_search(set.begin(), set.end(), x);
       }
-      case Mode::Leaf: break;
+      case Mode::Leaf:
+        break;
     }
     return false;
   }
@@ -71,10 +78,14 @@ struct Forest {
       for (size_t v = begin; v < end; ++v) {
         const auto [target, weight] = votes[v];
         double& score = scores[target];
-        if (!voted[target]) score = weight;
-        else if (aggregate == Aggregate::Min) score = std::min(score, weight);
-        else if (aggregate == Aggregate::Max) score = std::max(score, weight);
-        else score += weight;
+        if (!voted[target])
+          score = weight;
+        else if (aggregate == Aggregate::Min)
+          score = std::min(score, weight);
+        else if (aggregate == Aggregate::Max)
+          score = std::max(score, weight);
+        else
+          score += weight;
         voted[target] = 1;
       }
     }
@@ -103,7 +114,8 @@ void check_acyclic(PrepareContext& ctx, const Forest& forest) {
       const TreeNode& node = forest.nodes[static_cast<size_t>(at)];
       const int32_t child = next++ == 0 ? node.on_true : node.on_false;
       if (child < 0 || state[static_cast<size_t>(child)] == 2) continue;
-      ctx.expect(state[static_cast<size_t>(child)] == 0, "tree of node " + std::to_string(child), "a tree", "a cycle");
+      ctx.expect(state[static_cast<size_t>(child)] == 0, "tree of node " + std::to_string(child), "a tree",
+                 "a cycle");
       state[static_cast<size_t>(child)] = 1;
       path.emplace_back(child, 0);
     }
@@ -121,7 +133,8 @@ std::vector<double> features(const Tensor& x) {
 // Calls f(row, scores, voted) for each row, from several threads.
 template <typename F>
 void each_row(const Forest& forest, const Rows& rows, const std::vector<double>& x, F f) {
-  const double cost = static_cast<double>(forest.roots.size()) * 60 + static_cast<double>(forest.targets) * 4 + 20;
+  const double cost =
+      static_cast<double>(forest.roots.size()) * 60 + static_cast<double>(forest.targets) * 4 + 20;
   parallel_for(rows.count, grain_for(cost), [&](int64_t begin, int64_t end) {
     std::vector<double> scores(static_cast<size_t>(std::max<int64_t>(forest.targets, 2)));
     std::vector<uint8_t> voted(scores.size());
@@ -133,20 +146,27 @@ void each_row(const Forest& forest, const Rows& rows, const std::vector<double>&
 }
 
 void expect_index(PrepareContext& ctx, const char* name, int64_t value, int64_t end) {
-  ctx.expect(value >= 0 && value < end, std::string("attribute '") + name + "'", "indices from 0 to " + std::to_string(end - 1), std::to_string(value));
+  ctx.expect(value >= 0 && value < end, std::string("attribute '") + name + "'",
+             "indices from 0 to " + std::to_string(end - 1), std::to_string(value));
 }
 
 void expect_count(PrepareContext& ctx, const char* name, size_t got, size_t wanted) {
-  ctx.expect(got == wanted, std::string("attribute '") + name + "'", std::to_string(wanted) + " values", std::to_string(got));
+  ctx.expect(got == wanted, std::string("attribute '") + name + "'", std::to_string(wanted) + " values",
+             std::to_string(got));
 }
 
 template <typename T>
-std::vector<T> list(const std::optional<std::vector<T>>& values) { return values.value_or(std::vector<T>()); }
+std::vector<T> list(const std::optional<std::vector<T>>& values) {
+  return values.value_or(std::vector<T>());
+}
 
 // Floats given as a list or, in double, as a tensor.
-std::vector<double> float_list(PrepareContext& ctx, const char* name, const std::optional<std::vector<float>>& floats, const std::optional<Tensor>& tensor) {
+std::vector<double> float_list(PrepareContext& ctx, const char* name,
+                               const std::optional<std::vector<float>>& floats,
+                               const std::optional<Tensor>& tensor) {
   if (tensor) {
-    ctx.expect(tensor->dtype() == DType::Float64 || tensor->dtype() == DType::Float32, std::string("attribute '") + name + "_as_tensor'", "double", dtype_name(tensor->dtype()));
+    ctx.expect(tensor->dtype() == DType::Float64 || tensor->dtype() == DType::Float32,
+               std::string("attribute '") + name + "_as_tensor'", "double", dtype_name(tensor->dtype()));
     return tensor->to_doubles();
   }
   const std::vector<float> values = list(floats);
@@ -164,10 +184,13 @@ template <typename A>
 Forest compile(PrepareContext& ctx, const A& a, const Votes& votes, int64_t targets, int64_t feature_count) {
   Forest forest;
   forest.targets = targets;
-  const std::vector<int64_t> trees = list(a.nodes_treeids), ids = list(a.nodes_nodeids), feature = list(a.nodes_featureids), on_true = list(a.nodes_truenodeids),
-                             on_false = list(a.nodes_falsenodeids), missing = list(a.nodes_missing_value_tracks_true);
+  const std::vector<int64_t> trees = list(a.nodes_treeids), ids = list(a.nodes_nodeids),
+                             feature = list(a.nodes_featureids), on_true = list(a.nodes_truenodeids),
+                             on_false = list(a.nodes_falsenodeids),
+                             missing = list(a.nodes_missing_value_tracks_true);
   const std::vector<std::string> modes = list(a.nodes_modes);
-  const std::vector<double> values = float_list(ctx, "nodes_values", a.nodes_values, a.nodes_values_as_tensor);
+  const std::vector<double> values =
+      float_list(ctx, "nodes_values", a.nodes_values, a.nodes_values_as_tensor);
   const size_t n = trees.size();
   expect_count(ctx, "nodes_nodeids", ids.size(), n);
   expect_count(ctx, "nodes_featureids", feature.size(), n);
@@ -176,17 +199,24 @@ Forest compile(PrepareContext& ctx, const A& a, const Votes& votes, int64_t targ
   expect_count(ctx, "nodes_modes", modes.size(), n);
   expect_count(ctx, "nodes_values", values.size(), n);
   if (!missing.empty()) expect_count(ctx, "nodes_missing_value_tracks_true", missing.size(), n);
-  ctx.expect(n < static_cast<size_t>(std::numeric_limits<int32_t>::max()), "number of tree nodes", "less than 2^31", std::to_string(n));
+  ctx.expect(n < static_cast<size_t>(std::numeric_limits<int32_t>::max()), "number of tree nodes",
+             "less than 2^31", std::to_string(n));
 
-  static const std::map<std::string, Mode> mode_names = {{"BRANCH_LEQ", Mode::LessEqual}, {"BRANCH_LT", Mode::Less}, {"BRANCH_GTE", Mode::GreaterEqual},
-                                                         {"BRANCH_GT", Mode::Greater}, {"BRANCH_EQ", Mode::Equal}, {"BRANCH_NEQ", Mode::NotEqual}, {"LEAF", Mode::Leaf}};
+  static const std::map<std::string, Mode> mode_names = {{"BRANCH_LEQ", Mode::LessEqual},
+                                                         {"BRANCH_LT", Mode::Less},
+                                                         {"BRANCH_GTE", Mode::GreaterEqual},
+                                                         {"BRANCH_GT", Mode::Greater},
+                                                         {"BRANCH_EQ", Mode::Equal},
+                                                         {"BRANCH_NEQ", Mode::NotEqual},
+                                                         {"LEAF", Mode::Leaf}};
   std::map<std::pair<int64_t, int64_t>, size_t> position;
   std::vector<Mode> mode(n);
   for (size_t i = 0; i < n; ++i) {
     const auto found = mode_names.find(modes[i]);
     ctx.expect(found != mode_names.end(), "attribute 'nodes_modes'", "a known mode", "'" + modes[i] + "'");
     mode[i] = found->second;
-    ctx.expect(position.emplace(std::pair(trees[i], ids[i]), i).second, "attribute 'nodes_nodeids'", "each node once in a tree",
+    ctx.expect(position.emplace(std::pair(trees[i], ids[i]), i).second, "attribute 'nodes_nodeids'",
+               "each node once in a tree",
                "node " + std::to_string(ids[i]) + " of tree " + std::to_string(trees[i]) + " again");
   }
   // Leaves hold their votes in the order of the attribute.
@@ -196,7 +226,8 @@ Forest compile(PrepareContext& ctx, const A& a, const Votes& votes, int64_t targ
   std::vector<std::vector<size_t>> at_node(n);
   for (size_t v = 0; v < votes.trees.size(); ++v) {
     const auto found = position.find({votes.trees[v], votes.nodes[v]});
-    ctx.expect(found != position.end(), "votes", "of nodes that exist", "node " + std::to_string(votes.nodes[v]) + " of tree " + std::to_string(votes.trees[v]));
+    ctx.expect(found != position.end(), "votes", "of nodes that exist",
+               "node " + std::to_string(votes.nodes[v]) + " of tree " + std::to_string(votes.trees[v]));
     expect_index(ctx, votes.ids_name, votes.ids[v], targets);
     at_node[found->second].push_back(v);
   }
@@ -214,7 +245,8 @@ Forest compile(PrepareContext& ctx, const A& a, const Votes& votes, int64_t targ
   }
   const auto child = [&](size_t i, int64_t id) {
     const auto found = position.find({trees[i], id});
-    ctx.expect(found != position.end(), "child of node " + std::to_string(ids[i]), "a node of tree " + std::to_string(trees[i]), std::to_string(id));
+    ctx.expect(found != position.end(), "child of node " + std::to_string(ids[i]),
+               "a node of tree " + std::to_string(trees[i]), std::to_string(id));
     return place[found->second];
   };
   std::map<int64_t, bool> seen;
@@ -223,11 +255,13 @@ Forest compile(PrepareContext& ctx, const A& a, const Votes& votes, int64_t targ
     if (seen.emplace(trees[i], true).second) forest.roots.push_back(place[i]);
     if (mode[i] == Mode::Leaf) continue;
     expect_index(ctx, "nodes_featureids", feature[i], feature_count);
-    forest.nodes.push_back({values[i], feature[i], child(i, on_true[i]), child(i, on_false[i]), 0, mode[i], !missing.empty() && missing[i] != 0});
+    forest.nodes.push_back({values[i], feature[i], child(i, on_true[i]), child(i, on_false[i]), 0, mode[i],
+                            !missing.empty() && missing[i] != 0});
   }
   check_acyclic(ctx, forest);
   forest.base = float_list(ctx, "base_values", a.base_values, a.base_values_as_tensor);
-  ctx.expect(forest.base.size() <= 1 || static_cast<int64_t>(forest.base.size()) == targets, "attribute 'base_values'", std::to_string(targets) + " values",
+  ctx.expect(forest.base.size() <= 1 || static_cast<int64_t>(forest.base.size()) == targets,
+             "attribute 'base_values'", std::to_string(targets) + " values",
              std::to_string(forest.base.size()));
   return forest;
 }
@@ -237,12 +271,17 @@ Prepared prepare_regressor(PrepareContext& ctx) {
   const Rows rows = prepare_rows(ctx);
   const int64_t targets = a.n_targets.value_or(1);
   ctx.expect(targets > 0, "attribute 'n_targets'", "at least 1", std::to_string(targets));
-  const Votes votes{"target_ids", "target_weights", list(a.target_treeids), list(a.target_nodeids), list(a.target_ids),
+  const Votes votes{"target_ids",
+                    "target_weights",
+                    list(a.target_treeids),
+                    list(a.target_nodeids),
+                    list(a.target_ids),
                     float_list(ctx, "target_weights", a.target_weights, a.target_weights_as_tensor)};
   Forest forest = compile(ctx, a, votes, targets, rows.features);
   const std::vector<std::string> names = {"AVERAGE", "SUM", "MIN", "MAX"};
   const auto found = std::find(names.begin(), names.end(), a.aggregate_function);
-  ctx.expect(found != names.end(), "attribute 'aggregate_function'", "AVERAGE, SUM, MIN or MAX", "'" + a.aggregate_function + "'");
+  ctx.expect(found != names.end(), "attribute 'aggregate_function'", "AVERAGE, SUM, MIN or MAX",
+             "'" + a.aggregate_function + "'");
   forest.aggregate = static_cast<Aggregate>(found - names.begin());
   const PostTransform transform = post_transform(ctx, a.post_transform);
   ctx.output(0, DType::Float32, {rows.count, targets});
@@ -250,7 +289,8 @@ Prepared prepare_regressor(PrepareContext& ctx) {
     float* y = run.out<float>(0);
     each_row(*forest, rows, features(run.input(0)), [&](int64_t r, double* scores, const uint8_t*) {
       apply_post_transform(transform, scores, forest->targets);
-      for (int64_t t = 0; t < forest->targets; ++t) y[r * forest->targets + t] = static_cast<float>(scores[t]);
+      for (int64_t t = 0; t < forest->targets; ++t)
+        y[r * forest->targets + t] = static_cast<float>(scores[t]);
     });
   };
 }
@@ -258,7 +298,8 @@ Prepared prepare_regressor(PrepareContext& ctx) {
 // What a classifier with the votes of one class only makes of its score: the probability of the second
 // class when no weight is negative, else a margin around zero.
 int64_t classify_binary(PostTransform transform, bool positive_weights, double score, double* out) {
-  const bool probability = positive_weights && transform != PostTransform::Logistic && transform != PostTransform::Softmax && transform != PostTransform::SoftmaxZero;
+  const bool probability = positive_weights && transform != PostTransform::Logistic &&
+                           transform != PostTransform::Softmax && transform != PostTransform::SoftmaxZero;
   out[0] = probability || transform == PostTransform::Probit ? 1 - score : -score;
   out[1] = score;
   apply_post_transform(transform, out, 2);
@@ -271,13 +312,17 @@ Prepared prepare_classifier(PrepareContext& ctx) {
   const Labels labels = prepare_labels(ctx, a.classlabels_int64s, a.classlabels_strings);
   const int64_t classes = labels.size();
   ctx.expect(classes > 0, "class labels", "at least 1", "0");
-  const Votes votes{"class_ids", "class_weights", list(a.class_treeids), list(a.class_nodeids), list(a.class_ids),
-                    float_list(ctx, "class_weights", a.class_weights, a.class_weights_as_tensor)};
+  const Votes votes{
+      "class_ids",           "class_weights",
+      list(a.class_treeids), list(a.class_nodeids),
+      list(a.class_ids),     float_list(ctx, "class_weights", a.class_weights, a.class_weights_as_tensor)};
   const Forest forest = compile(ctx, a, votes, classes, rows.features);
   const PostTransform transform = post_transform(ctx, a.post_transform);
   const bool first_only = std::all_of(votes.ids.begin(), votes.ids.end(), [](int64_t id) { return id == 0; });
-  const bool one_class = std::all_of(votes.ids.begin(), votes.ids.end(), [&](int64_t id) { return id == votes.ids.front(); });
-  const bool positive = std::all_of(votes.weights.begin(), votes.weights.end(), [](double w) { return w >= 0; });
+  const bool one_class =
+      std::all_of(votes.ids.begin(), votes.ids.end(), [&](int64_t id) { return id == votes.ids.front(); });
+  const bool positive =
+      std::all_of(votes.weights.begin(), votes.weights.end(), [](double w) { return w >= 0; });
   ctx.output(0, labels.dtype(), {rows.count});
   ctx.output(1, DType::Float32, {rows.count, classes});
   return [=, forest = std::make_shared<const Forest>(forest)](RunContext& run) {
@@ -291,13 +336,17 @@ Prepared prepare_classifier(PrepareContext& ctx) {
         none = !(scores[0] > (positive ? 0.5 : 0.0));
         apply_post_transform(transform, scores, 1);
       } else {
-        if (classes == 2 && one_class) best = scores[1] > (positive ? 0.5 : 0.0) ? 1 : 0;
-        else best = std::max_element(scores, scores + classes) - scores;
+        if (classes == 2 && one_class)
+          best = scores[1] > (positive ? 0.5 : 0.0) ? 1 : 0;
+        else
+          best = std::max_element(scores, scores + classes) - scores;
         apply_post_transform(transform, scores, classes);
       }
       if (run.wants(0)) {
-        if (!none) labels.write(run.output(0), r, best);
-        else if (!labels.are_strings()) run.output(0).mutable_data<int64_t>()[r] = 0;
+        if (!none)
+          labels.write(run.output(0), r, best);
+        else if (!labels.are_strings())
+          run.output(0).mutable_data<int64_t>()[r] = 0;
       }
       for (int64_t c = 0; z && c < classes; ++c) z[r * classes + c] = static_cast<float>(scores[c]);
     });
@@ -311,25 +360,35 @@ Prepared prepare_ensemble(PrepareContext& ctx) {
   const Dims& x = ctx.dims(0);
   const DType dtype = ctx.dtype(0);
   ctx.expect(x.size() == 2, "input 'X'", "rank 2", to_string(x));
-  ctx.expect(dtype == DType::Float32 || dtype == DType::Float64 || dtype == DType::Float16, "input 'X'", "float, double or float16", dtype_name(dtype));
+  ctx.expect(dtype == DType::Float32 || dtype == DType::Float64 || dtype == DType::Float16, "input 'X'",
+             "float, double or float16", dtype_name(dtype));
   const Rows rows{x[0], x[1]};
   Forest forest;
   forest.targets = a.n_targets.value_or(1);
   ctx.expect(forest.targets > 0, "attribute 'n_targets'", "at least 1", std::to_string(forest.targets));
-  ctx.expect(a.aggregate_function >= 0 && a.aggregate_function <= 3, "attribute 'aggregate_function'", "0 to 3", std::to_string(a.aggregate_function));
+  ctx.expect(a.aggregate_function >= 0 && a.aggregate_function <= 3, "attribute 'aggregate_function'",
+             "0 to 3", std::to_string(a.aggregate_function));
   forest.aggregate = static_cast<Aggregate>(a.aggregate_function);
-  ctx.expect(a.post_transform >= 0 && a.post_transform <= 4, "attribute 'post_transform'", "0 to 4", std::to_string(a.post_transform));
+  ctx.expect(a.post_transform >= 0 && a.post_transform <= 4, "attribute 'post_transform'", "0 to 4",
+             std::to_string(a.post_transform));
   const auto transform = static_cast<PostTransform>(a.post_transform);
 
-  const std::vector<int64_t> feature = list(a.nodes_featureids), on_true = list(a.nodes_truenodeids), on_false = list(a.nodes_falsenodeids), true_leafs = list(a.nodes_trueleafs),
-                             false_leafs = list(a.nodes_falseleafs), missing = list(a.nodes_missing_value_tracks_true), targets = list(a.leaf_targetids), roots = list(a.tree_roots);
-  ctx.expect(a.nodes_splits && a.nodes_modes && a.leaf_weights, "attributes 'nodes_splits', 'nodes_modes' and 'leaf_weights'", "tensors");
+  const std::vector<int64_t> feature = list(a.nodes_featureids), on_true = list(a.nodes_truenodeids),
+                             on_false = list(a.nodes_falsenodeids), true_leafs = list(a.nodes_trueleafs),
+                             false_leafs = list(a.nodes_falseleafs),
+                             missing = list(a.nodes_missing_value_tracks_true),
+                             targets = list(a.leaf_targetids), roots = list(a.tree_roots);
+  ctx.expect(a.nodes_splits && a.nodes_modes && a.leaf_weights,
+             "attributes 'nodes_splits', 'nodes_modes' and 'leaf_weights'", "tensors");
   const auto numbers_of = [&](const char* name, const Tensor& tensor) {
-    ctx.expect(is_float(tensor.dtype()), std::string("attribute '") + name + "'", "floats", dtype_name(tensor.dtype()));
+    ctx.expect(is_float(tensor.dtype()), std::string("attribute '") + name + "'", "floats",
+               dtype_name(tensor.dtype()));
     return tensor.to_doubles();
   };
-  const std::vector<double> splits = numbers_of("nodes_splits", *a.nodes_splits), weights = numbers_of("leaf_weights", *a.leaf_weights);
-  ctx.expect(a.nodes_modes->dtype() == DType::UInt8, "attribute 'nodes_modes'", "uint8", dtype_name(a.nodes_modes->dtype()));
+  const std::vector<double> splits = numbers_of("nodes_splits", *a.nodes_splits),
+                            weights = numbers_of("leaf_weights", *a.leaf_weights);
+  ctx.expect(a.nodes_modes->dtype() == DType::UInt8, "attribute 'nodes_modes'", "uint8",
+             dtype_name(a.nodes_modes->dtype()));
   const std::vector<int64_t> modes = a.nodes_modes->to_int64s();
   const size_t n = splits.size();
   expect_count(ctx, "nodes_featureids", feature.size(), n);
@@ -340,7 +399,8 @@ Prepared prepare_ensemble(PrepareContext& ctx) {
   expect_count(ctx, "nodes_falseleafs", false_leafs.size(), n);
   if (!missing.empty()) expect_count(ctx, "nodes_missing_value_tracks_true", missing.size(), n);
   expect_count(ctx, "leaf_targetids", targets.size(), weights.size());
-  ctx.expect(n < static_cast<size_t>(std::numeric_limits<int32_t>::max()) && weights.size() < static_cast<size_t>(std::numeric_limits<int32_t>::max()),
+  ctx.expect(n < static_cast<size_t>(std::numeric_limits<int32_t>::max()) &&
+                 weights.size() < static_cast<size_t>(std::numeric_limits<int32_t>::max()),
              "number of tree nodes", "less than 2^31", std::to_string(n));
   for (size_t i = 0; i < weights.size(); ++i) {
     expect_index(ctx, "leaf_targetids", targets[i], forest.targets);
@@ -351,8 +411,10 @@ Prepared prepare_ensemble(PrepareContext& ctx) {
   if (a.membership_values) {
     forest.members.emplace_back();
     for (double v : numbers_of("membership_values", *a.membership_values)) {
-      if (std::isnan(v)) forest.members.emplace_back();
-      else forest.members.back().push_back(v);
+      if (std::isnan(v))
+        forest.members.emplace_back();
+      else
+        forest.members.back().push_back(v);
     }
     for (auto& set : forest.members) std::sort(set.begin(), set.end());
   }
@@ -372,7 +434,8 @@ Prepared prepare_ensemble(PrepareContext& ctx) {
     node.mode = static_cast<Mode>(modes[i]);
     node.missing_is_true = !missing.empty() && missing[i] != 0;
     if (node.mode == Mode::Member) {
-      ctx.expect(sets < forest.members.size(), "attribute 'membership_values'", "a set for each membership node", std::to_string(forest.members.size()));
+      ctx.expect(sets < forest.members.size(), "attribute 'membership_values'",
+                 "a set for each membership node", std::to_string(forest.members.size()));
       node.members = static_cast<int32_t>(sets++);
     }
     forest.nodes.push_back(node);
@@ -383,15 +446,16 @@ Prepared prepare_ensemble(PrepareContext& ctx) {
   }
   check_acyclic(ctx, forest);
   ctx.output(0, dtype, {rows.count, forest.targets});
-  return [forest = std::make_shared<const Forest>(std::move(forest)), rows, transform, dtype](RunContext& run) {
-    const int64_t width = forest->targets;
-    Tensor result(DType::Float64, {rows.count, width});
-    each_row(*forest, rows, features(run.input(0)), [&](int64_t r, double* scores, const uint8_t*) {
-      apply_post_transform(transform, scores, width);
-      std::copy_n(scores, width, result.mutable_data<double>() + r * width);
-    });
-    convert_floats(DType::Float64, result.data(), dtype, run.output(0).mutable_data(), result.size());
-  };
+  return
+      [forest = std::make_shared<const Forest>(std::move(forest)), rows, transform, dtype](RunContext& run) {
+        const int64_t width = forest->targets;
+        Tensor result(DType::Float64, {rows.count, width});
+        each_row(*forest, rows, features(run.input(0)), [&](int64_t r, double* scores, const uint8_t*) {
+          apply_post_transform(transform, scores, width);
+          std::copy_n(scores, width, result.mutable_data<double>() + r * width);
+        });
+        convert_floats(DType::Float64, result.data(), dtype, run.output(0).mutable_data(), result.size());
+      };
 }
 
 }  // namespace

@@ -22,21 +22,29 @@ struct Lists {
 Lists prepare_lists(PrepareContext& ctx, size_t groups) {
   Lists lists;
   const size_t given = ctx.input_count();
-  ctx.expect(given > 2 && (given - 2) % groups == 0, "inputs after 'R' and 'T'", "a multiple of " + std::to_string(groups), std::to_string(given));
+  ctx.expect(given > 2 && (given - 2) % groups == 0, "inputs after 'R' and 'T'",
+             "a multiple of " + std::to_string(groups), std::to_string(given));
   lists.n = (given - 2) / groups;
-  for (size_t i : {size_t{0}, size_t{1}}) ctx.expect(ctx.input(i).size() == 1, i == 0 ? "input 'R'" : "input 'T'", "a scalar", to_string(ctx.dims(i)));
-  ctx.expect(ctx.dtype(0) == DType::Float32 || ctx.dtype(0) == DType::Float64, "input 'R'", "float or double", dtype_name(ctx.dtype(0)));
+  for (size_t i : {size_t{0}, size_t{1}})
+    ctx.expect(ctx.input(i).size() == 1, i == 0 ? "input 'R'" : "input 'T'", "a scalar",
+               to_string(ctx.dims(i)));
+  ctx.expect(ctx.dtype(0) == DType::Float32 || ctx.dtype(0) == DType::Float64, "input 'R'", "float or double",
+             dtype_name(ctx.dtype(0)));
   ctx.expect(ctx.dtype(1) == DType::Int64, "input 'T'", "int64", dtype_name(ctx.dtype(1)));
   lists.dtype = ctx.dtype(2);
-  ctx.expect(lists.dtype == DType::Float32 || lists.dtype == DType::Float64, "input 2", "float or double", dtype_name(lists.dtype));
-  ctx.expect(ctx.output_count() <= lists.n * (groups - 1), "number of outputs", "at most " + std::to_string(lists.n * (groups - 1)), std::to_string(ctx.output_count()));
+  ctx.expect(lists.dtype == DType::Float32 || lists.dtype == DType::Float64, "input 2", "float or double",
+             dtype_name(lists.dtype));
+  ctx.expect(ctx.output_count() <= lists.n * (groups - 1), "number of outputs",
+             "at most " + std::to_string(lists.n * (groups - 1)), std::to_string(ctx.output_count()));
   for (size_t i = 0; i < lists.n; ++i) {
     const Dims& dims = ctx.dims(2 + i);
     lists.sizes.push_back(ctx.input(2 + i).size());
     for (size_t g = 0; g < groups; ++g) {
       const size_t at = 2 + g * lists.n + i;
-      ctx.expect(ctx.dtype(at) == lists.dtype, "input " + std::to_string(at), dtype_name(lists.dtype), dtype_name(ctx.dtype(at)));
-      ctx.expect(ctx.dims(at) == dims, "input " + std::to_string(at), to_string(dims), to_string(ctx.dims(at)));
+      ctx.expect(ctx.dtype(at) == lists.dtype, "input " + std::to_string(at), dtype_name(lists.dtype),
+                 dtype_name(ctx.dtype(at)));
+      ctx.expect(ctx.dims(at) == dims, "input " + std::to_string(at), to_string(dims),
+                 to_string(ctx.dims(at)));
       if (g == 1) continue;
       const size_t out = (g == 0 ? 0 : g - 1) * lists.n + i;
       ctx.output(out, lists.dtype, dims);
@@ -46,7 +54,9 @@ Lists prepare_lists(PrepareContext& ctx, size_t groups) {
   return lists;
 }
 
-double learning_rate(RunContext& run) { return run.input(0).dtype() == DType::Float64 ? *run.in<double>(0) : static_cast<double>(*run.in<float>(0)); }
+double learning_rate(RunContext& run) {
+  return run.input(0).dtype() == DType::Float64 ? *run.in<double>(0) : static_cast<double>(*run.in<float>(0));
+}
 
 // update(x, g, states, new values): one element.
 template <typename T, size_t kStates, typename Update>
@@ -72,7 +82,8 @@ void each_element(RunContext& run, const Lists& lists, Update update) {
 template <typename T>
 Prepared adagrad(const AdagradAttributes& a, const Lists& lists) {
   return [=](RunContext& run) {
-    const T rate = static_cast<T>(learning_rate(run) / (1 + static_cast<double>(*run.in<int64_t>(1)) * static_cast<double>(a.decay_factor)));
+    const T rate = static_cast<T>(learning_rate(run) / (1 + static_cast<double>(*run.in<int64_t>(1)) *
+                                                                static_cast<double>(a.decay_factor)));
     const T norm = static_cast<T>(a.norm_coefficient), epsilon = static_cast<T>(a.epsilon);
     each_element<T, 1>(run, lists, [=](T g, T* v) {
       const T gradient = norm * v[0] + g;
@@ -87,9 +98,13 @@ Prepared adam(const AdamAttributes& a, const Lists& lists) {
   return [=](RunContext& run) {
     const int64_t t = *run.in<int64_t>(1);
     double rate = learning_rate(run);
-    if (t > 0) rate *= std::sqrt(1 - std::pow(static_cast<double>(a.beta), t)) / (1 - std::pow(static_cast<double>(a.alpha), t));
-    const T r = static_cast<T>(rate), norm = static_cast<T>(a.norm_coefficient), epsilon = static_cast<T>(a.epsilon);
-    const T alpha = static_cast<T>(a.alpha), beta = static_cast<T>(a.beta), keep = static_cast<T>(1) - static_cast<T>(a.norm_coefficient_post);
+    if (t > 0)
+      rate *= std::sqrt(1 - std::pow(static_cast<double>(a.beta), t)) /
+              (1 - std::pow(static_cast<double>(a.alpha), t));
+    const T r = static_cast<T>(rate), norm = static_cast<T>(a.norm_coefficient),
+            epsilon = static_cast<T>(a.epsilon);
+    const T alpha = static_cast<T>(a.alpha), beta = static_cast<T>(a.beta),
+            keep = static_cast<T>(1) - static_cast<T>(a.norm_coefficient_post);
     each_element<T, 2>(run, lists, [=](T g, T* v) {
       const T gradient = norm * v[0] + g;
       v[1] = alpha * v[1] + (1 - alpha) * gradient;
@@ -102,7 +117,8 @@ Prepared adam(const AdamAttributes& a, const Lists& lists) {
 template <typename T>
 Prepared momentum(const MomentumAttributes& a, const Lists& lists) {
   return [=](RunContext& run) {
-    const T rate = static_cast<T>(learning_rate(run)), norm = static_cast<T>(*a.norm_coefficient), alpha = static_cast<T>(*a.alpha);
+    const T rate = static_cast<T>(learning_rate(run)), norm = static_cast<T>(*a.norm_coefficient),
+            alpha = static_cast<T>(*a.alpha);
     const T beta = *run.in<int64_t>(1) > 0 ? static_cast<T>(*a.beta) : T(1);
     const bool nesterov = *a.mode == "nesterov";
     each_element<T, 1>(run, lists, [=](T g, T* v) {
@@ -127,8 +143,10 @@ Prepared prepare_adam(PrepareContext& ctx) {
 
 Prepared prepare_momentum(PrepareContext& ctx) {
   const auto a = ctx.attributes<MomentumAttributes>();
-  ctx.expect(a.norm_coefficient && a.alpha && a.beta && a.mode, "attributes 'alpha', 'beta', 'mode' and 'norm_coefficient'", "all of them");
-  ctx.expect(*a.mode == "standard" || *a.mode == "nesterov", "attribute 'mode'", "standard or nesterov", "'" + *a.mode + "'");
+  ctx.expect(a.norm_coefficient && a.alpha && a.beta && a.mode,
+             "attributes 'alpha', 'beta', 'mode' and 'norm_coefficient'", "all of them");
+  ctx.expect(*a.mode == "standard" || *a.mode == "nesterov", "attribute 'mode'", "standard or nesterov",
+             "'" + *a.mode + "'");
   const Lists lists = prepare_lists(ctx, 3);
   return lists.dtype == DType::Float32 ? momentum<float>(a, lists) : momentum<double>(a, lists);
 }

@@ -189,17 +189,6 @@ Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
   };
 }
 
-// [planes, columns] to [columns, planes], with the highest bits turned over where `flip` is 0x80.
-template <typename T>
-void transpose(const T* x, int64_t rows, int64_t columns, T* y, int64_t y_row, T flip = 0) {
-  constexpr int64_t kTile = 16;
-  for (int64_t j = 0; j < columns; j += kTile)
-    for (int64_t i = 0; i < rows; i += kTile)
-      for (int64_t jj = j; jj < std::min(j + kTile, columns); ++jj)
-        for (int64_t ii = i; ii < std::min(i + kTile, rows); ++ii)
-          y[jj * y_row + ii] = static_cast<T>(x[ii * columns + jj] ^ flip);
-}
-
 // oneDNN convolves u8 with s8, images as [N, D..., C], without padding or zero points: the input is copied
 // into an image whose border holds the zero point, and
 //   sum (x - zx) w = sum x w - zx sum w
@@ -217,8 +206,8 @@ class OneDnnConvolution {
       dilates.push_back(w.dilation[i] - 1);
     }
     padded_plane_ = element_count(padded_);
-    x_ = channels_last(DType::UInt8, c.batch, c.in_channels(), padded_);
-    y_ = channels_last(DType::Int32, c.batch, c.out_channels(), w.out);
+    x_ = channels_last_desc(DType::UInt8, c.batch, c.in_channels(), padded_);
+    y_ = channels_last_desc(DType::Int32, c.batch, c.out_channels(), w.out);
     Memory::dims dims = {c.out, c.in};
     dims.insert(dims.end(), w.kernel.begin(), w.kernel.end());
     if (c.groups > 1) dims.insert(dims.begin(), c.groups);
@@ -268,7 +257,7 @@ class OneDnnConvolution {
   }
 
  private:
-  static Memory::desc channels_last(DType dtype, int64_t batch, int64_t channels, const Dims& spatial) {
+  static Memory::desc channels_last_desc(DType dtype, int64_t batch, int64_t channels, const Dims& spatial) {
     Dims dims = {batch, channels}, strides = {checked_mul(channels, element_count(spatial), "image"), 1};
     dims.insert(dims.end(), spatial.begin(), spatial.end());
     for (const int64_t s : contiguous_strides(spatial)) strides.push_back(s * channels);
@@ -278,72 +267,86 @@ class OneDnnConvolution {
   // The images as [N, D..., C] with the border around them.
   void pad(const uint8_t* x, uint8_t* padded, uint8_t zero, uint8_t flip) const {
     const Window& w = c_.window;
-    const size_t rank = w.rank();
-    const int64_t channels = c_.in_channels(), width = w.in[rank - 1];
-    const int64_t lines = padded_plane_ / padded_[rank - 1], line_bytes = padded_[rank - 1] * channels;
-    parallel_for(c_.batch * lines, grain_for(static_cast<double>(line_bytes) * 0.5),
-                 [&](int64_t begin, int64_t end) {
-                   std::vector<uint8_t> line(static_cast<size_t>(channels * width));
-                   for (int64_t item = begin; item < end; ++item) {
-                     uint8_t* to = padded + item * line_bytes;
-                     // The line of the input that this one shows, if any.
-                     int64_t rest = item % lines, from = 0, stride = width;
-                     bool inside = true;
-                     for (size_t d = rank - 1; d-- > 0;) {
-                       const int64_t at = rest % padded_[d] - w.pad_begin[d];
-                       rest /= padded_[d];
-                       inside = inside && at >= 0 && at < w.in[d];
-                       from += at * stride;
-                       stride *= w.in[d];
-                     }
-                     const int64_t first = w.pad_begin[rank - 1];
-                     const int64_t count = std::max<int64_t>(0, std::min(width, padded_[rank - 1] - first));
-                     if (!inside || count == 0) {
-                       std::memset(to, zero, static_cast<size_t>(line_bytes));
-                       continue;
-                     }
-                     std::memset(to, zero, static_cast<size_t>(first * channels));
-                     const uint8_t* image = x + item / lines * channels * c_.x_plane + from;
-                     // Rows of the line's channels lie a plane apart.
-                     for (int64_t ch = 0; ch < channels; ++ch)
-                       std::memcpy(&line[static_cast<size_t>(ch * count)], image + ch * c_.x_plane,
-                                   static_cast<size_t>(count));
-                     transpose<uint8_t>(line.data(), channels, count, to + first * channels, channels, flip);
-                     std::memset(to + (first + count) * channels, zero,
-                                 static_cast<size_t>(line_bytes - (first + count) * channels));
-                   }
-                 });
+    const size_t last = w.rank() - 1;
+    const int64_t channels = c_.in_channels(), width = w.in[last];
+    if (padded_ == w.in &&
+        std::all_of(w.pad_begin.begin(), w.pad_begin.end(), [](int64_t p) { return p == 0; }))
+      return channels_last(x, padded, flip);
+    const int64_t lines = padded_plane_ / padded_[last], line_bytes = padded_[last] * channels;
+    const int64_t first = w.pad_begin[last];
+    const int64_t count = std::max<int64_t>(0, std::min(width, padded_[last] - first));
+    parallel_for(
+        c_.batch * lines, grain_for(static_cast<double>(line_bytes) * 0.3), [&](int64_t begin, int64_t end) {
+          for (int64_t item = begin; item < end; ++item) {
+            uint8_t* to = padded + item * line_bytes;
+            // The line of the input that this one shows, if any.
+            int64_t rest = item % lines, from = 0, stride = width;
+            bool inside = count > 0;
+            for (size_t d = last; d-- > 0;) {
+              const int64_t at = rest % padded_[d] - w.pad_begin[d];
+              rest /= padded_[d];
+              inside = inside && at >= 0 && at < w.in[d];
+              from += at * stride;
+              stride *= w.in[d];
+            }
+            if (!inside) {
+              std::memset(to, zero, static_cast<size_t>(line_bytes));
+              continue;
+            }
+            std::memset(to, zero, static_cast<size_t>(first * channels));
+            const uint8_t* line = x + item / lines * channels * c_.x_plane + from;
+            simd::transpose(line, c_.x_plane, channels, count, to + first * channels, channels, flip);
+            std::memset(to + (first + count) * channels, zero,
+                        static_cast<size_t>(line_bytes - (first + count) * channels));
+          }
+        });
+  }
+
+  // The images as [N, D..., C] where they need no border.
+  void channels_last(const uint8_t* x, uint8_t* y, uint8_t flip) const {
+    const int64_t channels = c_.in_channels(), blocks = ceil_div(c_.x_plane, kBlock);
+    parallel_for(
+        c_.batch * blocks, grain_for(static_cast<double>(channels * kBlock) * 0.3),
+        [&](int64_t begin, int64_t end) {
+          for (int64_t item = begin; item < end; ++item) {
+            const int64_t first = item % blocks * kBlock, image = item / blocks * channels * c_.x_plane;
+            simd::transpose(x + image + first, c_.x_plane, channels, std::min(kBlock, c_.x_plane - first),
+                            y + image + first * channels, channels, flip);
+          }
+        });
   }
 
   // The sums, [N, D..., C], to the output, [N, C, D...].
   void store(const Finish& finish, const int32_t* sums, char* out) const {
-    constexpr int64_t kBlock = 64;  // positions
-    const int64_t channels = c_.out_channels(), blocks = (c_.y_plane + kBlock - 1) / kBlock;
+    const int64_t channels = c_.out_channels(), blocks = ceil_div(c_.y_plane, kBlock);
     const bool quantized = c_.ports.quantized();
-    parallel_for(c_.batch * blocks, grain_for(static_cast<double>(channels * kBlock)),
+    const int32_t* offset = finish.bias.data();
+    parallel_for(c_.batch * blocks, grain_for(static_cast<double>(channels * kBlock) * 0.5),
                  [&](int64_t begin, int64_t end) {
-                   std::vector<char> rows(static_cast<size_t>(channels * kBlock * (quantized ? 1 : 4)));
+                   std::vector<uint8_t> rows(static_cast<size_t>(quantized ? channels * kBlock : 0));
                    for (int64_t item = begin; item < end; ++item) {
-                     const int64_t image = item / blocks, first = item % blocks * kBlock,
-                                   count = std::min(kBlock, c_.y_plane - first);
+                     const int64_t image = item / blocks, first = item % blocks * kBlock;
+                     const int64_t count = std::min(kBlock, c_.y_plane - first);
                      const int32_t* from = sums + (image * c_.y_plane + first) * channels;
                      const int64_t to = image * channels * c_.y_plane + first;
-                     for (int64_t i = 0; i < count; ++i) {
-                       const int32_t* offset = finish.bias.data();
-                       if (quantized)
+                     if (quantized) {
+                       for (int64_t i = 0; i < count; ++i)
                          finish.narrow(c_.y_dtype, from + i * channels, offset, 0, 1,
                                        rows.data() + i * channels, channels);
-                       else
-                         simd::add_int32(from + i * channels, offset,
-                                         reinterpret_cast<int32_t*>(rows.data()) + i * channels, channels);
+                       simd::transpose(rows.data(), channels, count, channels,
+                                       reinterpret_cast<uint8_t*>(out) + to, c_.y_plane, 0);
+                       continue;
                      }
-                     if (quantized) transpose<char>(rows.data(), count, channels, out + to, c_.y_plane);
-                     else
-                       transpose<int32_t>(reinterpret_cast<const int32_t*>(rows.data()), count, channels,
-                                          reinterpret_cast<int32_t*>(out) + to, c_.y_plane);
+                     int32_t* result = reinterpret_cast<int32_t*>(out) + to;
+                     for (int64_t m = 0; m < channels; ++m)
+                       for (int64_t i = 0; i < count; ++i)
+                         result[m * c_.y_plane + i] =
+                             wrapped_product_sum(1, from[i * channels + m], 1, offset[m]);
                    }
                  });
   }
+
+  static constexpr int64_t kBlock = 64;  // positions transposed together
 
   Convolution c_;
   Dims padded_;

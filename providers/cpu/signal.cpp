@@ -12,9 +12,12 @@
 namespace sardonyx::cpu {
 namespace {
 
-template <typename T> T from_double(double value) {
-  if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<int64_t>(value));
-  else return static_cast<T>(value);
+template <typename T>
+T from_double(double value) {
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(static_cast<int64_t>(value));
+  else
+    return static_cast<T>(value);
 }
 
 void store(Tensor& out, const std::vector<double>& values) {
@@ -39,7 +42,9 @@ int64_t host_scalar(PrepareContext& ctx, size_t i, const char* name) {
 // Each window is a sum of cosines of multiples of one angle: a0 - a1 cos(x) + a2 cos(2x).
 template <int kWindow>
 Prepared prepare_window(PrepareContext& ctx) {
-  struct Terms { double a0, a1, a2; };
+  struct Terms {
+    double a0, a1, a2;
+  };
   constexpr Terms kTerms[] = {{0.42, 0.5, 0.08}, {25.0 / 46, 21.0 / 46, 0}, {0.5, 0.5, 0}};
   const auto a = ctx.attributes<WindowAttributes>();
   const int64_t size = host_scalar(ctx, 0, "size");
@@ -51,8 +56,10 @@ Prepared prepare_window(PrepareContext& ctx) {
     for (int64_t i = 0; i < size && period > 0; ++i) {
       const double x = 2 * std::numbers::pi * static_cast<double>(i) / static_cast<double>(period);
       // A squared sine keeps the ends of the Hann window exactly 0.
-      if (t.a0 == t.a1) values[i] = std::sin(x / 2) * std::sin(x / 2);
-      else values[i] = t.a0 - t.a1 * std::cos(x) + t.a2 * std::cos(2 * x);
+      if (t.a0 == t.a1)
+        values[i] = std::sin(x / 2) * std::sin(x / 2);
+      else
+        values[i] = t.a0 - t.a1 * std::cos(x) + t.a2 * std::cos(2 * x);
     }
     store(run.output(0), values);
   };
@@ -60,7 +67,8 @@ Prepared prepare_window(PrepareContext& ctx) {
 
 double scalar_input(RunContext& run, size_t i, const char* name) {
   const auto values = run.input(i).to_doubles();
-  if (values.size() != 1) run.fail(std::string("input '") + name + "'", "a scalar", to_string(run.input(i).dims()));
+  if (values.size() != 1)
+    run.fail(std::string("input '") + name + "'", "a scalar", to_string(run.input(i).dims()));
   return values[0];
 }
 
@@ -73,7 +81,8 @@ Prepared prepare_mel(PrepareContext& ctx) {
   ctx.output(0, dtype, {bins, filters});
   return [filters, length, bins](RunContext& run) {
     const double rate = scalar_input(run, 2, "sample_rate");
-    const double low = scalar_input(run, 3, "lower_edge_hertz"), high = scalar_input(run, 4, "upper_edge_hertz");
+    const double low = scalar_input(run, 3, "lower_edge_hertz"),
+                 high = scalar_input(run, 4, "upper_edge_hertz");
     if (!(rate > 0)) run.fail("input 'sample_rate'", "a positive number", std::to_string(rate));
     const auto mel = [](double hertz) { return 2595 * std::log10(1 + hertz / 700); };
     const double from = mel(low), step = (mel(high) - from) / static_cast<double>(filters + 2);
@@ -83,15 +92,18 @@ Prepared prepare_mel(PrepareContext& ctx) {
       const double hertz = 700 * (std::pow(10, (static_cast<double>(i) * step + from) / 2595) - 1);
       const double bin = std::floor(static_cast<double>(length + 1) * hertz / rate);
       if (!(bin >= 0 && bin < static_cast<double>(bins)))
-        run.fail("inputs 'lower_edge_hertz' and 'upper_edge_hertz'", "frequencies within the spectrum", "bin " + std::to_string(bin));
+        run.fail("inputs 'lower_edge_hertz' and 'upper_edge_hertz'", "frequencies within the spectrum",
+                 "bin " + std::to_string(bin));
       corners[i] = static_cast<int64_t>(bin);
     }
     std::vector<double> values(static_cast<size_t>(bins * filters), 0.0);
     for (int64_t f = 0; f < filters; ++f) {
       const int64_t left = corners[f], peak = corners[f + 1], right = corners[f + 2];
       if (left == peak) values[peak * filters + f] = 1;
-      for (int64_t j = left; j <= peak && peak > left; ++j) values[j * filters + f] = static_cast<double>(j - left) / static_cast<double>(peak - left);
-      for (int64_t j = peak; j < right; ++j) values[j * filters + f] = static_cast<double>(right - j) / static_cast<double>(right - peak);
+      for (int64_t j = left; j <= peak && peak > left; ++j)
+        values[j * filters + f] = static_cast<double>(j - left) / static_cast<double>(peak - left);
+      for (int64_t j = peak; j < right; ++j)
+        values[j * filters + f] = static_cast<double>(right - j) / static_cast<double>(right - peak);
     }
     store(run.output(0), values);
   };

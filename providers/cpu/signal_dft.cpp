@@ -47,7 +47,8 @@ struct DftPlan {
 template <typename T>
 void transform_line(const DftPlan& p, const Fft<T>& fft, const T* in, T* out, Complex<T>* work) {
   Complex<T>*x = work, *scratch = work + p.n + 1;
-  const int64_t have = std::min(p.in_len, p.n), in_step = p.inner * p.in_parts, out_step = p.inner * p.out_parts;
+  const int64_t have = std::min(p.in_len, p.n), in_step = p.inner * p.in_parts,
+                out_step = p.inner * p.out_parts;
   if (p.in_parts == 1 && !p.inverse) {
     T* reals = reinterpret_cast<T*>(scratch + fft.scratch_size());
     for (int64_t k = 0; k < have; ++k) reals[k] = in[k * in_step];
@@ -73,7 +74,9 @@ void transform_line(const DftPlan& p, const Fft<T>& fft, const T* in, T* out, Co
 }
 
 template <typename T>
-int64_t work_size(const Fft<T>& fft) { return fft.size() + 1 + fft.scratch_size() + (fft.size() + 1) / 2; }
+int64_t work_size(const Fft<T>& fft) {
+  return fft.size() + 1 + fft.scratch_size() + (fft.size() + 1) / 2;
+}
 
 DftPlan prepare_dft_plan(PrepareContext& ctx) {
   const auto a = ctx.attributes<DftAttributes>();
@@ -84,11 +87,13 @@ DftPlan prepare_dft_plan(PrepareContext& ctx) {
   const int rank = ctx.rank(0);
   ctx.expect(rank >= 2, "input 'input'", "at least rank 2", to_string(dims));
   p.in_parts = dims.back();
-  ctx.expect(p.in_parts == 1 || p.in_parts == 2, "last dimension of the input", "1 (real) or 2 (complex)", std::to_string(p.in_parts));
+  ctx.expect(p.in_parts == 1 || p.in_parts == 2, "last dimension of the input", "1 (real) or 2 (complex)",
+             std::to_string(p.in_parts));
   const int axis = normalize_axis(ctx.has_input(2) ? host_scalar(ctx, 2, "axis") : -2, rank);
   ctx.expect(axis != rank - 1, "input 'axis'", "an axis before the last", std::to_string(axis));
   p.in_len = dims[static_cast<size_t>(axis)];
-  ctx.expect(!p.onesided || p.in_parts == (p.inverse ? 2 : 1), "input of a one-sided transform", p.inverse ? "complex" : "real", p.in_parts == 2 ? "complex" : "real");
+  ctx.expect(!p.onesided || p.in_parts == (p.inverse ? 2 : 1), "input of a one-sided transform",
+             p.inverse ? "complex" : "real", p.in_parts == 2 ? "complex" : "real");
   const bool to_real = p.inverse && p.onesided;
   p.n = ctx.has_input(1) ? host_scalar(ctx, 1, "dft_length") : to_real ? 2 * (p.in_len - 1) : p.in_len;
   ctx.expect(p.n > 0, "DFT length", "at least 1", std::to_string(p.n));
@@ -116,7 +121,8 @@ Prepared prepare_dft_of(PrepareContext& ctx) {
       std::vector<Complex<T>> work(static_cast<size_t>(work_size(fft)));
       for (int64_t line = begin; line < end; ++line) {
         const int64_t o = line / p.inner, i = line % p.inner;
-        transform_line(p, fft, in + (o * p.in_len * p.inner + i) * p.in_parts, out + (o * p.out_len * p.inner + i) * p.out_parts, work.data());
+        transform_line(p, fft, in + (o * p.in_len * p.inner + i) * p.in_parts,
+                       out + (o * p.out_len * p.inner + i) * p.out_parts, work.data());
       }
     });
   };
@@ -127,18 +133,22 @@ template <typename T>
 Prepared prepare_stft_of(PrepareContext& ctx) {
   const Dims& dims = ctx.dims(0);
   ctx.expect(dims.size() == 3, "input 'signal'", "rank 3", to_string(dims));
-  ctx.expect(dims[2] == 1 || dims[2] == 2, "last dimension of input 'signal'", "1 (real) or 2 (complex)", std::to_string(dims[2]));
+  ctx.expect(dims[2] == 1 || dims[2] == 2, "last dimension of input 'signal'", "1 (real) or 2 (complex)",
+             std::to_string(dims[2]));
   const int64_t batch = dims[0], length = dims[1], parts = dims[2], step = host_scalar(ctx, 1, "frame_step");
   ctx.expect(step > 0, "input 'frame_step'", "at least 1", std::to_string(step));
   const bool windowed = ctx.has_input(2);
   if (windowed) {
     ctx.expect(ctx.rank(2) == 1, "input 'window'", "rank 1", to_string(ctx.dims(2)));
-    ctx.expect(ctx.dtype(2) == ctx.dtype(0), "input 'window'", dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(2)));
+    ctx.expect(ctx.dtype(2) == ctx.dtype(0), "input 'window'", dtype_name(ctx.dtype(0)),
+               dtype_name(ctx.dtype(2)));
   }
   DftPlan p;
   p.n = ctx.has_input(3) ? host_scalar(ctx, 3, "frame_length") : windowed ? ctx.dims(2)[0] : length;
   ctx.expect(p.n > 0 && p.n <= length, "frame length", "1 to " + std::to_string(length), std::to_string(p.n));
-  if (windowed) ctx.expect(ctx.dims(2)[0] == p.n, "input 'window'", std::to_string(p.n) + " elements", to_string(ctx.dims(2)));
+  if (windowed)
+    ctx.expect(ctx.dims(2)[0] == p.n, "input 'window'", std::to_string(p.n) + " elements",
+               to_string(ctx.dims(2)));
   p.in_len = p.n;
   p.in_parts = parts;
   p.onesided = ctx.attributes<StftAttributes>().onesided != 0;
@@ -173,8 +183,12 @@ Prepared dispatch(PrepareContext& ctx, Prepared (*f32)(PrepareContext&), Prepare
 }  // namespace
 
 void register_signal_dft(KernelRegistry& registry) {
-  registry.ref("DFT", [](PrepareContext& ctx) { return dispatch(ctx, prepare_dft_of<float>, prepare_dft_of<double>); });
-  registry.ref("STFT", [](PrepareContext& ctx) { return dispatch(ctx, prepare_stft_of<float>, prepare_stft_of<double>); });
+  registry.ref("DFT", [](PrepareContext& ctx) {
+    return dispatch(ctx, prepare_dft_of<float>, prepare_dft_of<double>);
+  });
+  registry.ref("STFT", [](PrepareContext& ctx) {
+    return dispatch(ctx, prepare_stft_of<float>, prepare_stft_of<double>);
+  });
 }
 
 }  // namespace sardonyx::cpu

@@ -15,13 +15,26 @@ def case(seed, dtype=np.float32):
     rng = np.random.default_rng(seed)
     pick = lambda *v: v[rng.integers(len(v))]
     batch, kv, group = pick(1, 2), pick(1, 2, 3), pick(1, 1, 2, 8)
-    q_len, k_len, head, v_head = pick(1, 1, 3, 17, 60), pick(1, 5, 33, 70), pick(4, 16, 33), pick(4, 32, 40, 64)
+    q_len, k_len, head, v_head = (
+        pick(1, 1, 3, 17, 60),
+        pick(1, 5, 33, 70),
+        pick(4, 16, 33),
+        pick(4, 32, 40, 64),
+    )
     heads, packed, past = kv * group, pick(False, True), pick(0, 0, 4, 35)
     normal = lambda *shape: rng.normal(0, 1, shape).astype(dtype)
     if packed:
-        q, k, v = normal(batch, q_len, heads * head), normal(batch, k_len, kv * head), normal(batch, k_len, kv * v_head)
+        q, k, v = (
+            normal(batch, q_len, heads * head),
+            normal(batch, k_len, kv * head),
+            normal(batch, k_len, kv * v_head),
+        )
     else:
-        q, k, v = normal(batch, heads, q_len, head), normal(batch, kv, k_len, head), normal(batch, kv, k_len, v_head)
+        q, k, v = (
+            normal(batch, heads, q_len, head),
+            normal(batch, kv, k_len, head),
+            normal(batch, kv, k_len, v_head),
+        )
     attributes = {"q_num_heads": heads, "kv_num_heads": kv} if packed else {}
     inputs = [q, k, v, None, None, None, None]
     if past:
@@ -29,14 +42,24 @@ def case(seed, dtype=np.float32):
     elif rng.integers(3) == 0:
         inputs[6] = rng.integers(1, k_len + 1, batch).astype(np.int64)
     total = past + k_len
-    shape = pick(None, (total,), (q_len, total), (1, q_len, total), (heads, q_len, total), (batch, 1, q_len, total), (batch, heads, q_len, total))
+    shape = pick(
+        None,
+        (total,),
+        (q_len, total),
+        (1, q_len, total),
+        (heads, q_len, total),
+        (batch, 1, q_len, total),
+        (batch, heads, q_len, total),
+    )
     if shape and heads and not (len(shape) == 3 and shape[0] not in (1, heads)):
         if rng.integers(2):
             inputs[3] = rng.integers(0, 4, shape) > 0
         else:
             inputs[3] = normal(*shape)
             inputs[3][rng.integers(0, 5, shape) == 0] = -np.inf
-    if rng.integers(2) and not (inputs[3] is not None and inputs[3].ndim == 1):  # the reference refuses these together
+    if rng.integers(2) and not (
+        inputs[3] is not None and inputs[3].ndim == 1
+    ):  # the reference refuses these together
         attributes["is_causal"] = 1
     for side in ("left_window_size", "right_window_size"):
         if rng.integers(4) == 0:
@@ -58,7 +81,12 @@ def check(inputs, attributes, tolerance, outs):
     dtype = inputs[0].dtype
     node = Node("Attention", inputs, [dtype if o else None for o in outs], **attributes)
     with np.errstate(all="ignore"):
-        want = Node("Attention", [wide(x) for x in inputs], [np.float64 if o else None for o in (1, 1, 1, 1)], **attributes).reference()
+        want = Node(
+            "Attention",
+            [wide(x) for x in inputs],
+            [np.float64 if o else None for o in (1, 1, 1, 1)],
+            **attributes,
+        ).reference()
     got = iter(node.run())
     for wanted, b in zip(outs, want):
         if wanted:
@@ -130,13 +158,19 @@ def test_softmax_precision(precision):
 
 
 BAD = {
-    "heads": dict(shapes=[(1, 3, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8)]), "size": dict(shapes=[(1, 2, 4, 8), (1, 2, 4, 6), (1, 2, 4, 8)]),
-    "keys": dict(shapes=[(1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 5, 8)]), "batch": dict(shapes=[(2, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8)]),
-    "no heads": dict(shapes=[(1, 4, 8)] * 3), "odd heads": dict(shapes=[(1, 4, 8)] * 3, q_num_heads=3, kv_num_heads=3),
+    "heads": dict(shapes=[(1, 3, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8)]),
+    "size": dict(shapes=[(1, 2, 4, 8), (1, 2, 4, 6), (1, 2, 4, 8)]),
+    "keys": dict(shapes=[(1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 5, 8)]),
+    "batch": dict(shapes=[(2, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8)]),
+    "no heads": dict(shapes=[(1, 4, 8)] * 3),
+    "odd heads": dict(shapes=[(1, 4, 8)] * 3, q_num_heads=3, kv_num_heads=3),
     "zero heads": dict(shapes=[(1, 4, 8)] * 3, q_num_heads=0, kv_num_heads=0),
-    "mode": dict(shapes=[(1, 2, 4, 8)] * 3, qk_matmul_output_mode=7), "precision": dict(shapes=[(1, 2, 4, 8)] * 3, softmax_precision=7),
-    "window": dict(shapes=[(1, 2, 4, 8)] * 3, left_window_size=-5), "mask": dict(shapes=[(1, 2, 4, 8)] * 3 + [(3, 4)]),
-    "wide mask": dict(shapes=[(1, 2, 4, 8)] * 3 + [(4, 9)]), "one past": dict(shapes=[(1, 2, 4, 8)] * 3 + [None, (1, 2, 3, 8)]),
+    "mode": dict(shapes=[(1, 2, 4, 8)] * 3, qk_matmul_output_mode=7),
+    "precision": dict(shapes=[(1, 2, 4, 8)] * 3, softmax_precision=7),
+    "window": dict(shapes=[(1, 2, 4, 8)] * 3, left_window_size=-5),
+    "mask": dict(shapes=[(1, 2, 4, 8)] * 3 + [(3, 4)]),
+    "wide mask": dict(shapes=[(1, 2, 4, 8)] * 3 + [(4, 9)]),
+    "one past": dict(shapes=[(1, 2, 4, 8)] * 3 + [None, (1, 2, 3, 8)]),
     "rank": dict(shapes=[(1, 2, 4, 8), (1, 4, 8), (1, 4, 8)]),
 }
 
@@ -158,11 +192,18 @@ def test_bad_valid_lengths():
 
 # ---- FlexAttention
 
+
 def flex(inputs, score=None, prob=None, **attributes):
     def body(op, operand, shape, elem):
         nodes = [helper.make_node(op, ["s", "c"], ["o"])]
-        return helper.make_graph(nodes, "mod", [helper.make_tensor_value_info("s", elem, shape)], [helper.make_tensor_value_info("o", elem, shape)],
-                                 [onnx.numpy_helper.from_array(operand, "c")])
+        return helper.make_graph(
+            nodes,
+            "mod",
+            [helper.make_tensor_value_info("s", elem, shape)],
+            [helper.make_tensor_value_info("o", elem, shape)],
+            [onnx.numpy_helper.from_array(operand, "c")],
+        )
+
     q, k = inputs[:2]
     shape = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     elem = TensorProto.DOUBLE if q.dtype == np.float64 else TensorProto.FLOAT
@@ -176,11 +217,23 @@ def flex(inputs, score=None, prob=None, **attributes):
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_flex_attention(dtype):
     rng = np.random.default_rng(5)
-    for heads, kv, q_len, k_len, size, v_size in ((2, 2, 3, 5, 8, 8), (4, 2, 1, 33, 16, 40), (2, 1, 50, 20, 33, 7)):
-        inputs = [rng.normal(0, 1, (2, h, n, e)).astype(dtype) for h, n, e in ((heads, q_len, size), (kv, k_len, size), (kv, k_len, v_size))]
+    for heads, kv, q_len, k_len, size, v_size in (
+        (2, 2, 3, 5, 8, 8),
+        (4, 2, 1, 33, 16, 40),
+        (2, 1, 50, 20, 33, 7),
+    ):
+        inputs = [
+            rng.normal(0, 1, (2, h, n, e)).astype(dtype)
+            for h, n, e in ((heads, q_len, size), (kv, k_len, size), (kv, k_len, v_size))
+        ]
         bias = rng.normal(0, 1, (q_len, k_len))
         bias[:, 0] = 0
-        for score, prob in ((None, None), (("Add", bias), None), (None, ("Mul", bias)), (("Mul", bias), ("Mul", bias))):
+        for score, prob in (
+            (None, None),
+            (("Add", bias), None),
+            (None, ("Mul", bias)),
+            (("Mul", bias), ("Mul", bias)),
+        ):
             got = flex(inputs, score, prob, scale=0.25).run()[0]
             # The reference takes the square root of the scale in f32: 0.25 has an exact one.
             want = flex([x.astype(np.float64) for x in inputs], score, prob, scale=0.25).reference()[0]
@@ -195,30 +248,56 @@ def test_flex_attention_keeps_the_shape():
 
 # ---- LinearAttention and RotaryEmbedding
 
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", BF16], ids=str)
 @pytest.mark.parametrize("rule", ["linear", "gated", "delta", "gated_delta"])
 def test_linear_attention(rule, dtype):
     rng = np.random.default_rng(6)
     dtype = np.dtype(dtype)
-    for heads, kv, size, v_size, steps, past, per_key, one_beta in ((2, 2, 8, 8, 5, 0, 0, 0), (4, 2, 5, 40, 1, 1, 1, 1), (6, 2, 16, 33, 9, 1, 0, 1)):
+    for heads, kv, size, v_size, steps, past, per_key, one_beta in (
+        (2, 2, 8, 8, 5, 0, 0, 0),
+        (4, 2, 5, 40, 1, 1, 1, 1),
+        (6, 2, 16, 33, 9, 1, 0, 1),
+    ):
         make = lambda width, f=1.0: (rng.normal(0, 1, (2, steps, width)) * f).astype(dtype)
         key = make(kv * size).reshape(2, steps, kv, size)
-        key = (key / np.linalg.norm(key.astype(np.float32), axis=-1, keepdims=True)).reshape(2, steps, -1).astype(dtype)
-        inputs = [make(heads * size), key, make(kv * v_size), rng.normal(0, 1, (2, kv, size, v_size)).astype(dtype) if past else None,
-                  -np.abs(make(kv * size if per_key else kv, 0.3)) if "gated" in rule else None,
-                  (np.abs(make(1 if one_beta else kv, 0.2))) if "delta" in rule else None]
+        key = (
+            (key / np.linalg.norm(key.astype(np.float32), axis=-1, keepdims=True))
+            .reshape(2, steps, -1)
+            .astype(dtype)
+        )
+        inputs = [
+            make(heads * size),
+            key,
+            make(kv * v_size),
+            rng.normal(0, 1, (2, kv, size, v_size)).astype(dtype) if past else None,
+            -np.abs(make(kv * size if per_key else kv, 0.3)) if "gated" in rule else None,
+            (np.abs(make(1 if one_beta else kv, 0.2))) if "delta" in rule else None,
+        ]
         while inputs[-1] is None:
             inputs.pop()
         attributes = dict(q_num_heads=heads, kv_num_heads=kv, update_rule=rule)
         got = run("LinearAttention", inputs, [dtype, dtype], **attributes)
-        want = Node("LinearAttention", [None if x is None else x.astype(np.float32) for x in inputs], [np.float32] * 2, **attributes).reference()
+        want = Node(
+            "LinearAttention",
+            [None if x is None else x.astype(np.float32) for x in inputs],
+            [np.float32] * 2,
+            **attributes,
+        ).reference()
         for a, b in zip(got, want):
             assert a.dtype == dtype
             assert_close(a, b, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("bad", [dict(q_num_heads=3, kv_num_heads=2), dict(q_num_heads=0, kv_num_heads=0), dict(q_num_heads=2, kv_num_heads=2, update_rule="other"),
-                                 dict(q_num_heads=2, kv_num_heads=2, update_rule="gated")])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(q_num_heads=3, kv_num_heads=2),
+        dict(q_num_heads=0, kv_num_heads=0),
+        dict(q_num_heads=2, kv_num_heads=2, update_rule="other"),
+        dict(q_num_heads=2, kv_num_heads=2, update_rule="gated"),
+    ],
+)
 def test_linear_attention_bad(bad):
     x = np.ones((1, 2, 8), np.float32)
     with pytest.raises(sx.Error):
@@ -236,9 +315,18 @@ def test_rotary_embedding(dtype, interleaved, turned, by_id, packed):
     shape = (batch, length, heads * size) if packed else (batch, heads, length, size)
     half = (turned or size) // 2
     cache = (20, half) if by_id else (batch, length, half)
-    inputs = [rng.normal(0, 1, s).astype(dtype) for s in (shape, cache, cache)] + ([rng.integers(0, 20, (batch, length))] if by_id else [])
-    attributes = dict(interleaved=interleaved, rotary_embedding_dim=turned) | ({"num_heads": heads} if packed else {})
-    want = Node("RotaryEmbedding", [x.astype(np.float32) if x.dtype.kind != "i" else x for x in inputs], [np.float32], **attributes).reference()[0]
+    inputs = [rng.normal(0, 1, s).astype(dtype) for s in (shape, cache, cache)] + (
+        [rng.integers(0, 20, (batch, length))] if by_id else []
+    )
+    attributes = dict(interleaved=interleaved, rotary_embedding_dim=turned) | (
+        {"num_heads": heads} if packed else {}
+    )
+    want = Node(
+        "RotaryEmbedding",
+        [x.astype(np.float32) if x.dtype.kind != "i" else x for x in inputs],
+        [np.float32],
+        **attributes,
+    ).reference()[0]
     assert_close(run("RotaryEmbedding", inputs, [dtype], **attributes)[0], want, TOLERANCE[np.dtype(dtype)])
 
 

@@ -11,8 +11,18 @@ from nodes import BF16, assert_close, run
 FLOATS = [np.dtype(t) for t in ("float32", "float64", "float16")] + [BF16]
 INTS = [np.dtype(t) for t in ("int32", "int64", "uint32", "uint64")]
 TOLERANCE = {np.dtype("float32"): 1e-6, np.dtype("float64"): 1e-13, np.dtype("float16"): 2e-3, BF16: 2e-2}
-OPS = ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
-       "ReduceLogSum", "ReduceLogSumExp"]
+OPS = [
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -42,17 +52,21 @@ def expected(op, x, axes, keepdims):
 
 def reduce(op, x, axes, keepdims=1, **attributes):
     inputs = [x] if axes is None else [x, np.array(axes, np.int64)]
-    return run(op, inputs, [x.dtype], constants=() if axes is None else (1,), keepdims=keepdims, **attributes)[0]
+    return run(
+        op, inputs, [x.dtype], constants=() if axes is None else (1,), keepdims=keepdims, **attributes
+    )[0]
 
 
-SHAPES = [((5, 7, 33), [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), (-1,), (-3, -1)]),
-          ((1, 600), [(0,), (1,), (0, 1)]),
-          ((300, 3), [(0,), (1,)]),
-          ((2, 3, 4, 5), [(0, 2), (1, 3), (0, 3), (1, 2), (0, 1, 3), (3,)]),
-          ((130,), [(0,)]),
-          ((3, 1100, 2), [(1,), (0, 1)]),
-          ((4, 700), [(0,)]),
-          ((), [()])]
+SHAPES = [
+    ((5, 7, 33), [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), (-1,), (-3, -1)]),
+    ((1, 600), [(0,), (1,), (0, 1)]),
+    ((300, 3), [(0,), (1,)]),
+    ((2, 3, 4, 5), [(0, 2), (1, 3), (0, 3), (1, 2), (0, 1, 3), (3,)]),
+    ((130,), [(0,)]),
+    ((3, 1100, 2), [(1,), (0, 1)]),
+    ((4, 700), [(0,)]),
+    ((), [()]),
+]
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -97,7 +111,7 @@ def test_small_ints_and_bool(op, dtype):
 
 def test_integers_wrap():
     x = np.array([2**31 - 1, 1], np.int32)
-    assert reduce("ReduceSum", x, (0,), 0) == np.int32(-2**31)
+    assert reduce("ReduceSum", x, (0,), 0) == np.int32(-(2**31))
     # The mean itself fits.
     assert reduce("ReduceMean", np.array([2**31 - 1, 2**31 - 1], np.int32), (0,), 0) == 2**31 - 1
 
@@ -107,11 +121,19 @@ def test_empty_sets(dtype):
     x = np.zeros((2, 0, 3), dtype)
     want = {"ReduceSum": 0, "ReduceProd": 1, "ReduceL1": 0, "ReduceL2": 0, "ReduceSumSquare": 0}
     if dtype in FLOATS:
-        want |= {"ReduceMax": -np.inf, "ReduceMin": np.inf, "ReduceLogSum": -np.inf, "ReduceLogSumExp": -np.inf, "ReduceMean": np.nan}
+        want |= {
+            "ReduceMax": -np.inf,
+            "ReduceMin": np.inf,
+            "ReduceLogSum": -np.inf,
+            "ReduceLogSumExp": -np.inf,
+            "ReduceMean": np.nan,
+        }
     else:
         want |= {"ReduceMax": np.iinfo(dtype).min, "ReduceMin": np.iinfo(dtype).max}
     for op, value in want.items():
-        np.testing.assert_array_equal(reduce(op, x, (1,), 0).astype(np.float64), np.full((2, 3), value, np.float64))
+        np.testing.assert_array_equal(
+            reduce(op, x, (1,), 0).astype(np.float64), np.full((2, 3), value, np.float64)
+        )
         assert reduce(op, x, (0,), 0).shape == (0, 3)
 
 
@@ -128,9 +150,15 @@ def test_nan_and_infinity(op, dtype):
         for special in ([np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, np.inf]):
             for place in (0, n // 2, max(n - 2, 0)):
                 x = np.linspace(0.5, 1.5, n).astype(dtype)
-                x[place:place + len(special)] = special[:len(x[place:place + len(special)])]
-                for view, axes in ((x, (0,)), (x[:, None].repeat(3, 1), (0,)), (x[:, None].repeat(40, 1), (0,))):
-                    assert_close(reduce(op, view, axes, 0), expected_special(op, view, axes), TOLERANCE[dtype] * 4)
+                x[place : place + len(special)] = special[: len(x[place : place + len(special)])]
+                for view, axes in (
+                    (x, (0,)),
+                    (x[:, None].repeat(3, 1), (0,)),
+                    (x[:, None].repeat(40, 1), (0,)),
+                ):
+                    assert_close(
+                        reduce(op, view, axes, 0), expected_special(op, view, axes), TOLERANCE[dtype] * 4
+                    )
 
 
 def expected_special(op, x, axes):
@@ -143,18 +171,29 @@ def expected_special(op, x, axes):
 @pytest.mark.parametrize("op", OPS)
 def test_noop_with_empty_axes(op):
     x = np.array([[0.5, -2.0], [3.0, 1.0]], np.float32)
-    want = {"ReduceL1": np.abs(x), "ReduceL2": np.abs(x), "ReduceSumSquare": x * x, "ReduceLogSum": np.log(x)}.get(op, x)
+    want = {
+        "ReduceL1": np.abs(x),
+        "ReduceL2": np.abs(x),
+        "ReduceSumSquare": x * x,
+        "ReduceLogSum": np.log(x),
+    }.get(op, x)
     for axes in (None, ()):
         assert_close(reduce(op, x, axes, noop_with_empty_axes=1), want, 1e-6)
 
 
 def test_log_sum_exp_of_large_numbers():
     x = np.array([[1000.0, 1000.0], [-1000.0, -1000.0]], np.float32)
-    np.testing.assert_allclose(reduce("ReduceLogSumExp", x, (1,), 0), [1000 + np.log(2), -1000 + np.log(2)], rtol=1e-6)
-    np.testing.assert_allclose(reduce("ReduceLogSumExp", x.T.copy(), (0,), 0), [1000 + np.log(2), -1000 + np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(
+        reduce("ReduceLogSumExp", x, (1,), 0), [1000 + np.log(2), -1000 + np.log(2)], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        reduce("ReduceLogSumExp", x.T.copy(), (0,), 0), [1000 + np.log(2), -1000 + np.log(2)], rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize("shape,axis", [((3_000_000,), 0), ((2, 1_500_000), 1), ((400_000, 7), 0), ((200_000, 3, 2), 0)])
+@pytest.mark.parametrize(
+    "shape,axis", [((3_000_000,), 0), ((2, 1_500_000), 1), ((400_000, 7), 0), ((200_000, 3, 2), 0)]
+)
 def test_long_sums_keep_their_precision(shape, axis):
     x = (np.random.default_rng(3).uniform(0, 1, shape) + 100).astype(np.float32)
     want = np.sum(x, axis, np.float64)

@@ -22,18 +22,40 @@ def expected(x, axis, log):
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
 def test_axes(op, dtype):
     rng = np.random.default_rng(0)
-    for shape in [(7,), (1, 1), (3, 5), (2, 16), (4, 33), (2, 3, 65), (3, 9, 4), (2, 130, 70), (2, 3, 4, 5), (1, 1000)]:
+    for shape in [
+        (7,),
+        (1, 1),
+        (3, 5),
+        (2, 16),
+        (4, 33),
+        (2, 3, 65),
+        (3, 9, 4),
+        (2, 130, 70),
+        (2, 3, 4, 5),
+        (1, 1000),
+    ]:
         x = rng.normal(0, 4, shape).astype(dtype)
         for axis in range(-len(shape), len(shape)):
             got = run(op, [x], [dtype], axis=axis)[0]
             assert got.dtype == dtype
-            assert_close(got, expected(x, axis, op == "LogSoftmax"), TOLERANCE[dtype] * (4 if op == "LogSoftmax" else 1))
+            assert_close(
+                got,
+                expected(x, axis, op == "LogSoftmax"),
+                TOLERANCE[dtype] * (4 if op == "LogSoftmax" else 1),
+            )
 
 
 @dtypes
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
 def test_special_values(op, dtype):
-    rows = [[1, np.inf, 2], [np.inf, np.inf, 0], [-np.inf, -np.inf, -np.inf], [np.nan, 1, 2], [3, -np.inf, 1], [1e4, 1e4, -1e4]]
+    rows = [
+        [1, np.inf, 2],
+        [np.inf, np.inf, 0],
+        [-np.inf, -np.inf, -np.inf],
+        [np.nan, 1, 2],
+        [3, -np.inf, 1],
+        [1e4, 1e4, -1e4],
+    ]
     for wide in (1, 20):
         x = np.array(rows).repeat(wide, 1).astype(dtype)
         want = expected(x, 1, op == "LogSoftmax")

@@ -10,10 +10,22 @@ namespace {
 
 constexpr int kLargestRadix = 31;  // primes above it go through the chirp convolution
 
-template <typename T> Complex<T> operator+(Complex<T> a, Complex<T> b) { return {a.re + b.re, a.im + b.im}; }
-template <typename T> Complex<T> operator-(Complex<T> a, Complex<T> b) { return {a.re - b.re, a.im - b.im}; }
-template <typename T> Complex<T> operator*(Complex<T> a, Complex<T> b) { return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
-template <typename T> Complex<T> turned(Complex<T> a) { return {a.im, -a.re}; }  // a * -i
+template <typename T>
+Complex<T> operator+(Complex<T> a, Complex<T> b) {
+  return {a.re + b.re, a.im + b.im};
+}
+template <typename T>
+Complex<T> operator-(Complex<T> a, Complex<T> b) {
+  return {a.re - b.re, a.im - b.im};
+}
+template <typename T>
+Complex<T> operator*(Complex<T> a, Complex<T> b) {
+  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+template <typename T>
+Complex<T> turned(Complex<T> a) {
+  return {a.im, -a.re};
+}  // a * -i
 
 // exp(-2 pi i k / n) with the angle reduced to an eighth of a turn, where sine and cosine are sharpest.
 Complex<double> root_of_unity(int64_t k, int64_t n) {
@@ -34,7 +46,8 @@ Complex<double> root_of_unity(int64_t k, int64_t n) {
 // One pass of the autosorting algorithm: x holds [radix, m, l], y receives [m, radix, l]. A transform of
 // radix * m points, of which every l-th belongs together, becomes `radix` transforms of m points.
 template <typename T, int kRadix, typename Butterfly>
-void pass(const Complex<T>* x, Complex<T>* y, int64_t m, int64_t l, const Complex<T>* roots, Butterfly butterfly) {
+void pass(const Complex<T>* x, Complex<T>* y, int64_t m, int64_t l, const Complex<T>* roots,
+          Butterfly butterfly) {
   for (int64_t k = 0; k < m; ++k) {
     Complex<T> twiddles[kRadix];
     for (int p = 1; p < kRadix; ++p) twiddles[p] = roots[k * p * l];
@@ -51,7 +64,8 @@ void pass(const Complex<T>* x, Complex<T>* y, int64_t m, int64_t l, const Comple
 }
 
 template <typename T>
-void pass_any(int radix, const Complex<T>* x, Complex<T>* y, int64_t n, int64_t m, int64_t l, const Complex<T>* roots) {
+void pass_any(int radix, const Complex<T>* x, Complex<T>* y, int64_t n, int64_t m, int64_t l,
+              const Complex<T>* roots) {
   Complex<T> v[kLargestRadix];
   for (int64_t k = 0; k < m; ++k) {
     for (int64_t j = 0; j < l; ++j) {
@@ -71,9 +85,12 @@ template <typename T>
 struct Fft<T>::Chirp {
   Fft<double> fft;
   std::vector<Complex<double>> chirp, kernel;  // exp(-pi i k^2 / n); the transform of its conjugate
-  explicit Chirp(int64_t n, int64_t padded) : fft(padded, false), chirp(static_cast<size_t>(n)), kernel(static_cast<size_t>(padded)) {
+  explicit Chirp(int64_t n, int64_t padded)
+      : fft(padded, false), chirp(static_cast<size_t>(n)), kernel(static_cast<size_t>(padded)) {
     for (int64_t k = 0; k < n; ++k) {
-      const auto square = static_cast<int64_t>(static_cast<unsigned __int128>(k) * static_cast<unsigned __int128>(k) % static_cast<unsigned __int128>(2 * n));
+      const auto square =
+          static_cast<int64_t>(static_cast<unsigned __int128>(k) * static_cast<unsigned __int128>(k) %
+                               static_cast<unsigned __int128>(2 * n));
       chirp[k] = root_of_unity(square, 2 * n);
       kernel[k] = {chirp[k].re, -chirp[k].im};
       if (k > 0) kernel[padded - k] = kernel[k];
@@ -108,7 +125,9 @@ template <typename T>
 Fft<T>::~Fft() = default;
 
 template <typename T>
-int64_t Fft<T>::scratch_size() const { return 2 * n_; }
+int64_t Fft<T>::scratch_size() const {
+  return 2 * n_;
+}
 
 template <typename T>
 void Fft<T>::mixed_radix(Complex<T>* x, Complex<T>* scratch) const {
@@ -134,7 +153,8 @@ void Fft<T>::mixed_radix(Complex<T>* x, Complex<T>* scratch) const {
     } else if (radix == 3) {
       pass<T, 3>(from, to, m, l, roots, [=](C* v) {
         const C sum = v[1] + v[2], diff = v[1] - v[2];
-        const C mid{v[0].re - half * sum.re, v[0].im - half * sum.im}, side = turned(C{s3 * diff.re, s3 * diff.im});
+        const C mid{v[0].re - half * sum.re, v[0].im - half * sum.im},
+            side = turned(C{s3 * diff.re, s3 * diff.im});
         v[0] = v[0] + sum, v[1] = mid + side, v[2] = mid - side;
       });
     } else if (radix == 5) {
@@ -158,14 +178,17 @@ void Fft<T>::mixed_radix(Complex<T>* x, Complex<T>* scratch) const {
 template <typename T>
 void Fft<T>::chirp(Complex<T>* x) const {
   const int64_t padded = chirp_->fft.size();
-  std::vector<Complex<double>> work(static_cast<size_t>(padded), Complex<double>{0, 0}), scratch(static_cast<size_t>(chirp_->fft.scratch_size()));
-  for (int64_t k = 0; k < n_; ++k) work[k] = Complex<double>{static_cast<double>(x[k].re), static_cast<double>(x[k].im)} * chirp_->chirp[k];
+  std::vector<Complex<double>> work(static_cast<size_t>(padded), Complex<double>{0, 0}),
+      scratch(static_cast<size_t>(chirp_->fft.scratch_size()));
+  for (int64_t k = 0; k < n_; ++k)
+    work[k] = Complex<double>{static_cast<double>(x[k].re), static_cast<double>(x[k].im)} * chirp_->chirp[k];
   chirp_->fft.transform(work.data(), scratch.data(), false);
   for (int64_t k = 0; k < padded; ++k) work[k] = work[k] * chirp_->kernel[k];
   chirp_->fft.transform(work.data(), scratch.data(), true);
   for (int64_t k = 0; k < n_; ++k) {
     const auto v = work[k] * chirp_->chirp[k];
-    x[k] = {static_cast<T>(v.re / static_cast<double>(padded)), static_cast<T>(v.im / static_cast<double>(padded))};
+    x[k] = {static_cast<T>(v.re / static_cast<double>(padded)),
+            static_cast<T>(v.im / static_cast<double>(padded))};
   }
 }
 
@@ -175,8 +198,10 @@ void Fft<T>::transform(Complex<T>* x, Complex<T>* scratch, bool inverse) const {
     for (int64_t k = 0; k < n_; ++k) std::swap(x[k].re, x[k].im);
   };
   if (inverse) swap_parts();
-  if (chirp_) chirp(x);
-  else mixed_radix(x, scratch);
+  if (chirp_)
+    chirp(x);
+  else
+    mixed_radix(x, scratch);
   if (inverse) swap_parts();
 }
 

@@ -7,7 +7,8 @@
 
 namespace sardonyx::cpu {
 
-template <typename T> struct Complex {
+template <typename T>
+struct Complex {
   T re, im;
 };
 
@@ -33,9 +34,9 @@ class Fft {
   void chirp(Complex<T>* x) const;
   int64_t n_;
   std::vector<int> radices_;
-  std::vector<Complex<T>> roots_;       // exp(-2 pi i k / n)
+  std::vector<Complex<T>> roots_;  // exp(-2 pi i k / n)
   std::unique_ptr<Chirp> chirp_;
-  std::unique_ptr<Fft> half_;           // of length n / 2, for reals of an even length
+  std::unique_ptr<Fft> half_;  // of length n / 2, for reals of an even length
 };
 
 }  // namespace sardonyx::cpu

@@ -11,13 +11,19 @@
 
 namespace sardonyx::cpu {
 
-void image_error(const char* format, const std::string& why) { throw InputError(std::string(format) + " image: " + why); }
+void image_error(const char* format, const std::string& why) {
+  throw InputError(std::string(format) + " image: " + why);
+}
 
 void Pixels::resize(int64_t w, int64_t h, size_t bytes) {
-  if (w <= 0 || h <= 0) throw InputError("image size", "at least one pixel", std::to_string(w) + " x " + std::to_string(h));
+  if (w <= 0 || h <= 0)
+    throw InputError("image size", "at least one pixel", std::to_string(w) + " x " + std::to_string(h));
   // No format packs more pixels into a byte than this, but for pictures of one colour, which may be small.
-  const auto limit = std::min<int64_t>(int64_t{1} << 27, std::max<int64_t>(int64_t{1} << 24, static_cast<int64_t>(bytes) * 8192));
-  if (w > limit / h) throw InputError("image size", "at most " + std::to_string(limit) + " pixels", std::to_string(w) + " x " + std::to_string(h));
+  const auto limit = std::min<int64_t>(
+      int64_t{1} << 27, std::max<int64_t>(int64_t{1} << 24, static_cast<int64_t>(bytes) * 8192));
+  if (w > limit / h)
+    throw InputError("image size", "at most " + std::to_string(limit) + " pixels",
+                     std::to_string(w) + " x " + std::to_string(h));
   width = w;
   height = h;
   rgb.assign(static_cast<size_t>(w * h * 3), 0);
@@ -57,7 +63,9 @@ struct Bmp {
   size_t palette = 0, palette_entry = 4, palette_size = 0;
   Field red, green, blue;
 
-  uint8_t* at(int64_t x, int64_t y) { return out.rgb.data() + ((top_down ? y : out.height - 1 - y) * out.width + x) * 3; }
+  uint8_t* at(int64_t x, int64_t y) {
+    return out.rgb.data() + ((top_down ? y : out.height - 1 - y) * out.width + x) * 3;
+  }
 
   void put_index(int64_t x, int64_t y, uint32_t index) {
     if (index >= palette_size) image_error("BMP", "a colour outside the palette");
@@ -79,7 +87,8 @@ struct Bmp {
           continue;
         }
         uint32_t pixel = 0;
-        for (size_t i = 0; i < bits / 8; ++i) pixel |= static_cast<uint32_t>(in.bytes[row + bit / 8 + i]) << (8 * i);
+        for (size_t i = 0; i < bits / 8; ++i)
+          pixel |= static_cast<uint32_t>(in.bytes[row + bit / 8 + i]) << (8 * i);
         uint8_t* to = at(x, y);
         to[0] = red.of(pixel), to[1] = green.of(pixel), to[2] = blue.of(pixel);
       }
@@ -120,12 +129,14 @@ struct Bmp {
     const uint32_t data = in.u32(10), header = in.u32(14);
     const bool old = header == 12;
     if (!old && header < 40) image_error("BMP", "an unknown header");
-    const int64_t width = old ? int64_t{in.u16(18)} : int64_t{in.i32(18)}, height = old ? int64_t{in.u16(20)} : int64_t{in.i32(22)};
+    const int64_t width = old ? int64_t{in.u16(18)} : int64_t{in.i32(18)},
+                  height = old ? int64_t{in.u16(20)} : int64_t{in.i32(22)};
     bits = in.u16(old ? 24 : 28);
     compression = old ? 0 : in.u32(30);
     top_down = height < 0;
     out.resize(width, top_down ? -height : height, in.bytes.size());
-    if (bits != 1 && bits != 4 && bits != 8 && bits != 16 && bits != 24 && bits != 32) image_error("BMP", std::to_string(bits) + " bits a pixel");
+    if (bits != 1 && bits != 4 && bits != 8 && bits != 16 && bits != 24 && bits != 32)
+      image_error("BMP", std::to_string(bits) + " bits a pixel");
     palette = 14 + header;
     palette_entry = old ? 3 : 4;
     const uint32_t used = old ? 0 : in.u32(46);
@@ -139,7 +150,8 @@ struct Bmp {
     }
     if (compression == 0 || compression == 3 || compression == 6) return plain(data);
     if ((compression == 1 && bits == 8) || (compression == 2 && bits == 4)) return run_lengths(data);
-    image_error("BMP", "compression " + std::to_string(compression) + " of " + std::to_string(bits) + " bits");
+    image_error("BMP",
+                "compression " + std::to_string(compression) + " of " + std::to_string(bits) + " bits");
   }
 };
 
@@ -225,17 +237,22 @@ Pixels decode_pnm(Bytes bytes) {
 }
 
 Pixels decode_image(Bytes bytes) {
-  const std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 16));
-  const auto starts = [&](std::string_view magic, size_t at = 0) { return head.size() >= at + magic.size() && head.substr(at, magic.size()) == magic; };
+  const std::string_view head(reinterpret_cast<const char*>(bytes.data()),
+                              std::min<size_t>(bytes.size(), 16));
+  const auto starts = [&](std::string_view magic, size_t at = 0) {
+    return head.size() >= at + magic.size() && head.substr(at, magic.size()) == magic;
+  };
   using namespace std::string_view_literals;
   if (starts("\xff\xd8\xff"sv)) return decode_jpeg(bytes);
   if (starts("\x89PNG\r\n\x1a\n"sv)) return decode_png(bytes);
   if (starts("BM"sv)) return decode_bmp(bytes);
   if (starts("RIFF"sv) && starts("WEBP"sv, 8)) return decode_webp(bytes);
-  if (starts("II*\0"sv) || starts("MM\0*"sv) || starts("II+\0"sv) || starts("MM\0+"sv)) return decode_tiff(bytes);
+  if (starts("II*\0"sv) || starts("MM\0*"sv) || starts("II+\0"sv) || starts("MM\0+"sv))
+    return decode_tiff(bytes);
   if (starts("\0\0\0\x0cjP  \r\n"sv) || starts("\xff\x4f\xff\x51"sv)) return decode_jpeg2000(bytes);
   if (head.size() >= 3 && head[0] == 'P' && head[1] >= '1' && head[1] <= '6') return decode_pnm(bytes);
-  throw InputError("encoded image", "BMP, JPEG, JPEG 2000, TIFF, PNG, WebP or PNM", std::to_string(bytes.size()) + " bytes of an unknown format");
+  throw InputError("encoded image", "BMP, JPEG, JPEG 2000, TIFF, PNG, WebP or PNM",
+                   std::to_string(bytes.size()) + " bytes of an unknown format");
 }
 
 }  // namespace sardonyx::cpu

@@ -57,18 +57,21 @@ bool read_jpeg(jpeg_decompress_struct& jpeg, JpegError& error, Bytes bytes, Pixe
   jpeg_start_decompress(&jpeg);
   if (!four) {
     while (jpeg.output_scanline < jpeg.output_height) {
-      JSAMPROW row = out.rgb.data() + static_cast<size_t>(jpeg.output_scanline) * static_cast<size_t>(out.width) * 3;
+      JSAMPROW row =
+          out.rgb.data() + static_cast<size_t>(jpeg.output_scanline) * static_cast<size_t>(out.width) * 3;
       jpeg_read_scanlines(&jpeg, &row, 1);
     }
   } else {
-    JSAMPARRAY line = (*jpeg.mem->alloc_sarray)(reinterpret_cast<j_common_ptr>(&jpeg), JPOOL_IMAGE, jpeg.output_width * 4, 1);
+    JSAMPARRAY line = (*jpeg.mem->alloc_sarray)(reinterpret_cast<j_common_ptr>(&jpeg), JPOOL_IMAGE,
+                                                jpeg.output_width * 4, 1);
     for (uint8_t* to = out.rgb.data(); jpeg.output_scanline < jpeg.output_height;) {
       jpeg_read_scanlines(&jpeg, line, 1);
       // Adobe writes inks inverted: 255 is none.
       for (JDIMENSION x = 0; x < jpeg.output_width; ++x, to += 3)
         for (int c = 0; c < 3; ++c) {
           const unsigned ink = line[0][x * 4 + static_cast<unsigned>(c)], black = line[0][x * 4 + 3];
-          to[c] = static_cast<uint8_t>(jpeg.saw_Adobe_marker ? ink * black / 255 : (255 - ink) * (255 - black) / 255);
+          to[c] = static_cast<uint8_t>(jpeg.saw_Adobe_marker ? ink * black / 255
+                                                             : (255 - ink) * (255 - black) / 255);
         }
     }
   }
@@ -91,7 +94,8 @@ Pixels decode_jpeg(Bytes bytes) {
   error.base.output_message = [](j_common_ptr) {};
   error.base.emit_message = [](j_common_ptr info, int) {
     const int code = info->err->msg_code;
-    if (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE) reinterpret_cast<JpegError*>(info->err)->damaged = true;
+    if (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE)
+      reinterpret_cast<JpegError*>(info->err)->damaged = true;
   };
   jpeg_create_decompress(&jpeg);
   bool ok = false;
@@ -138,7 +142,8 @@ bool read_png(png_structp png, png_infop info, PngState& state, Pixels& out, std
   png_set_strip_alpha(png);
   png_set_interlace_handling(png);
   png_read_update_info(png, info);
-  if (png_get_rowbytes(png, info) != static_cast<size_t>(out.width) * 3) png_error(png, "an unknown pixel layout");
+  if (png_get_rowbytes(png, info) != static_cast<size_t>(out.width) * 3)
+    png_error(png, "an unknown pixel layout");
   rows.resize(static_cast<size_t>(out.height));
   for (size_t y = 0; y < rows.size(); ++y) rows[y] = out.rgb.data() + y * static_cast<size_t>(out.width) * 3;
   png_read_image(png, rows.data());
@@ -180,11 +185,13 @@ Pixels decode_png(Bytes) { missing("PNG"); }
 #ifdef SARDONYX_HAS_WEBP
 Pixels decode_webp(Bytes bytes) {
   WebPBitstreamFeatures features;
-  if (WebPGetFeatures(bytes.data(), bytes.size(), &features) != VP8_STATUS_OK) image_error("WebP", "the header is damaged");
+  if (WebPGetFeatures(bytes.data(), bytes.size(), &features) != VP8_STATUS_OK)
+    image_error("WebP", "the header is damaged");
   if (features.has_animation) image_error("WebP", "an animation has no one picture");
   Pixels out;
   out.resize(features.width, features.height, bytes.size());
-  if (!WebPDecodeRGBInto(bytes.data(), bytes.size(), out.rgb.data(), out.rgb.size(), features.width * 3)) image_error("WebP", "the data is damaged");
+  if (!WebPDecodeRGBInto(bytes.data(), bytes.size(), out.rgb.data(), out.rgb.size(), features.width * 3))
+    image_error("WebP", "the data is damaged");
   return out;
 }
 #else
@@ -206,7 +213,8 @@ TiffState& tiff_state(thandle_t handle) { return *static_cast<TiffState*>(handle
 
 Pixels decode_tiff(Bytes bytes) {
   TiffState state{bytes};
-  std::unique_ptr<TIFFOpenOptions, void (*)(TIFFOpenOptions*)> options(TIFFOpenOptionsAlloc(), TIFFOpenOptionsFree);
+  std::unique_ptr<TIFFOpenOptions, void (*)(TIFFOpenOptions*)> options(TIFFOpenOptionsAlloc(),
+                                                                       TIFFOpenOptionsFree);
   // The library prints errors unless it is given a place for them; 1 means that they were taken.
   TIFFOpenOptionsSetErrorHandlerExtR(
       options.get(),
@@ -217,7 +225,8 @@ Pixels decode_tiff(Bytes bytes) {
         return 1;
       },
       &state);
-  TIFFOpenOptionsSetWarningHandlerExtR(options.get(), [](TIFF*, void*, const char*, const char*, va_list) { return 1; }, nullptr);
+  TIFFOpenOptionsSetWarningHandlerExtR(
+      options.get(), [](TIFF*, void*, const char*, const char*, va_list) { return 1; }, nullptr);
   TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), tmsize_t{1} << 30);
   std::unique_ptr<TIFF, void (*)(TIFF*)> tiff(
       TIFFClientOpenExt(
@@ -246,7 +255,8 @@ Pixels decode_tiff(Bytes bytes) {
   Pixels out;
   out.resize(width, height, bytes.size());
   std::vector<uint32_t> raster(static_cast<size_t>(width) * height);
-  if (!TIFFReadRGBAImageOriented(tiff.get(), width, height, raster.data(), ORIENTATION_TOPLEFT, 1)) image_error("TIFF", state.message);
+  if (!TIFFReadRGBAImageOriented(tiff.get(), width, height, raster.data(), ORIENTATION_TOPLEFT, 1))
+    image_error("TIFF", state.message);
   for (size_t i = 0; i < raster.size(); ++i) {
     out.rgb[i * 3] = static_cast<uint8_t>(TIFFGetR(raster[i]));
     out.rgb[i * 3 + 1] = static_cast<uint8_t>(TIFFGetG(raster[i]));
@@ -269,9 +279,13 @@ struct Jp2State {
 
 // A sample of a component at a pixel of the picture, scaled to 8 bits.
 int jp2_sample(const opj_image_comp_t& c, int64_t x, int64_t y) {
-  const int64_t column = std::min<int64_t>(x / c.dx, static_cast<int64_t>(c.w) - 1), row = std::min<int64_t>(y / c.dy, static_cast<int64_t>(c.h) - 1);
-  const int64_t value = c.data[row * static_cast<int64_t>(c.w) + column] + (c.sgnd ? int64_t{1} << (c.prec - 1) : 0);
-  const int64_t scaled = c.prec > 8 ? value >> (c.prec - 8) : c.prec == 8 ? value : value * 255 / ((int64_t{1} << c.prec) - 1);
+  const int64_t column = std::min<int64_t>(x / c.dx, static_cast<int64_t>(c.w) - 1),
+                row = std::min<int64_t>(y / c.dy, static_cast<int64_t>(c.h) - 1);
+  const int64_t value =
+      c.data[row * static_cast<int64_t>(c.w) + column] + (c.sgnd ? int64_t{1} << (c.prec - 1) : 0);
+  const int64_t scaled = c.prec > 8    ? value >> (c.prec - 8)
+                         : c.prec == 8 ? value
+                                       : value * 255 / ((int64_t{1} << c.prec) - 1);
   return static_cast<int>(std::clamp<int64_t>(scaled, 0, 255));
 }
 
@@ -279,17 +293,22 @@ int jp2_sample(const opj_image_comp_t& c, int64_t x, int64_t y) {
 
 Pixels decode_jpeg2000(Bytes bytes) {
   Jp2State state{bytes};
-  std::unique_ptr<opj_codec_t, void (*)(opj_codec_t*)> codec(opj_create_decompress(bytes[0] == 0xff ? OPJ_CODEC_J2K : OPJ_CODEC_JP2), opj_destroy_codec);
-  opj_set_error_handler(codec.get(), [](const char* why, void* user) {
-    std::string text = why;
-    while (!text.empty() && text.back() == '\n') text.pop_back();
-    static_cast<Jp2State*>(user)->message = text;
-  }, &state);
+  std::unique_ptr<opj_codec_t, void (*)(opj_codec_t*)> codec(
+      opj_create_decompress(bytes[0] == 0xff ? OPJ_CODEC_J2K : OPJ_CODEC_JP2), opj_destroy_codec);
+  opj_set_error_handler(
+      codec.get(),
+      [](const char* why, void* user) {
+        std::string text = why;
+        while (!text.empty() && text.back() == '\n') text.pop_back();
+        static_cast<Jp2State*>(user)->message = text;
+      },
+      &state);
   opj_dparameters_t parameters;
   opj_set_default_decoder_parameters(&parameters);
   if (!opj_setup_decoder(codec.get(), &parameters)) image_error("JPEG 2000", state.message);
   opj_decoder_set_strict_mode(codec.get(), OPJ_TRUE);
-  std::unique_ptr<opj_stream_t, void (*)(opj_stream_t*)> stream(opj_stream_create(1 << 16, OPJ_TRUE), [](opj_stream_t* s) { opj_stream_destroy(s); });
+  std::unique_ptr<opj_stream_t, void (*)(opj_stream_t*)> stream(
+      opj_stream_create(1 << 16, OPJ_TRUE), [](opj_stream_t* s) { opj_stream_destroy(s); });
   opj_stream_set_user_data(stream.get(), &state, [](void*) {});
   opj_stream_set_user_data_length(stream.get(), bytes.size());
   opj_stream_set_read_function(stream.get(), [](void* to, OPJ_SIZE_T n, void* user) -> OPJ_SIZE_T {
@@ -318,12 +337,15 @@ Pixels decode_jpeg2000(Bytes bytes) {
   const std::unique_ptr<opj_image_t, void (*)(opj_image_t*)> image(raw, opj_image_destroy);
   if (!header || !image) image_error("JPEG 2000", state.message);
   Pixels out;
-  out.resize(static_cast<int64_t>(image->x1) - image->x0, static_cast<int64_t>(image->y1) - image->y0, bytes.size());
-  if (!opj_decode(codec.get(), stream.get(), image.get()) || !opj_end_decompress(codec.get(), stream.get())) image_error("JPEG 2000", state.message);
+  out.resize(static_cast<int64_t>(image->x1) - image->x0, static_cast<int64_t>(image->y1) - image->y0,
+             bytes.size());
+  if (!opj_decode(codec.get(), stream.get(), image.get()) || !opj_end_decompress(codec.get(), stream.get()))
+    image_error("JPEG 2000", state.message);
   const uint32_t count = image->numcomps;
   for (uint32_t c = 0; c < count; ++c) {
     const opj_image_comp_t& p = image->comps[c];
-    if (!p.data || p.w == 0 || p.h == 0 || p.dx == 0 || p.dy == 0 || p.prec == 0 || p.prec > 31) image_error("JPEG 2000", "a component without samples");
+    if (!p.data || p.w == 0 || p.h == 0 || p.dx == 0 || p.dy == 0 || p.prec == 0 || p.prec > 31)
+      image_error("JPEG 2000", "a component without samples");
   }
   if (count == 0) image_error("JPEG 2000", "no components");
   const bool colour = count >= 3;

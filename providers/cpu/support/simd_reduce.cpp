@@ -23,12 +23,16 @@ using M = hn::Mask<D>;
 // nothing, and how the results of blocks meet.
 struct SumOp {
   static constexpr float kNothing = 0;
-  struct Acc { V v; };
+  struct Acc {
+    V v;
+  };
   HWY_INLINE Acc start(D d) const { return {hn::Zero(d)}; }
   HWY_INLINE V map(D, V x, int64_t) const { return x; }
   HWY_INLINE void merge(Acc& a, const Acc& b) const { a.v = hn::Add(a.v, b.v); }
   HWY_INLINE V total(D, const Acc& a) const { return a.v; }
-  HWY_INLINE double across_lanes(D d, V v) const { return static_cast<double>(hn::GetLane(hn::SumOfLanes(d, v))); }
+  HWY_INLINE double across_lanes(D d, V v) const {
+    return static_cast<double>(hn::GetLane(hn::SumOfLanes(d, v)));
+  }
   double across(double a, double b) const { return a + b; }
 };
 struct SumAbsOp : SumOp {
@@ -63,12 +67,17 @@ struct ProdOp : SumOp {
 template <bool kMax>
 struct ExtremeOp {
   static constexpr float kNothing = kMax ? kMinusInfinity : -kMinusInfinity;
-  struct Acc { V v; M nan; };
+  struct Acc {
+    V v;
+    M nan;
+  };
   HWY_INLINE Acc start(D d) const { return {hn::Set(d, kNothing), hn::MaskFromVec(hn::Zero(d))}; }
   HWY_INLINE V map(D, V x, int64_t) const { return x; }
   HWY_INLINE V pick(V a, V b) const { return kMax ? hn::Max(a, b) : hn::Min(a, b); }
   HWY_INLINE void merge(Acc& a, const Acc& b) const { a = {pick(a.v, b.v), hn::Or(a.nan, b.nan)}; }
-  HWY_INLINE V total(D d, const Acc& a) const { return hn::IfThenElse(a.nan, hn::Set(d, std::numeric_limits<float>::quiet_NaN()), a.v); }
+  HWY_INLINE V total(D d, const Acc& a) const {
+    return hn::IfThenElse(a.nan, hn::Set(d, std::numeric_limits<float>::quiet_NaN()), a.v);
+  }
   HWY_INLINE double across_lanes(D d, V v) const {
     if (!hn::AllFalse(d, hn::IsNaN(v))) return std::numeric_limits<double>::quiet_NaN();
     return static_cast<double>(hn::GetLane(kMax ? hn::MaxOfLanes(d, v) : hn::MinOfLanes(d, v)));
@@ -78,8 +87,10 @@ struct ExtremeOp {
 
 template <class Op>
 HWY_INLINE void take(const Op& op, D d, typename Op::Acc& acc, V x, int64_t column) {
-  if constexpr (requires { acc.nan; }) op.merge(acc, {x, hn::IsNaN(x)});
-  else op.merge(acc, {op.map(d, x, column)});
+  if constexpr (requires { acc.nan; })
+    op.merge(acc, {x, hn::IsNaN(x)});
+  else
+    op.merge(acc, {op.map(d, x, column)});
 }
 
 // One block of a row, in f32.
@@ -109,7 +120,8 @@ void reduce_rows(OpAt at, const float* x, int64_t rows, int64_t stride, int64_t 
   for (int64_t r = 0; r < rows; ++r) {
     const auto op = at(r);
     const float* row = x + r * stride;
-    for (int64_t i = 0; i < n; i += kBlock) acc[r] = op.across(acc[r], reduce_block(op, row + i, std::min(kBlock, n - i)));
+    for (int64_t i = 0; i < n; i += kBlock)
+      acc[r] = op.across(acc[r], reduce_block(op, row + i, std::min(kBlock, n - i)));
   }
 }
 
@@ -117,7 +129,8 @@ void reduce_rows(OpAt at, const float* x, int64_t rows, int64_t stride, int64_t 
 // few rows, f64 across them.
 constexpr int64_t kFlushRows = 64;
 template <int kVectors, bool kSome, class Op>
-HWY_INLINE void reduce_tile(const Op& op, const float* x, int64_t rows, int64_t stride, int64_t column, int64_t some, double* acc) {
+HWY_INLINE void reduce_tile(const Op& op, const float* x, int64_t rows, int64_t stride, int64_t column,
+                            int64_t some, double* acc) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t r0 = 0; r0 < rows; r0 += kFlushRows) {
@@ -128,18 +141,21 @@ HWY_INLINE void reduce_tile(const Op& op, const float* x, int64_t rows, int64_t 
       const float* p = x + r * stride + column;
 #pragma GCC unroll 8
       for (int k = 0; k < kVectors; ++k)
-        take(op, d, a[k], kSome ? load_some(d, p, some, Op::kNothing) : hn::LoadU(d, p + k * lanes), column + k * lanes);
+        take(op, d, a[k], kSome ? load_some(d, p, some, Op::kNothing) : hn::LoadU(d, p + k * lanes),
+             column + k * lanes);
     }
     HWY_ALIGN float sums[kVectors * HWY_MAX_BYTES / sizeof(float)];
 #pragma GCC unroll 8
     for (int k = 0; k < kVectors; ++k) hn::StoreU(op.total(d, a[k]), d, sums + k * lanes);
     const int64_t columns = kSome ? some : kVectors * lanes;
-    for (int64_t c = 0; c < columns; ++c) acc[column + c] = op.across(acc[column + c], static_cast<double>(sums[c]));
+    for (int64_t c = 0; c < columns; ++c)
+      acc[column + c] = op.across(acc[column + c], static_cast<double>(sums[c]));
   }
 }
 
 template <class Op>
-void reduce_columns(const Op& op, const float* x, int64_t rows, int64_t stride, int64_t columns, double* acc) {
+void reduce_columns(const Op& op, const float* x, int64_t rows, int64_t stride, int64_t columns,
+                    double* acc) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   int64_t c = 0;
   for (; c + 8 * lanes <= columns; c += 8 * lanes) reduce_tile<8, false>(op, x, rows, stride, c, 0, acc);
@@ -151,12 +167,18 @@ void reduce_columns(const Op& op, const float* x, int64_t rows, int64_t stride, 
 template <class F>
 void with_op(SimdReduce op, F f) {
   switch (op) {
-    case SimdReduce::Sum: return f(SumOp());
-    case SimdReduce::SumAbs: return f(SumAbsOp());
-    case SimdReduce::SumSquare: return f(SumSquareOp());
-    case SimdReduce::Prod: return f(ProdOp());
-    case SimdReduce::Max: return f(ExtremeOp<true>());
-    case SimdReduce::Min: return f(ExtremeOp<false>());
+    case SimdReduce::Sum:
+      return f(SumOp());
+    case SimdReduce::SumAbs:
+      return f(SumAbsOp());
+    case SimdReduce::SumSquare:
+      return f(SumSquareOp());
+    case SimdReduce::Prod:
+      return f(ProdOp());
+    case SimdReduce::Max:
+      return f(ExtremeOp<true>());
+    case SimdReduce::Min:
+      return f(ExtremeOp<false>());
   }
 }
 
@@ -178,7 +200,8 @@ void Columns(SimdReduce op, const float* x, int64_t rows, int64_t stride, int64_
 void SumExpRows(const float* x, int64_t rows, int64_t stride, int64_t n, const float* shift, double* acc) {
   reduce_rows([shift](int64_t r) { return sum_exp(shift + r, false); }, x, rows, stride, n, acc);
 }
-void SumExpColumns(const float* x, int64_t rows, int64_t stride, int64_t columns, const float* shift, double* acc) {
+void SumExpColumns(const float* x, int64_t rows, int64_t stride, int64_t columns, const float* shift,
+                   double* acc) {
   // Padded by a vector for the last columns.
   HWY_ALIGN float padded[kReduceColumns + HWY_MAX_BYTES / sizeof(float)] = {};
   std::copy(shift, shift + columns, padded);
@@ -198,13 +221,16 @@ HWY_EXPORT(SumExpColumns);
 void simd_reduce_rows(SimdReduce op, const float* x, int64_t rows, int64_t stride, int64_t n, double* acc) {
   HWY_DYNAMIC_DISPATCH(Rows)(op, x, rows, stride, n, acc);
 }
-void simd_reduce_columns(SimdReduce op, const float* x, int64_t rows, int64_t stride, int64_t columns, double* acc) {
+void simd_reduce_columns(SimdReduce op, const float* x, int64_t rows, int64_t stride, int64_t columns,
+                         double* acc) {
   HWY_DYNAMIC_DISPATCH(Columns)(op, x, rows, stride, columns, acc);
 }
-void simd_sum_exp_rows(const float* x, int64_t rows, int64_t stride, int64_t n, const float* shift, double* acc) {
+void simd_sum_exp_rows(const float* x, int64_t rows, int64_t stride, int64_t n, const float* shift,
+                       double* acc) {
   HWY_DYNAMIC_DISPATCH(SumExpRows)(x, rows, stride, n, shift, acc);
 }
-void simd_sum_exp_columns(const float* x, int64_t rows, int64_t stride, int64_t columns, const float* shift, double* acc) {
+void simd_sum_exp_columns(const float* x, int64_t rows, int64_t stride, int64_t columns, const float* shift,
+                          double* acc) {
   HWY_DYNAMIC_DISPATCH(SumExpColumns)(x, rows, stride, columns, shift, acc);
 }
 }  // namespace sardonyx::cpu

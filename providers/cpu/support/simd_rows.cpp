@@ -22,7 +22,8 @@ HWY_INLINE void rows(float* y, const float* x, int64_t n, F f) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(f(hn::LoadU(d, y + i), x ? hn::LoadU(d, x + i) : hn::Zero(d)), d, y + i);
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(f(hn::LoadU(d, y + i), x ? hn::LoadU(d, x + i) : hn::Zero(d)), d, y + i);
   if (i == n) return;
   HWY_ALIGN float a[HWY_MAX_BYTES / sizeof(float)] = {};
   HWY_ALIGN float b[HWY_MAX_BYTES / sizeof(float)] = {};
@@ -39,7 +40,8 @@ void Scale(float* x, int64_t n, float scale) {
 void Softcap(float* x, int64_t n, float cap) {
   const D d;
   const V c = hn::Set(d, cap), inverse = hn::Set(d, 1 / cap);
-  rows(x, nullptr, n, [=](V v, V) { return hn::IfThenElse(hn::Eq(v, v), hn::Mul(c, hn::Tanh(d, hn::Mul(v, inverse))), v); });
+  rows(x, nullptr, n,
+       [=](V v, V) { return hn::IfThenElse(hn::Eq(v, v), hn::Mul(c, hn::Tanh(d, hn::Mul(v, inverse))), v); });
 }
 void Add(float* x, const float* y, int64_t n) {
   rows(x, y, n, [](V v, V w) { return hn::Add(v, w); });
@@ -79,6 +81,8 @@ void scale_row(float* x, int64_t n, float scale) { HWY_DYNAMIC_DISPATCH(Scale)(x
 void softcap_row(float* x, int64_t n, float cap) { HWY_DYNAMIC_DISPATCH(Softcap)(x, n, cap); }
 void add_row(float* x, const float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(Add)(x, y, n); }
 void mask_row(float* x, const uint8_t* allow, int64_t n) { HWY_DYNAMIC_DISPATCH(Mask)(x, allow, n); }
-void axpby_row(float a, float* y, float b, const float* x, int64_t n) { HWY_DYNAMIC_DISPATCH(Axpby)(a, y, b, x, n); }
+void axpby_row(float a, float* y, float b, const float* x, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(Axpby)(a, y, b, x, n);
+}
 }  // namespace sardonyx::cpu
 #endif

@@ -21,7 +21,8 @@ using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// exp(x) for x <= 0, within 2.1 ulp and exact at 0; results below the smallest normal number are 0, NaN stays NaN.
+// exp(x) for x <= 0, within 2.1 ulp and exact at 0; results below the smallest normal number are 0, NaN stays
+// NaN.
 HWY_INLINE V exp_negative(D d, V x) {
   const hn::RebindToSigned<D> di;
   // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
@@ -35,7 +36,8 @@ HWY_INLINE V exp_negative(D d, V x) {
   const V high = hn::MulAdd(hn::Set(d, 0.0418981612f), r, hn::Set(d, 0.166676387f));
   const V series = hn::MulAdd(hn::MulAdd(hn::Set(d, 0.00829027221f), r2, high), r2, low);
   const V p = hn::MulAdd(series, r, hn::Set(d, 1.0f));
-  const V scale = hn::BitCast(d, hn::Add(hn::ShiftLeft<23>(hn::BitCast(di, shifted)), hn::Set(di, 0x3f800000)));
+  const V scale =
+      hn::BitCast(d, hn::Add(hn::ShiftLeft<23>(hn::BitCast(di, shifted)), hn::Set(di, 0x3f800000)));
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), hn::Mul(p, scale));
 }
 

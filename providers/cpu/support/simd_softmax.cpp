@@ -83,8 +83,10 @@ void column_tile(const float* x, float* y, int64_t n, int64_t stride, int64_t so
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto load = [&](const float* p) { return kSome ? load_some(d, p, some, 0) : hn::LoadU(d, p); };
   const auto store = [&](V v, float* p) {
-    if (kSome) store_some(d, v, p, some);
-    else hn::StoreU(v, d, p);
+    if (kSome)
+      store_some(d, v, p, some);
+    else
+      hn::StoreU(v, d, p);
   };
   V max[kVectors], sum[kVectors];
   for (int k = 0; k < kVectors; ++k) max[k] = hn::Set(d, kMinusInfinity), sum[k] = hn::Zero(d);
@@ -98,7 +100,9 @@ void column_tile(const float* x, float* y, int64_t n, int64_t stride, int64_t so
       if (!log) store(e, y + at);
     }
   }
-  for (int k = 0; k < kVectors; ++k) sum[k] = log ? hn::IfThenElse(hn::Eq(sum[k], sum[k]), hn::Log(d, sum[k]), sum[k]) : hn::Div(hn::Set(d, 1.0f), sum[k]);
+  for (int k = 0; k < kVectors; ++k)
+    sum[k] = log ? hn::IfThenElse(hn::Eq(sum[k], sum[k]), hn::Log(d, sum[k]), sum[k])
+                 : hn::Div(hn::Set(d, 1.0f), sum[k]);
   for (int64_t r = 0; r < n; ++r) {
     for (int k = 0; k < kVectors; ++k) {
       const int64_t at = r * stride + k * lanes;

@@ -15,7 +15,8 @@ constexpr const char* kDomain = "ai.onnx.ml";
 
 // The only element of a map's value.
 const Tensor& element(RunContext& run, const Value& value) {
-  if (!value.is_tensor() || value.tensor().size() != 1) run.fail("a value of the map", "a tensor of one element", value.kind_name());
+  if (!value.is_tensor() || value.tensor().size() != 1)
+    run.fail("a value of the map", "a tensor of one element", value.kind_name());
   return value.tensor();
 }
 
@@ -34,10 +35,12 @@ T element_as(RunContext& run, const Value& value) {
     run.fail("a value of the map", "a string", dtype_name(from.dtype()));
   } else {
     if (is_integer(from.dtype())) return static_cast<T>(from.to_int64s()[0]);
-    if (!is_float(from.dtype())) run.fail("a value of the map", dtype_name(dtype_of<T>), dtype_name(from.dtype()));
+    if (!is_float(from.dtype()))
+      run.fail("a value of the map", dtype_name(dtype_of<T>), dtype_name(from.dtype()));
     const double number = from.to_doubles()[0];
     if constexpr (std::is_integral_v<T>) {
-      if (!(std::abs(number) < 9.2e18)) run.fail("a value of the map", "a number that fits int64", std::to_string(number));
+      if (!(std::abs(number) < 9.2e18))
+        run.fail("a value of the map", "a number that fits int64", std::to_string(number));
     }
     return static_cast<T>(number);
   }
@@ -54,7 +57,8 @@ To cast_element(RunContext& run, const Value& value) {
       const std::string& text = *from.data<std::string>();
       To number{};
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-      if (error != std::errc() || end != text.data() + text.size()) run.fail("a value of the map", "a number", "'" + text + "'");
+      if (error != std::errc() || end != text.data() + text.size())
+        run.fail("a value of the map", "a number", "'" + text + "'");
       return number;
     }
   }
@@ -72,7 +76,8 @@ Prepared cast_map_to(bool sparse, int64_t width) {
     if (sparse) std::fill(to, to + count, To{});
     int64_t next = 0;
     for (const auto& [key, value] : *items) {
-      if (sparse && (key < 0 || key >= width)) run.fail("a key of input 'X'", "0 to " + std::to_string(width - 1), std::to_string(key));
+      if (sparse && (key < 0 || key >= width))
+        run.fail("a key of input 'X'", "0 to " + std::to_string(width - 1), std::to_string(key));
       to[sparse ? key : next++] = cast_element<To>(run, value);
     }
   };
@@ -80,7 +85,8 @@ Prepared cast_map_to(bool sparse, int64_t width) {
 
 Prepared prepare_cast_map(PrepareContext& ctx) {
   const auto a = ctx.attributes<CastMapAttributes>();
-  ctx.expect(a.map_form == "DENSE" || a.map_form == "SPARSE", "attribute 'map_form'", "DENSE or SPARSE", "'" + a.map_form + "'");
+  ctx.expect(a.map_form == "DENSE" || a.map_form == "SPARSE", "attribute 'map_form'", "DENSE or SPARSE",
+             "'" + a.map_form + "'");
   const bool sparse = a.map_form == "SPARSE";
   ctx.expect(!sparse || a.max_map >= 0, "attribute 'max_map'", "at least 0", std::to_string(a.max_map));
   if (a.cast_to == "TO_FLOAT") return cast_map_to<float>(sparse, a.max_map);
@@ -111,20 +117,27 @@ Prepared dict_vectorizer(const std::vector<Key>& vocabulary, DType dtype) {
       }
     };
     switch (dtype) {
-      case DType::Float32: return fill.template operator()<float>();
-      case DType::Float64: return fill.template operator()<double>();
-      case DType::Int64: return fill.template operator()<int64_t>();
-      case DType::String: return fill.template operator()<std::string>();
-      default: run.fail("values of input 'X'", "float, double, int64 or string", dtype_name(dtype));
+      case DType::Float32:
+        return fill.template operator()<float>();
+      case DType::Float64:
+        return fill.template operator()<double>();
+      case DType::Int64:
+        return fill.template operator()<int64_t>();
+      case DType::String:
+        return fill.template operator()<std::string>();
+      default:
+        run.fail("values of input 'X'", "float, double, int64 or string", dtype_name(dtype));
     }
   };
 }
 
 Prepared prepare_dict_vectorizer(PrepareContext& ctx) {
   const auto a = ctx.attributes<DictVectorizerAttributes>();
-  ctx.expect(a.int64_vocabulary.has_value() != a.string_vocabulary.has_value(), "vocabularies", "exactly one");
+  ctx.expect(a.int64_vocabulary.has_value() != a.string_vocabulary.has_value(), "vocabularies",
+             "exactly one");
   const Type& type = ctx.graph().value(ctx.node().input(0)).type;
-  ctx.expect(type.kind == Type::Kind::Map && type.element && type.element->is_tensor(), "input 'X'", "a map of tensors", type.to_string());
+  ctx.expect(type.kind == Type::Kind::Map && type.element && type.element->is_tensor(), "input 'X'",
+             "a map of tensors", type.to_string());
   const DType dtype = type.element->dtype;
   if (a.int64_vocabulary) return dict_vectorizer(*a.int64_vocabulary, dtype);
   return dict_vectorizer(*a.string_vocabulary, dtype);
@@ -147,12 +160,15 @@ Prepared zip_map(const std::vector<Key>& keys, int64_t rows) {
 
 Prepared prepare_zip_map(PrepareContext& ctx) {
   const auto a = ctx.attributes<ZipMapAttributes>();
-  ctx.expect(a.classlabels_int64s.has_value() != a.classlabels_strings.has_value(), "class labels", "exactly one list");
+  ctx.expect(a.classlabels_int64s.has_value() != a.classlabels_strings.has_value(), "class labels",
+             "exactly one list");
   const Dims& dims = ctx.dims(0);
   ctx.expect(ctx.dtype(0) == DType::Float32, "input 'X'", "float", dtype_name(ctx.dtype(0)));
   ctx.expect(dims.size() == 1 || dims.size() == 2, "input 'X'", "rank 1 or 2", to_string(dims));
-  const auto columns = static_cast<int64_t>(a.classlabels_int64s ? a.classlabels_int64s->size() : a.classlabels_strings->size());
-  ctx.expect(dims.back() == columns, "columns of input 'X'", std::to_string(columns) + ", one for each label", std::to_string(dims.back()));
+  const auto columns = static_cast<int64_t>(a.classlabels_int64s ? a.classlabels_int64s->size()
+                                                                 : a.classlabels_strings->size());
+  ctx.expect(dims.back() == columns, "columns of input 'X'", std::to_string(columns) + ", one for each label",
+             std::to_string(dims.back()));
   const int64_t rows = dims.size() == 1 ? 1 : dims[0];
   if (a.classlabels_int64s) return zip_map(*a.classlabels_int64s, rows);
   return zip_map(*a.classlabels_strings, rows);
