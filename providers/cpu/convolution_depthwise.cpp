@@ -25,8 +25,11 @@ struct DepthwisePlan {
     for (int64_t y = 0; y < g.kh; ++y)
       for (int64_t x = 0; x < g.kw; ++x) offsets.push_back(g.offset(y, x));
   }
-  int64_t result_elements() const { return grid.block_rows * grid.row + PlaneGrid::kSlack; }
-  size_t buffer_elements() const { return static_cast<size_t>(grid.copy_elements() + result_elements()); }
+  // Tiles of four rows may read and write up to three rows past the last one; they write whole pairs of vectors.
+  int64_t tile_row() const { return (grid.ow + 31) / 32 * 32; }
+  int64_t copy_elements() const { return grid.copy_elements() + 4 * grid.row; }
+  int64_t result_elements() const { return (grid.block_rows + 4) * std::max(grid.row, tile_row()) + PlaneGrid::kSlack; }
+  size_t buffer_elements() const { return static_cast<size_t>(copy_elements() + result_elements()); }
 };
 
 }  // namespace sardonyx::cpu
@@ -56,20 +59,94 @@ void filter_flat(const int64_t* offsets, const float* weights, size_t taps, cons
   }
 }
 
+// What input row kRow of a tile adds to output rows 0 to 3, two vectors wide: tap i of output row r meets row r + i.
+template <int kTaps, int kRow, class D, class V>
+HWY_INLINE void add_row(D d, const float* in, const float* weights, int64_t step, V& a0, V& a1, V& a2, V& a3, V& b0, V& b1,
+                        V& b2, V& b3) {
+  const V v = hn::LoadU(d, in), u = hn::LoadU(d, in + hn::Lanes(d));
+  if constexpr (kRow < kTaps) {
+    const V w = hn::Set(d, weights[kRow * step]);
+    a0 = hn::MulAdd(w, v, a0), b0 = hn::MulAdd(w, u, b0);
+  }
+  if constexpr (kRow >= 1 && kRow - 1 < kTaps) {
+    const V w = hn::Set(d, weights[(kRow - 1) * step]);
+    a1 = hn::MulAdd(w, v, a1), b1 = hn::MulAdd(w, u, b1);
+  }
+  if constexpr (kRow >= 2 && kRow - 2 < kTaps) {
+    const V w = hn::Set(d, weights[(kRow - 2) * step]);
+    a2 = hn::MulAdd(w, v, a2), b2 = hn::MulAdd(w, u, b2);
+  }
+  if constexpr (kRow >= 3 && kRow - 3 < kTaps) {
+    const V w = hn::Set(d, weights[(kRow - 3) * step]);
+    a3 = hn::MulAdd(w, v, a3), b3 = hn::MulAdd(w, u, b3);
+  }
+}
+
+// Four output rows from the kTaps rows of taps that meet one row phase. Adds to `to`, or starts from the bias.
+template <int kTaps, int... kRows>
+HWY_INLINE void filter_tile(const PlaneGrid& g, const int64_t* offsets, const float* weights, const float* copy, bool first,
+                            float bias, float* to, int64_t to_row, std::integer_sequence<int, kRows...>) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t f = 0; f < g.ow; f += 2 * lanes) {
+    float *r0 = to + f, *r1 = r0 + to_row, *r2 = r1 + to_row, *r3 = r2 + to_row;
+    auto a0 = hn::Set(d, bias), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+    if (!first) {
+      a0 = hn::LoadU(d, r0), a1 = hn::LoadU(d, r1), a2 = hn::LoadU(d, r2), a3 = hn::LoadU(d, r3);
+      b0 = hn::LoadU(d, r0 + lanes), b1 = hn::LoadU(d, r1 + lanes), b2 = hn::LoadU(d, r2 + lanes), b3 = hn::LoadU(d, r3 + lanes);
+    }
+    for (int64_t x = 0; x < g.kw; ++x) {
+      const float* in = copy + offsets[x] + f;
+      (add_row<kTaps, kRows>(d, in + kRows * g.row, weights + x, g.sh * g.kw, a0, a1, a2, a3, b0, b1, b2, b3), ...);
+    }
+    hn::StoreU(a0, d, r0), hn::StoreU(a1, d, r1), hn::StoreU(a2, d, r2), hn::StoreU(a3, d, r3);
+    hn::StoreU(b0, d, r0 + lanes), hn::StoreU(b1, d, r1 + lanes), hn::StoreU(b2, d, r2 + lanes), hn::StoreU(b3, d, r3 + lanes);
+  }
+}
+
+using FilterTile = void (*)(const PlaneGrid&, const int64_t*, const float*, const float*, bool, float, float*, int64_t);
+template <int kTaps>
+void FilterTileOf(const PlaneGrid& g, const int64_t* offsets, const float* weights, const float* copy, bool first, float bias, float* to,
+                  int64_t to_row) {
+  filter_tile<kTaps>(g, offsets, weights, copy, first, bias, to, to_row, std::make_integer_sequence<int, kTaps + 3>());
+}
+constexpr FilterTile kFilterTiles[] = {nullptr, FilterTileOf<1>, FilterTileOf<2>, FilterTileOf<3>, FilterTileOf<4>,
+                                       FilterTileOf<5>, FilterTileOf<6>, FilterTileOf<7>};
+
+// Whether tiles serve: rows not dilated, at most seven taps below each other in a phase, rows that fill most of the vectors.
+bool tiled(const PlaneGrid& g) {
+  const int64_t pair = 2 * static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()));
+  return g.dh == 1 && (g.kh + g.sh - 1) / g.sh <= 7 && g.ow * 4 >= (g.ow + pair - 1) / pair * pair * 3;
+}
+
+void filter_tiles(const DepthwisePlan& p, const float* weights, const float* copy, float bias, int64_t rows, float* to) {
+  const PlaneGrid& g = p.grid;
+  const int64_t to_row = p.tile_row();
+  for (int64_t r = 0; r < rows; r += 4) {
+    for (int64_t phase = 0; phase < std::min(g.sh, g.kh); ++phase) {
+      const int64_t taps = (g.kh - phase + g.sh - 1) / g.sh;
+      kFilterTiles[taps](g, p.offsets.data() + phase * g.kw, weights + phase * g.kw, copy + r * g.row, phase == 0, bias, to + r * to_row, to_row);
+    }
+  }
+}
+
 // Blocks [begin, end), counted over output planes. The buffer holds zeros when this is first called with it.
 void DepthwiseBlocks(const DepthwisePlan& p, const float* x, const float* weights, const float* biases, int64_t channels,
                      int64_t multiplier, int64_t begin, int64_t end, float* y, float* buffer) {
   const PlaneGrid& g = p.grid;
-  float *copy = buffer, *result = copy + g.copy_elements();
-  const int64_t blocks = g.blocks();
+  float *copy = buffer, *result = copy + p.copy_elements();
+  const bool tiles = tiled(g);
+  const int64_t blocks = g.blocks(), result_row = tiles ? p.tile_row() : g.row;
   int64_t plane = begin / blocks, first = begin % blocks * g.block_rows, m = plane % channels;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t rows = std::min(g.block_rows, g.oh - first);
     const int64_t source = multiplier == 1 ? plane : plane / multiplier;
     fill_copy(g, x + source * g.ih * g.iw, first, rows, 0.0f, copy);
-    filter_flat(p.offsets.data(), weights + m * g.kh * g.kw, p.offsets.size(), copy, biases ? biases[m] : 0.0f, g.length(rows), result);
+    const float *filter = weights + m * g.kh * g.kw, bias = biases ? biases[m] : 0.0f;
+    if (tiles) filter_tiles(p, filter, copy, bias, rows, result);
+    else filter_flat(p.offsets.data(), filter, p.offsets.size(), copy, bias, g.length(rows), result);
     float* to = y + (plane * g.oh + first) * g.ow;
-    for (int64_t r = 0; r < rows; ++r) copy_row(result + r * g.row, g.ow, to + r * g.ow);
+    for (int64_t r = 0; r < rows; ++r) copy_row(result + r * result_row, g.ow, to + r * g.ow);
     first += g.block_rows;
     if (first < g.oh) continue;
     first = 0;
