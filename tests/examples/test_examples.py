@@ -43,8 +43,6 @@ def execute(runtime, program, *arguments, models=MODELS):
         command = [sys.executable, ROOT / "examples" / program / f"{program}.py"]
     package = ROOT / "tests/examples/reference" if runtime == "reference" else BUILD / "python"
     environment = dict(os.environ, PYTHONPATH=str(package), SARDONYX_MODELS=str(models))
-    # Several programs may run at once; threads that wait then give up the CPU soon.
-    environment.setdefault("GOMP_SPINCOUNT", "1000")
     return subprocess.run([*map(str, command), *map(str, arguments)], env=environment, capture_output=True,
                           text=True, timeout=300)
 
