@@ -311,7 +311,8 @@ void GraphInference::infer_outputs(NodeId id) {
         const size_t from = std::min(k, schema->inputs().size() - 1);
         if (node.inputs[k] != kNone && schema->inputs()[from].GetTypeStr() == variable) {
           info.type = graph().value(node.inputs[k]).type;
-          info.type.shape.reset();
+          // These two have no inference function and keep the shape of their first input.
+          if (k != 0 || !(node.is("GroupNormalization") || node.is("MeanVarianceNormalization"))) info.type.shape.reset();
           break;
         }
       }

@@ -12,7 +12,8 @@ void cases_normalization(CaseTable& t) {
   t.add("GroupNormalization", {f32({2, 6, 5, 7}), f32({6}), f32({6})}).integer("num_groups", 3).within(1e-3);
   t.add("LpNormalization", {f32({3, 6, 8})}).integer("axis", 1).integer("p", 2);
   t.add("LRN", {f32({2, 6, 4, 4})}).integer("size", 3);
-  t.add("MeanVarianceNormalization", {f32({2, 3, 4, 4})}).within(1e-3);
+  // With its default axes the inference of ONNX itself fails on its function body.
+  t.add("MeanVarianceNormalization", {f32({2, 3, 4, 4})}).ints("axes", {0, 2, 3}).within(1e-3);
 }
 
 }  // namespace sardonyx::test
