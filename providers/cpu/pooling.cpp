@@ -36,12 +36,11 @@ void for_each_window(const Window& w, F&& f, Done&& done) {
   for (size_t i = 0; i < rank; ++i)
     for (int64_t o = 0; o < w.out[i]; ++o)
       taps[i].push_back(valid_range(w.kernel[i], w.dilation[i], o * w.stride[i] - w.pad_begin[i], w.in[i]));
-  Dims position(rank, 0), start(rank, 0);
   const size_t last = rank - 1;
+  Dims position(rank, 0), start(rank, 0), counts(last), tap(last, 0);
   const int64_t windows = element_count(w.out);
   for (int64_t index = 0; index < windows; ++index, next_index(position, w.out)) {
     bool any = true;
-    Dims counts(last);
     for (size_t i = 0; i < rank; ++i) {
       const Range range = taps[i][static_cast<size_t>(position[i])];
       start[i] = position[i] * w.stride[i] + w.offset(i, range.begin);
@@ -50,8 +49,7 @@ void for_each_window(const Window& w, F&& f, Done&& done) {
     }
     if (any) {
       const int64_t count = taps[last][static_cast<size_t>(position[last])].size();
-      Dims tap(last, 0);
-      do {
+      do {  // ends with the taps at zero again
         int64_t row = 0;
         for (size_t i = 0; i < last; ++i) row = row * w.in[i] + start[i] + tap[i] * w.dilation[i];
         row = row * w.in[last] + start[last];
