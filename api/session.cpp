@@ -188,6 +188,8 @@ class Session::Impl {
     const std::vector<Tensor> presets = output_memory(*executor, run_options);
     RunScope scope;
     if (run_options.cancel) scope.cancel = run_options.cancel->flag();
+    LoopBudget loops{options.limits.max_loop_iterations};
+    scope.loops = &loops;
     scope.random.seed = options.seed;
     scope.random.step = step++;
     for (const auto& provider : state->providers) provider->enter(state->threads);

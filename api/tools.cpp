@@ -12,6 +12,7 @@
 #include "ops/registry/operator.h"
 #include "ops/registry/schema.h"
 #include "providers/runtime/executor.h"
+#include "providers/runtime/passes.h"
 #include "providers/runtime/registry.h"
 
 namespace sardonyx {
@@ -34,7 +35,7 @@ ExportOptions export_options(const ConvertOptions& options) {
   return result;
 }
 
-json describe(const Graph& graph, ValueId id) {
+json describe_port(const Graph& graph, ValueId id) {
   const ValueInfo& info = graph.value(id);
   json shape = nullptr;
   if (info.type.shape) {
@@ -88,6 +89,46 @@ void convert_to_file(const LoadedModel& model, const std::string& path, const Co
   export_file(converted(model, options), path, export_options(options));
 }
 
+std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stage, const Feeds& feeds, const SessionOptions& options) {
+  const Pipeline pipeline(options.providers);
+  GraphPtr graph = pipeline.run(*model.get(), options, stage);
+  if (stage != "decomposed") {
+    // What no kernel takes is decomposed all the same; the rest stays as it is at the stage.
+    const auto supported = [&](const Node& node) { return place(pipeline, node) != "none"; };
+    graph = decompose_unsupported(graph, supported, pipeline.evaluator.get());
+  }
+  GraphBuilder builder(*graph);
+  std::vector<ValueId> wanted;
+  std::vector<TracedValue> values;
+  for (const Node& node : graph->nodes())
+    for (const ValueId id : node.outputs)
+      if (id != kNone) {
+        wanted.push_back(id);
+        values.push_back({graph->value(id).name, describe(*graph, node), {}});
+      }
+  builder.set_outputs(std::move(wanted));
+  auto traced = std::make_shared<Model>(*model.get());
+  traced->graph = std::move(builder).build();
+  SessionOptions as_it_is = options;
+  as_it_is.optimize = "none";
+  Session session{LoadedModel(traced), as_it_is};
+  std::vector<Value> results = session.run(feeds);
+  for (size_t i = 0; i < values.size(); ++i) values[i].value = std::move(results[i]);
+  return values;
+}
+
+std::string convert_for_trace(const LoadedModel& loaded) {
+  Model model = converted(loaded, {});
+  GraphBuilder builder(*model.graph);
+  std::vector<ValueId> outputs = model.graph->outputs();
+  for (const Node& node : model.graph->nodes())
+    for (const ValueId id : node.outputs)
+      if (id != kNone && model.graph->value(id).type.is_tensor() && std::find(outputs.begin(), outputs.end(), id) == outputs.end()) outputs.push_back(id);
+  builder.set_outputs(std::move(outputs));
+  model.graph = std::move(builder).build();
+  return export_bytes(model, {});
+}
+
 std::vector<std::string> graph_stages() { return stage_names(); }
 
 std::string print_stage(const LoadedModel& model, const std::string& stage, const SessionOptions& options) {
@@ -115,8 +156,8 @@ std::string inspect_json(const LoadedModel& model, const SessionOptions& options
                  {"operators", totals.operators},
                  {"metadata", model.get()->metadata}};
   for (const auto& [domain, version] : model.get()->opsets) result["opsets"][domain.empty() ? "ai.onnx" : domain] = version;
-  for (const ValueId id : graph->inputs()) result["inputs"].push_back(describe(*graph, id));
-  for (const ValueId id : graph->outputs()) result["outputs"].push_back(describe(*graph, id));
+  for (const ValueId id : graph->inputs()) result["inputs"].push_back(describe_port(*graph, id));
+  for (const ValueId id : graph->outputs()) result["outputs"].push_back(describe_port(*graph, id));
   if (placement) result["placement"] = totals.nodes;
   return result.dump(-1, ' ', false, json::error_handler_t::replace);
 }

@@ -25,6 +25,8 @@ sardonyx_register(register_ops ops sardonyx OperatorRegistry ops/registry/operat
 sardonyx_register(register_cpu providers/cpu sardonyx::cpu KernelRegistry providers/kernel.h register_all_kernels)
 sardonyx_register(register_host providers/runtime/host sardonyx::host KernelRegistry providers/kernel.h register_all_kernels)
 
+add_library(sardonyx_wait_policy SHARED providers/cpu/wait_policy/wait_policy.cpp)
+target_link_options(sardonyx_wait_policy PRIVATE "LINKER:-z,initfirst")
 add_library(sardonyx SHARED ${sardonyx_sources} ${register_ops} ${register_cpu} ${register_host})
 add_library(sardonyx::sardonyx ALIAS sardonyx)
 target_include_directories(sardonyx PUBLIC
@@ -32,8 +34,10 @@ target_include_directories(sardonyx PUBLIC
 target_include_directories(sardonyx PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(sardonyx PRIVATE SARDONYX_VERSION="${PROJECT_VERSION}")
 target_compile_features(sardonyx PUBLIC cxx_std_20)
-target_link_libraries(sardonyx PRIVATE ONNX::onnx ONNX::onnx_proto protobuf::libprotobuf DNNL::dnnl OpenMP::OpenMP_CXX
-  fmt::fmt spdlog::spdlog nlohmann_json::nlohmann_json Threads::Threads ICU::uc ICU::i18n PkgConfig::RE2 PkgConfig::HWY)
+target_link_libraries(sardonyx PRIVATE sardonyx_wait_policy ONNX::onnx ONNX::onnx_proto protobuf::libprotobuf DNNL::dnnl OpenMP::OpenMP_CXX
+  fmt::fmt spdlog::spdlog nlohmann_json::nlohmann_json Threads::Threads ZLIB::ZLIB ICU::uc ICU::i18n PkgConfig::RE2 PkgConfig::HWY)
+include(SardonyxImages)
+sardonyx_link_image_libraries(sardonyx)
 # What comes from archives (libonnx, libonnx_proto) stays inside: two copies in one process would abort.
 target_link_options(sardonyx PRIVATE "LINKER:--exclude-libs,ALL" "LINKER:--no-undefined")
 if(SARDONYX_SANITIZE)

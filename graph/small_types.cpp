@@ -193,7 +193,8 @@ uint8_t float_to_e8m0(float value, E8M0Rounding rounding, bool saturate) {
   int exponent;
   const float fraction = std::frexp(value, &exponent);  // [0.5, 1)
   int code = exponent - 1 + 127;
-  if (rounding == E8M0Rounding::Up ? fraction > 0.5f : rounding == E8M0Rounding::Nearest && fraction >= 0.75f) ++code;
+  if (rounding == E8M0Rounding::Up ? fraction > 0.5f : rounding == E8M0Rounding::Nearest && fraction >= 0.75f)
+    ++code;
   if (code > kLargest) return saturate ? kLargest : kNaN;
   return static_cast<uint8_t>(code);
 }

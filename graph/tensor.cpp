@@ -6,6 +6,7 @@
 #include <fstream>
 #include <utility>
 
+#include "graph/allocation.h"
 #include "graph/shape.h"
 
 namespace sardonyx {
@@ -32,12 +33,32 @@ size_t available_memory() {
   return available;
 }
 
-std::shared_ptr<Buffer> Buffer::host(size_t bytes) {
-  constexpr size_t kAlignment = 64;
-  // The kernel would promise the pages and kill the process when they are touched.
+namespace {
+
+thread_local AllocationScope::Allocate scope_allocate = nullptr;
+thread_local void* scope_context = nullptr;
+
+// The kernel would promise the pages and kill the process when they are touched.
+void check_available(size_t bytes) {
   constexpr size_t kWorthAsking = size_t{256} << 20;
   if (bytes >= kWorthAsking && bytes > available_memory())
     throw LimitError("allocation", "at most the available " + std::to_string(available_memory()) + " bytes", std::to_string(bytes));
+}
+
+}  // namespace
+
+AllocationScope::AllocationScope(Allocate allocate, void* context)
+    : outer_allocate_(std::exchange(scope_allocate, allocate)), outer_context_(std::exchange(scope_context, context)) {}
+
+AllocationScope::~AllocationScope() {
+  scope_allocate = outer_allocate_;
+  scope_context = outer_context_;
+}
+
+std::shared_ptr<Buffer> Buffer::host(size_t bytes) {
+  if (scope_allocate) return scope_allocate(scope_context, bytes);
+  constexpr size_t kAlignment = 64;
+  check_available(bytes);
   // Kernels may read a whole vector at the end of an array.
   const size_t rounded = (bytes / kAlignment + 2) * kAlignment;
   void* data = rounded > bytes ? std::aligned_alloc(kAlignment, rounded) : nullptr;
@@ -46,6 +67,7 @@ std::shared_ptr<Buffer> Buffer::host(size_t bytes) {
 }
 
 std::shared_ptr<Buffer> Buffer::strings(size_t n) {
+  check_available(static_cast<size_t>(checked_mul(static_cast<int64_t>(n), static_cast<int64_t>(sizeof(std::string)), "bytes of a tensor")));
   auto* data = new std::string[n == 0 ? 1 : n];
   return std::make_shared<Buffer>(data, n * sizeof(std::string), [](void* p) { delete[] static_cast<std::string*>(p); });
 }

@@ -12,7 +12,6 @@
 
 #include "onnx_import/export_graph.h"
 #include "onnx_import/export_opset.h"
-#include "sardonyx/session.h"
 
 namespace sardonyx {
 
@@ -26,18 +25,21 @@ constexpr int64_t kExternalFrom = 1024;
 int64_t tensor_bytes(const Graph& graph) {
   int64_t bytes = 0;
   for (const ValueInfo& value : graph.values())
-    if (value.kind != ValueKind::Transient && value.constant.is_tensor()) bytes += stored_bytes(value.constant.tensor());
+    if (value.kind != ValueKind::Transient && value.constant.is_tensor())
+      bytes += stored_bytes(value.constant.tensor());
   for (const Node& node : graph.nodes())
     for (const auto& [name, attribute] : node.attributes) {
       if (const auto* body = std::get_if<GraphPtr>(&attribute); body && *body) bytes += tensor_bytes(**body);
       if (const auto* bodies = std::get_if<std::vector<GraphPtr>>(&attribute))
         for (const GraphPtr& each : *bodies) bytes += tensor_bytes(*each);
-      if (const auto* value = std::get_if<Value>(&attribute); value && value->is_tensor()) bytes += stored_bytes(value->tensor());
+      if (const auto* value = std::get_if<Value>(&attribute); value && value->is_tensor())
+        bytes += stored_bytes(value->tensor());
     }
   return bytes;
 }
 
-onnx::ModelProto message_of(const Model& model, const GraphPtr& graph, const ExportOptions& options, TensorWriter& tensors) {
+onnx::ModelProto message_of(const Model& model, const GraphPtr& graph, const ExportOptions& options,
+                            TensorWriter& tensors) {
   const std::map<std::string, int> opsets = choose_opsets(*graph, options.opset);
   onnx::ModelProto proto;
   proto.set_ir_version(choose_ir(opsets, *graph));
@@ -47,7 +49,7 @@ onnx::ModelProto message_of(const Model& model, const GraphPtr& graph, const Exp
     import->set_version(version);
   }
   proto.set_producer_name(model.producer_name.empty() ? "sardonyx" : model.producer_name);
-  proto.set_producer_version(model.producer_name.empty() ? version() : model.producer_version);
+  proto.set_producer_version(model.producer_name.empty() ? SARDONYX_VERSION : model.producer_version);
   if (!model.domain.empty()) proto.set_domain(model.domain);
   if (model.model_version != 0) proto.set_model_version(model.model_version);
   if (!model.doc_string.empty()) proto.set_doc_string(model.doc_string);
@@ -58,7 +60,8 @@ onnx::ModelProto message_of(const Model& model, const GraphPtr& graph, const Exp
   }
   GraphExporter(opsets, tensors).write(*graph, *proto.mutable_graph());
   if (static_cast<int64_t>(proto.ByteSizeLong()) > kMostBytes)
-    throw LimitError("model", "at most 2 GB, or external data", std::to_string(proto.ByteSizeLong()) + " bytes");
+    throw LimitError("model", "at most 2 GB, or external data",
+                     std::to_string(proto.ByteSizeLong()) + " bytes");
   return proto;
 }
 
@@ -69,12 +72,15 @@ class Draft {
     static std::atomic<int> count{0};
     draft_ = path + ".tmp" + std::to_string(::getpid()) + "-" + std::to_string(++count);
   }
-  ~Draft() { if (!draft_.empty()) ::unlink(draft_.c_str()); }
+  ~Draft() {
+    if (!draft_.empty()) ::unlink(draft_.c_str());
+  }
   Draft(const Draft&) = delete;
   Draft& operator=(const Draft&) = delete;
   const std::string& path() const { return draft_; }
   void publish() {
-    if (::rename(draft_.c_str(), final_.c_str()) != 0) throw FileError("file '" + final_ + "'", "a writable file", std::strerror(errno));
+    if (::rename(draft_.c_str(), final_.c_str()) != 0)
+      throw FileError("file '" + final_ + "'", "a writable file", std::strerror(errno));
     draft_.clear();
   }
 
@@ -83,12 +89,15 @@ class Draft {
 };
 
 void write_message(const onnx::ModelProto& proto, const std::string& path) {
-  const auto fail = [&](int error) { throw FileError("file '" + path + "'", "a writable file", std::strerror(error)); };
+  const auto fail = [&](int error) {
+    throw FileError("file '" + path + "'", "a writable file", std::strerror(error));
+  };
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) fail(errno);
   google::protobuf::io::FileOutputStream stream(fd, 1 << 20);
   stream.SetCloseOnDelete(true);
-  if (!proto.SerializeToZeroCopyStream(&stream) || !stream.Flush()) fail(stream.GetErrno() ? stream.GetErrno() : EIO);
+  if (!proto.SerializeToZeroCopyStream(&stream) || !stream.Flush())
+    fail(stream.GetErrno() ? stream.GetErrno() : EIO);
   if (::fsync(fd) != 0) fail(errno);
 }
 
@@ -97,10 +106,12 @@ void write_message(const onnx::ModelProto& proto, const std::string& path) {
 std::string export_bytes(const Model& model, const ExportOptions& options) {
   const GraphPtr graph = expressible(model.graph);
   const int64_t bytes = tensor_bytes(*graph);
-  if (bytes > kMostBytes) throw LimitError("model in memory", "at most 2 GB; write it to a file", std::to_string(bytes) + " bytes");
+  if (bytes > kMostBytes)
+    throw LimitError("model in memory", "at most 2 GB; write it to a file", std::to_string(bytes) + " bytes");
   TensorWriter tensors;
   std::string result;
-  if (!message_of(model, graph, options, tensors).SerializeToString(&result)) throw LimitError("model in memory", "at most 2 GB", "more");
+  if (!message_of(model, graph, options, tensors).SerializeToString(&result))
+    throw LimitError("model in memory", "at most 2 GB", "more");
   return result;
 }
 
@@ -115,7 +126,8 @@ void export_file(const Model& model, const std::string& path, const ExportOption
     draft.publish();
   } else {
     Draft data((target.parent_path() / data_name).string());
-    TensorWriter tensors(data.path(), data_name.string(), options.external_bytes > 0 ? options.external_bytes : kExternalFrom);
+    TensorWriter tensors(data.path(), data_name.string(),
+                         options.external_bytes > 0 ? options.external_bytes : kExternalFrom);
     write_message(message_of(model, graph, options, tensors), draft.path());
     tensors.finish();
     // The data first: a model never names a file that is not there.

@@ -17,17 +17,22 @@ void make_constant(GraphBuilder& builder, ValueId id) {
     const Sequence& sequence = info.constant.sequence();
     node.op = sequence.items.empty() ? "SequenceEmpty" : "SequenceConstruct";
     DType element = sequence.element;
-    if (element == DType::Undefined && info.type.kind == Type::Kind::Sequence) element = info.type.element->dtype;
-    if (sequence.items.empty() && element != DType::Undefined) node.attributes.set("dtype", static_cast<int64_t>(element));
+    if (element == DType::Undefined && info.type.kind == Type::Kind::Sequence)
+      element = info.type.element->dtype;
+    if (sequence.items.empty() && element != DType::Undefined)
+      node.attributes.set("dtype", static_cast<int64_t>(element));
     for (const Value& item : sequence.items) {
-      if (!item.is_tensor()) throw UnsupportedError("constant '" + info.name + "'", "a sequence of tensors", "a sequence of another kind");
+      if (!item.is_tensor())
+        throw UnsupportedError("constant '" + info.name + "'", "a sequence of tensors",
+                               "a sequence of another kind");
       node.inputs.push_back(builder.constant(item, info.name + "_item"));
     }
   } else if (info.constant.is_nothing() && info.type.kind == Type::Kind::Optional) {
     node.op = "Optional";
     node.attributes.set("type", *info.type.element);
   } else {
-    throw UnsupportedError("constant '" + info.name + "'", "a value that ONNX can store", info.constant.kind_name());
+    throw UnsupportedError("constant '" + info.name + "'", "a value that ONNX can store",
+                           info.constant.kind_name());
   }
   builder.info(id).kind = ValueKind::Transient;
   builder.info(id).constant = Value();
@@ -90,10 +95,12 @@ GraphPtr expressible(const GraphPtr& graph, bool is_body) {
   return std::move(builder).build();
 }
 
-void GraphExporter::write(const Graph& graph, onnx::GraphProto& proto) { write_into(graph, nullptr, {}, proto); }
+void GraphExporter::write(const Graph& graph, onnx::GraphProto& proto) {
+  write_into(graph, nullptr, {}, proto);
+}
 
-void GraphExporter::write_into(const Graph& graph, const Names* outer, const std::vector<std::string>& captured,
-                               onnx::GraphProto& proto) {
+void GraphExporter::write_into(const Graph& graph, const Names* outer,
+                               const std::vector<std::string>& captured, onnx::GraphProto& proto) {
   Names names;
   names.outer = outer;
   names.of.resize(graph.values().size());
@@ -116,7 +123,8 @@ void GraphExporter::write_into(const Graph& graph, const Names* outer, const std
   for (const ValueId id : graph.outputs()) describe_value(id, *proto.add_output());
   for (size_t i = 0; i < graph.values().size(); ++i) {
     const ValueInfo& value = graph.values()[i];
-    const bool stored = value.kind == ValueKind::Variable || (value.kind == ValueKind::Input && value.constant.defined()) ||
+    const bool stored = value.kind == ValueKind::Variable ||
+                        (value.kind == ValueKind::Input && value.constant.defined()) ||
                         (value.kind == ValueKind::Constant && graph.use_count(static_cast<ValueId>(i)) > 0);
     if (stored) tensors_.write(value.constant.tensor(), names.of[i], *proto.add_initializer());
   }
@@ -132,20 +140,23 @@ std::string GraphExporter::node_name(const Node& node) {
   }
 }
 
-void GraphExporter::write_node(const Graph& graph, const Node& node, const Names& names, onnx::NodeProto& proto) {
+void GraphExporter::write_node(const Graph& graph, const Node& node, const Names& names,
+                               onnx::NodeProto& proto) {
   proto.set_op_type(node.op);
   if (!node.domain.empty()) proto.set_domain(node.domain);
   proto.set_name(node_name(node));
   const auto write_list = [&](const std::vector<ValueId>& ids, auto&& add) {
     size_t count = ids.size();
     while (count > 0 && ids[count - 1] == kNone) --count;
-    for (size_t i = 0; i < count; ++i) add(ids[i] == kNone ? std::string() : names.of[static_cast<size_t>(ids[i])]);
+    for (size_t i = 0; i < count; ++i)
+      add(ids[i] == kNone ? std::string() : names.of[static_cast<size_t>(ids[i])]);
   };
   write_list(node.inputs, [&](std::string name) { proto.add_input(std::move(name)); });
   write_list(node.outputs, [&](std::string name) { proto.add_output(std::move(name)); });
 
   std::vector<std::string> captured;
-  for (const ValueId id : node.captures) captured.push_back(id == kNone ? "" : names.of[static_cast<size_t>(id)]);
+  for (const ValueId id : node.captures)
+    captured.push_back(id == kNone ? "" : names.of[static_cast<size_t>(id)]);
   const onnx::OpSchema* schema = schema_at(node.domain, node.op, opsets_.at(node.domain));
   for (const auto& [name, attribute] : node.attributes) {
     // choose_opsets has seen that an attribute which the schema does not have yet is at its default.
@@ -180,7 +191,8 @@ void GraphExporter::write_attribute(const std::string& name, const Attribute& at
     proto.set_type(Proto::TENSORS);
     for (const Tensor& tensor : *list) tensors_.write(tensor, "", *proto.add_tensors());
   } else if (!to_proto(name, attribute, proto)) {
-    throw UnsupportedError("attribute '" + name + "'", "a value that ONNX can store", attribute_type_name(attribute));
+    throw UnsupportedError("attribute '" + name + "'", "a value that ONNX can store",
+                           attribute_type_name(attribute));
   }
 }
 

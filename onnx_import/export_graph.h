@@ -20,7 +20,8 @@ GraphPtr expressible(const GraphPtr& graph, bool is_body = false);
 
 class GraphExporter {
  public:
-  GraphExporter(const std::map<std::string, int>& opsets, TensorWriter& tensors) : opsets_(opsets), tensors_(tensors) {}
+  GraphExporter(const std::map<std::string, int>& opsets, TensorWriter& tensors)
+      : opsets_(opsets), tensors_(tensors) {}
   void write(const Graph& graph, onnx::GraphProto& proto);
 
  private:
@@ -31,7 +32,8 @@ class GraphExporter {
     std::unordered_set<std::string> own;
     bool taken(const std::string& name) const { return own.count(name) || (outer && outer->taken(name)); }
   };
-  void write_into(const Graph& graph, const Names* outer, const std::vector<std::string>& captured, onnx::GraphProto& proto);
+  void write_into(const Graph& graph, const Names* outer, const std::vector<std::string>& captured,
+                  onnx::GraphProto& proto);
   void write_node(const Graph& graph, const Node& node, const Names& names, onnx::NodeProto& proto);
   void write_attribute(const std::string& name, const Attribute& attribute, const Names& names,
                        const std::vector<std::string>& captured, onnx::AttributeProto& proto);

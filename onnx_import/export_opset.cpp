@@ -47,10 +47,13 @@ bool not_floored_floats(const Graph& graph, const Node& node) {
   return attribute_or<int64_t>(node, "fmod", 0) != 0 || is_integer(dtype_of_output(graph, node));
 }
 
-bool no_wrap(const Graph&, const Node& node) { return attribute_or<std::string>(node, "mode", "constant") != "wrap"; }
+bool no_wrap(const Graph&, const Node& node) {
+  return attribute_or<std::string>(node, "mode", "constant") != "wrap";
+}
 
 bool not_symmetric(const Graph&, const Node& node) {
-  return attribute_or<std::string>(node, "coordinate_transformation_mode", "half_pixel") != "half_pixel_symmetric";
+  return attribute_or<std::string>(node, "coordinate_transformation_mode", "half_pixel") !=
+         "half_pixel_symmetric";
 }
 
 bool no_extremes(const Graph&, const Node& node) {
@@ -59,17 +62,17 @@ bool no_extremes(const Graph&, const Node& node) {
 }
 
 constexpr ChangedStep kChangedSteps[] = {
-    {"AveragePool", 22, floors_sizes},     // windows that start in the right padding are left out
+    {"AveragePool", 22, floors_sizes},  // windows that start in the right padding are left out
     {"MaxPool", 22, floors_sizes},
-    {"Cast", 24, gives_no_float8},         // what an infinity becomes
+    {"Cast", 24, gives_no_float8},  // what an infinity becomes
     {"CastLike", 24, gives_no_float8},
     {"Mod", 28, not_floored_floats},       // floats with fmod = 0
     {"Pad", 19, no_wrap},                  // a mode was added
     {"Resize", 19, not_symmetric},         // a coordinate transformation was added
     {"ScatterElements", 18, no_extremes},  // reductions were added
     {"ScatterND", 18, no_extremes},
-    {"RoiAlign", 16, never},               // the new attribute's default is not what it was before
-    {"QuantizeLinear", 13, never},         // one scale for each channel
+    {"RoiAlign", 16, never},        // the new attribute's default is not what it was before
+    {"QuantizeLinear", 13, never},  // one scale for each channel
     {"DequantizeLinear", 13, never},
 };
 
@@ -81,12 +84,18 @@ constexpr int kOldestIr = 4;  // before it, initializers had to be inputs
 
 std::string type_name(const Type& type) {
   switch (type.kind) {
-    case Type::Kind::Unknown: return "";
-    case Type::Kind::Tensor: return std::string("tensor(") + dtype_name(type.dtype) + ")";
-    case Type::Kind::SparseTensor: return std::string("sparse_tensor(") + dtype_name(type.dtype) + ")";
-    case Type::Kind::Sequence: return "seq(" + type_name(*type.element) + ")";
-    case Type::Kind::Optional: return "optional(" + type_name(*type.element) + ")";
-    case Type::Kind::Map: return std::string("map(") + dtype_name(type.dtype) + "," + type_name(*type.element) + ")";
+    case Type::Kind::Unknown:
+      return "";
+    case Type::Kind::Tensor:
+      return std::string("tensor(") + dtype_name(type.dtype) + ")";
+    case Type::Kind::SparseTensor:
+      return std::string("sparse_tensor(") + dtype_name(type.dtype) + ")";
+    case Type::Kind::Sequence:
+      return "seq(" + type_name(*type.element) + ")";
+    case Type::Kind::Optional:
+      return "optional(" + type_name(*type.element) + ")";
+    case Type::Kind::Map:
+      return std::string("map(") + dtype_name(type.dtype) + "," + type_name(*type.element) + ")";
   }
   return "";
 }
@@ -111,7 +120,8 @@ bool ports_fit(const std::vector<Port>& schema, const std::vector<Port>& known, 
                const std::vector<ValueId>& ids, std::map<std::string, std::string>& parameters) {
   for (size_t i = 0; i < std::max(schema.size(), ids.size()); ++i) {
     const ValueId id = i < ids.size() ? ids[i] : kNone;
-    const bool in_tail = !schema.empty() && i >= schema.size() && schema.back().GetOption() == Schema::Variadic;
+    const bool in_tail =
+        !schema.empty() && i >= schema.size() && schema.back().GetOption() == Schema::Variadic;
     if (i >= schema.size() && !in_tail) {
       if (id != kNone) return false;
       continue;
@@ -137,7 +147,8 @@ bool ports_fit(const std::vector<Port>& schema, const std::vector<Port>& known, 
 bool same_shape_of_ports(const std::vector<Port>& lower, const std::vector<Port>& upper) {
   if (lower.size() > upper.size()) return false;
   for (size_t i = 0; i < lower.size(); ++i)
-    if ((lower[i].GetOption() == Schema::Variadic) != (upper[i].GetOption() == Schema::Variadic)) return false;
+    if ((lower[i].GetOption() == Schema::Variadic) != (upper[i].GetOption() == Schema::Variadic))
+      return false;
   for (size_t i = lower.size(); i < upper.size(); ++i)
     if (upper[i].GetOption() != Schema::Optional) return false;
   return true;
@@ -151,14 +162,16 @@ std::string default_of(const Schema::Attribute& attribute) {
 
 bool is_default(const std::string& name, const Attribute& value, const Schema::Attribute& attribute) {
   onnx::AttributeProto proto;
-  if (attribute.default_value.type() == onnx::AttributeProto::UNDEFINED || !to_proto(name, value, proto)) return false;
+  if (attribute.default_value.type() == onnx::AttributeProto::UNDEFINED || !to_proto(name, value, proto))
+    return false;
   return proto.SerializeAsString() == default_of(attribute);
 }
 
 bool attributes_fit(const Schema& lower, const Schema& upper, const Node& node) {
   for (const auto& [name, attribute] : lower.attributes()) {
     const auto it = upper.attributes().find(name);
-    if (it == upper.attributes().end() || it->second.type != attribute.type || default_of(it->second) != default_of(attribute))
+    if (it == upper.attributes().end() || it->second.type != attribute.type ||
+        default_of(it->second) != default_of(attribute))
       return false;
     if ((attribute.required || it->second.required) && !node.attributes.has(name)) return false;
   }
@@ -172,10 +185,13 @@ bool attributes_fit(const Schema& lower, const Schema& upper, const Node& node) 
 }
 
 // Whether a node, valid under `home` (one of the two), means the same under both.
-bool same_under(const Schema& lower, const Schema& upper, const Schema& home, const Graph& graph, const Node& node) {
+bool same_under(const Schema& lower, const Schema& upper, const Schema& home, const Graph& graph,
+                const Node& node) {
   if (lower.Deprecated() || upper.Deprecated()) return false;
   if (node.domain.empty() && upper.since_version() < kFirstReviewed) return false;
-  if (!same_shape_of_ports(lower.inputs(), upper.inputs()) || !same_shape_of_ports(lower.outputs(), upper.outputs())) return false;
+  if (!same_shape_of_ports(lower.inputs(), upper.inputs()) ||
+      !same_shape_of_ports(lower.outputs(), upper.outputs()))
+    return false;
   if (!attributes_fit(lower, upper, node)) return false;
   const Schema& other = &home == &lower ? upper : lower;
   std::map<std::string, std::string> parameters;
@@ -183,7 +199,9 @@ bool same_under(const Schema& lower, const Schema& upper, const Schema& home, co
       !ports_fit(other.outputs(), home.outputs(), graph, node.outputs, parameters))
     return false;
   for (const ChangedStep& step : kChangedSteps)
-    if (node.domain.empty() && node.op == step.op && upper.since_version() == step.since && !step.same(graph, node)) return false;
+    if (node.domain.empty() && node.op == step.op && upper.since_version() == step.since &&
+        !step.same(graph, node))
+      return false;
   return true;
 }
 
@@ -198,7 +216,8 @@ void narrow(const Graph& graph, std::map<std::string, Choice>& choices, int forc
   for (const Node& node : graph.nodes()) {
     const OpsetRange range = opset_range(graph, node);
     if (forced > 0 && node.domain.empty() && (forced < range.lowest || forced > range.highest)) {
-      UnsupportedError error("opset of ai.onnx", std::to_string(range.lowest) + " to " + std::to_string(range.highest),
+      UnsupportedError error("opset of ai.onnx",
+                             std::to_string(range.lowest) + " to " + std::to_string(range.highest),
                              std::to_string(forced));
       error.add_node(describe(graph, node));
       throw error;
@@ -213,7 +232,8 @@ void narrow(const Graph& graph, std::map<std::string, Choice>& choices, int forc
       choice.high_node = describe(graph, node);
     }
     for (const auto& [name, attribute] : node.attributes) {
-      if (const auto* body = std::get_if<GraphPtr>(&attribute); body && *body) narrow(**body, choices, forced);
+      if (const auto* body = std::get_if<GraphPtr>(&attribute); body && *body)
+        narrow(**body, choices, forced);
       if (const auto* bodies = std::get_if<std::vector<GraphPtr>>(&attribute))
         for (const GraphPtr& each : *bodies) narrow(*each, choices, forced);
     }
@@ -232,30 +252,47 @@ void collect_dtypes(const Graph& graph, std::set<DType>& dtypes) {
       if (const auto* body = std::get_if<GraphPtr>(&attribute); body && *body) collect_dtypes(**body, dtypes);
       if (const auto* bodies = std::get_if<std::vector<GraphPtr>>(&attribute))
         for (const GraphPtr& each : *bodies) collect_dtypes(*each, dtypes);
-      if (const auto* value = std::get_if<Value>(&attribute); value && value->is_tensor()) dtypes.insert(value->tensor().dtype());
+      if (const auto* value = std::get_if<Value>(&attribute); value && value->is_tensor())
+        dtypes.insert(value->tensor().dtype());
     }
 }
 
 int ir_of_dtype(DType dtype) {
   switch (dtype) {
-    case DType::Float8E4M3FN: case DType::Float8E4M3FNUZ: case DType::Float8E5M2: case DType::Float8E5M2FNUZ: return 9;
-    case DType::UInt4: case DType::Int4: return 10;
-    case DType::Float4E2M1: return 11;
-    case DType::Float8E8M0: return 12;
-    case DType::UInt2: case DType::Int2: return 13;
-    case DType::Float6E2M3: case DType::Float6E3M2: return 14;
-    default: return kOldestIr;
+    case DType::Float8E4M3FN:
+    case DType::Float8E4M3FNUZ:
+    case DType::Float8E5M2:
+    case DType::Float8E5M2FNUZ:
+      return 9;
+    case DType::UInt4:
+    case DType::Int4:
+      return 10;
+    case DType::Float4E2M1:
+      return 11;
+    case DType::Float8E8M0:
+      return 12;
+    case DType::UInt2:
+    case DType::Int2:
+      return 13;
+    case DType::Float6E2M3:
+    case DType::Float6E3M2:
+      return 14;
+    default:
+      return kOldestIr;
   }
 }
 
 // The IR version that was current when an opset was published; the rows go from new to old.
 int ir_of_opset(const std::string& domain, int version) {
-  struct Row { int opset, ir; };
-  static constexpr std::array kMain = {Row{28, 14}, Row{25, 13}, Row{24, 12}, Row{23, 11}, Row{21, 10}, Row{19, 9},
-                                       Row{15, 8},  Row{12, 7},  Row{11, 6},  Row{10, 5}};
+  struct Row {
+    int opset, ir;
+  };
+  static constexpr std::array kMain = {Row{28, 14}, Row{25, 13}, Row{24, 12}, Row{23, 11}, Row{21, 10},
+                                       Row{19, 9},  Row{15, 8},  Row{12, 7},  Row{11, 6},  Row{10, 5}};
   static constexpr std::array kMl = {Row{5, 10}, Row{4, 9}, Row{3, 8}, Row{2, 6}};
   const auto find = [&](const auto& rows) {
-    for (const Row& row : rows) if (version >= row.opset) return row.ir;
+    for (const Row& row : rows)
+      if (version >= row.opset) return row.ir;
     return kOldestIr;
   };
   if (domain.empty()) return find(kMain);
@@ -274,17 +311,22 @@ OpsetRange opset_range(const Graph& graph, const Node& node) {
   const Schema* home = newest > 0 ? schema_at(node.domain, node.op, node.version) : nullptr;
   const bool standard = node.domain.empty() || node.domain.rfind("ai.onnx", 0) == 0;
   if (!home || !standard) {
-    UnsupportedError error("export", "an operator of standard ONNX", domain_name(node.domain) + "." + node.op);
+    UnsupportedError error("export", "an operator of standard ONNX",
+                           domain_name(node.domain) + "." + node.op);
     error.add_node(describe(graph, node));
     throw error;
   }
   std::vector<const Schema*> history;
-  for (const int version : schema_versions(node.domain, node.op)) history.push_back(schema_at(node.domain, node.op, version));
+  for (const int version : schema_versions(node.domain, node.op))
+    history.push_back(schema_at(node.domain, node.op, version));
   const auto at = static_cast<size_t>(std::find(history.begin(), history.end(), home) - history.begin());
   size_t low = at, high = at;
   while (low > 0 && same_under(*history[low - 1], *history[low], *history[low], graph, node)) --low;
-  while (high + 1 < history.size() && same_under(*history[high], *history[high + 1], *history[high], graph, node)) ++high;
-  return {history[low]->since_version(), high + 1 < history.size() ? history[high + 1]->since_version() - 1 : newest};
+  while (high + 1 < history.size() &&
+         same_under(*history[high], *history[high + 1], *history[high], graph, node))
+    ++high;
+  return {history[low]->since_version(),
+          high + 1 < history.size() ? history[high + 1]->since_version() - 1 : newest};
 }
 
 std::map<std::string, int> choose_opsets(const Graph& graph, int forced) {
@@ -301,7 +343,9 @@ std::map<std::string, int> choose_opsets(const Graph& graph, int forced) {
       throw UnsupportedError("opset of " + domain_name(domain),
                              "at least " + std::to_string(low) + " for node " + choice.low_node,
                              "at most " + std::to_string(high) + " for node " + choice.high_node);
-    const int preferred = domain.empty() ? (forced > 0 ? forced : kOldestOpset) : domain == "ai.onnx.ml" ? kOldestMlOpset : 1;
+    const int preferred = domain.empty()           ? (forced > 0 ? forced : kOldestOpset)
+                          : domain == "ai.onnx.ml" ? kOldestMlOpset
+                                                   : 1;
     opsets[domain] = std::clamp(preferred, low, std::min(high, canonical_opset(domain)));
   }
   return opsets;

@@ -22,14 +22,17 @@ void check_host(const Tensor& tensor, const std::string& name) {
   if (tensor.device() != 0) throw InputError("tensor '" + name + "'", "host memory", "device memory");
 }
 
-[[noreturn]] void cannot_write(const std::string& path) { throw FileError("file '" + path + "'", "a writable file", std::strerror(errno)); }
+[[noreturn]] void cannot_write(const std::string& path) {
+  throw FileError("file '" + path + "'", "a writable file", std::strerror(errno));
+}
 
 }  // namespace
 
 int64_t stored_bytes(const Tensor& tensor) {
   if (tensor.dtype() != DType::String) return packed_bytes(tensor.dtype(), tensor.size());
   int64_t bytes = 0;
-  for (int64_t i = 0; i < tensor.size(); ++i) bytes += static_cast<int64_t>(tensor.data<std::string>()[i].size()) + 4;
+  for (int64_t i = 0; i < tensor.size(); ++i)
+    bytes += static_cast<int64_t>(tensor.data<std::string>()[i].size()) + 4;
   return bytes;
 }
 
@@ -92,7 +95,8 @@ void TensorWriter::write(const Tensor& tensor, const std::string& name, onnx::Te
   }
 }
 
-void TensorWriter::write(const SparseTensor& sparse, const std::string& name, onnx::SparseTensorProto& proto) {
+void TensorWriter::write(const SparseTensor& sparse, const std::string& name,
+                         onnx::SparseTensorProto& proto) {
   write(sparse.values, name, *proto.mutable_values());
   write(sparse.indices, "", *proto.mutable_indices());
   for (const int64_t dim : sparse.dims) proto.add_dims(dim);
@@ -120,13 +124,23 @@ void fill_items(const Items& items, onnx::SequenceProto& proto) {
   proto.set_elem_type(Kind::TENSOR);
   if (!items.empty()) proto.set_elem_type(kind_of(*items.begin()));
   for (const Value& item : items) {
-    if (kind_of(item) != proto.elem_type()) throw InputError("sequence", "items of one kind", "several kinds");
+    if (kind_of(item) != proto.elem_type())
+      throw InputError("sequence", "items of one kind", "several kinds");
     switch (proto.elem_type()) {
-      case Kind::TENSOR: writer.write(item.tensor(), "", *proto.add_tensor_values()); break;
-      case Kind::SPARSE_TENSOR: writer.write(item.sparse(), "", *proto.add_sparse_tensor_values()); break;
-      case Kind::SEQUENCE: fill(item, "", *proto.add_sequence_values()); break;
-      case Kind::MAP: fill(item, "", *proto.add_map_values()); break;
-      default: proto.add_optional_values()->set_elem_type(onnx::OptionalProto::UNDEFINED);
+      case Kind::TENSOR:
+        writer.write(item.tensor(), "", *proto.add_tensor_values());
+        break;
+      case Kind::SPARSE_TENSOR:
+        writer.write(item.sparse(), "", *proto.add_sparse_tensor_values());
+        break;
+      case Kind::SEQUENCE:
+        fill(item, "", *proto.add_sequence_values());
+        break;
+      case Kind::MAP:
+        fill(item, "", *proto.add_map_values());
+        break;
+      default:
+        proto.add_optional_values()->set_elem_type(onnx::OptionalProto::UNDEFINED);
     }
   }
 }

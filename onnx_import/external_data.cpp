@@ -19,9 +19,14 @@ namespace {
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() { if (fd_ >= 0) ::close(fd_); }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
   Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept { std::swap(fd_, other.fd_); return *this; }
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
   int get() const { return fd_; }
   bool open() const { return fd_ >= 0; }
 
@@ -48,7 +53,9 @@ std::shared_ptr<Buffer> map_descriptor(const Descriptor& file, size_t bytes, con
 
 // The parts of a location, or ModelError when it could lead out of the folder.
 std::vector<std::string> contained_parts(const std::string& location, const std::string& what) {
-  const auto refuse = [&](const char* why) { throw ModelError(what, "a relative path inside the model's folder", why); };
+  const auto refuse = [&](const char* why) {
+    throw ModelError(what, "a relative path inside the model's folder", why);
+  };
   if (location.empty()) refuse("an empty path");
   if (location.find('\0') != std::string::npos) refuse("a path with a null character");
   if (location.front() == '/') refuse("an absolute path");
@@ -90,7 +97,8 @@ std::shared_ptr<Buffer> ExternalFiles::map(const std::string& location) {
       throw FileError(what, "a readable file", std::strerror(errno));
     // Asked before opening, because opening a device can have effects; asked again of what was opened.
     if (last ? !S_ISREG(info.st_mode) : !S_ISDIR(info.st_mode))
-      throw ModelError(what, last ? "a regular file" : "a folder at '" + parts[i] + "'", kind_of(info.st_mode));
+      throw ModelError(what, last ? "a regular file" : "a folder at '" + parts[i] + "'",
+                       kind_of(info.st_mode));
     const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (last ? O_NONBLOCK | O_NOCTTY : O_DIRECTORY);
     Descriptor next(::openat(folder.get(), parts[i].c_str(), flags));
     if (!next.open()) throw FileError(what, "a readable file", std::strerror(errno));

@@ -1,10 +1,14 @@
 #include "onnx_import/functions.h"
 
+#include <unicode/utf8.h>
+
+#include <algorithm>
 #include <limits>
 #include <set>
 #include <vector>
 
 #include "graph/builder.h"
+#include "onnx_import/check_node.h"
 #include "ops/registry/schema.h"
 
 namespace sardonyx {
@@ -34,14 +38,30 @@ Opsets read_opsets(const google::protobuf::RepeatedPtrField<onnx::OperatorSetIdP
   for (const auto& import : list) {
     const std::string domain = normalized_domain(import.domain());
     const std::string what = "opset_import of domain '" + (domain.empty() ? "ai.onnx" : domain) + "'";
-    if (import.version() < 1) throw ModelError(what, "a version of at least 1", std::to_string(import.version()));
+    if (import.version() < 1)
+      throw ModelError(what, "a version of at least 1", std::to_string(import.version()));
     const int newest = canonical_opset(domain);
     if (newest > 0 && import.version() > newest)
-      throw UnsupportedError(what, "a version of at most " + std::to_string(newest), std::to_string(import.version()));
+      throw UnsupportedError(what, "a version of at most " + std::to_string(newest),
+                             std::to_string(import.version()));
     int64_t& version = opsets[domain];
     version = std::max<int64_t>(version, import.version());
   }
   return opsets;
+}
+
+bool is_utf8(const std::string& text) {
+  const auto length = static_cast<int32_t>(text.size());
+  for (int32_t i = 0; i < length;) {
+    UChar32 c = 0;
+    U8_NEXT(text.data(), i, length, c);
+    if (c < 0) return false;
+  }
+  return true;
+}
+
+void check_text(const std::string& text, const char* what) {
+  if (!is_utf8(text)) throw ModelError(std::string(what) + " '" + text + "'", "UTF-8", "other bytes");
 }
 
 std::string describe(const onnx::NodeProto& node) {
@@ -62,7 +82,8 @@ Functions::Functions(onnx::ModelProto& model, const Opsets& model_opsets) {
 
 const Function* Functions::find(const onnx::NodeProto& node) const {
   if (functions_.empty()) return nullptr;
-  const auto it = functions_.find(std::tuple(normalized_domain(node.domain()), node.op_type(), node.overload()));
+  const auto it =
+      functions_.find(std::tuple(normalized_domain(node.domain()), node.op_type(), node.overload()));
   return it == functions_.end() ? nullptr : &it->second;
 }
 
@@ -85,7 +106,8 @@ class Survey {
     const Cost cost = of_nodes(graph.node(), opsets, 0);
     refuse_unknown();
     if (cost.nodes > limits_.max_nodes)
-      throw LimitError("nodes after function expansion", "at most " + std::to_string(limits_.max_nodes), std::to_string(cost.nodes));
+      throw LimitError("nodes after function expansion", "at most " + std::to_string(limits_.max_nodes),
+                       std::to_string(cost.nodes));
   }
 
  private:
@@ -107,9 +129,11 @@ class Survey {
     Cost cost;
   };
 
-  Cost of_nodes(const google::protobuf::RepeatedPtrField<onnx::NodeProto>& nodes, const Opsets& opsets, int64_t depth) {
+  Cost of_nodes(const google::protobuf::RepeatedPtrField<onnx::NodeProto>& nodes, const Opsets& opsets,
+                int64_t depth) {
     if (depth > limits_.max_nesting)
-      throw LimitError("nesting of bodies and functions", "at most " + std::to_string(limits_.max_nesting), "more");
+      throw LimitError("nesting of bodies and functions", "at most " + std::to_string(limits_.max_nesting),
+                       "more");
     Cost cost;
     for (const auto& node : nodes) {
       cost.nodes = saturating_add(cost.nodes, 1);
@@ -134,7 +158,8 @@ class Survey {
     return cost;
   }
 
-  void add_graphs(Cost& cost, const onnx::AttributeProto& attribute, const Opsets& opsets, int64_t depth, int64_t times) {
+  void add_graphs(Cost& cost, const onnx::AttributeProto& attribute, const Opsets& opsets, int64_t depth,
+                  int64_t times) {
     if (attribute.has_g()) cost.add(of_nodes(attribute.g().node(), opsets, depth + 1), times);
     for (const auto& graph : attribute.graphs()) cost.add(of_nodes(graph.node(), opsets, depth + 1), times);
   }
@@ -151,7 +176,8 @@ class Survey {
     visit.cost = of_nodes(function.proto->node(), function.opsets, depth + 1);
     for (const auto& attribute : function.proto->attribute_proto()) {
       const auto used = visit.cost.uses.find(attribute.name());
-      if (used != visit.cost.uses.end()) add_graphs(visit.cost, attribute, function.opsets, depth + 1, used->second);
+      if (used != visit.cost.uses.end())
+        add_graphs(visit.cost, attribute, function.opsets, depth + 1, used->second);
     }
     visit.done = true;
     path_.pop_back();
@@ -171,19 +197,28 @@ class Survey {
       return;
     }
     const int64_t version = opset_of(opsets, node);
-    if (!checked_.emplace(domain, node.op_type(), version).second) return;
     const OpSchemaInfo* schema = find_schema(domain, node.op_type(), static_cast<int>(version));
     const std::vector<int> known = schema_versions(domain, node.op_type());
     // A version that was corrected by a later one (GroupNormalization-18) is upgraded; one that ends its
     // operator (Upsample-10) is not.
-    if (schema && (!schema->deprecated || schema->since_version < known.back())) return;
+    if (schema && (!schema->deprecated || schema->since_version < known.back())) {
+      try {
+        check_node(node, *schema);
+      } catch (Error& error) {
+        error.add_node(describe(node));
+        throw;
+      }
+      return;
+    }
     std::string versions;
     for (const int v : known) versions += (versions.empty() ? "" : ", ") + std::to_string(v);
     const std::string why = schema             ? "deprecated since " + std::to_string(schema->since_version)
                             : versions.empty() ? "no such operator"
                                                : "only since";
     unknown_.insert(full_name(domain, node.op_type()) + " at opset " + std::to_string(version) + " (" + why +
-                    (versions.empty() ? ")" : schema ? "; versions " + versions + ")" : " versions " + versions + ")"));
+                    (versions.empty() ? ")"
+                     : schema         ? "; versions " + versions + ")"
+                                      : " versions " + versions + ")"));
   }
 
   void refuse_unknown() const {
@@ -203,13 +238,13 @@ class Survey {
   const ImportLimits& limits_;
   std::map<const Function*, Visit> visits_;
   std::vector<std::string> path_;
-  std::set<std::tuple<std::string, std::string, int64_t>> checked_;
   std::set<std::string> unknown_;
 };
 
 }  // namespace
 
-void survey(const onnx::GraphProto& graph, const Opsets& opsets, const Functions& functions, const ImportLimits& limits) {
+void survey(const onnx::GraphProto& graph, const Opsets& opsets, const Functions& functions,
+            const ImportLimits& limits) {
   Survey(functions, limits).run(graph, opsets);
 }
 

@@ -20,6 +20,10 @@ std::string normalized_domain(const std::string& domain);
 // version below 1, UnsupportedError for one of a known domain that is newer than the linked ONNX.
 Opsets read_opsets(const google::protobuf::RepeatedPtrField<onnx::OperatorSetIdProto>& list);
 
+// ModelError when a name or other text of a file is not UTF-8; `what` says what it is the name of.
+void check_text(const std::string& text, const char* what);
+bool is_utf8(const std::string& text);
+
 // "'conv1' (Conv)"; a node without a name is called by its first output.
 std::string describe(const onnx::NodeProto& node);
 
@@ -45,6 +49,7 @@ int64_t opset_of(const Opsets& opsets, const onnx::NodeProto& node);
 // A walk over everything that the main graph reaches, each function once. LimitError when the expanded
 // model would exceed the limits, ModelError for a recursive function, UnsupportedError that lists all
 // operators that do not exist.
-void survey(const onnx::GraphProto& graph, const Opsets& opsets, const Functions& functions, const ImportLimits& limits);
+void survey(const onnx::GraphProto& graph, const Opsets& opsets, const Functions& functions,
+            const ImportLimits& limits);
 
 }  // namespace sardonyx

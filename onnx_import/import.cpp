@@ -26,7 +26,8 @@ ImportLimits bounded(ImportLimits limits) {
 
 Opsets model_opsets(const onnx::ModelProto& proto) {
   Opsets opsets = read_opsets(proto.opset_import());
-  if (opsets.empty() && proto.ir_version() >= 3) throw ModelError("opset_import", "at least one operator set", "none");
+  if (opsets.empty() && proto.ir_version() >= 3)
+    throw ModelError("opset_import", "at least one operator set", "none");
   // Before IR 3 there was one operator set, without a number.
   if (proto.ir_version() < 3)
     for (const char* domain : {"", "ai.onnx.ml"}) opsets.try_emplace(domain, 1);
@@ -40,10 +41,13 @@ std::shared_ptr<const Model> import_message(const void* data, size_t bytes, cons
   onnx::ModelProto proto;
   if (!parse_message(data, bytes, proto))
     throw ModelError("model", "a serialized onnx.ModelProto",
-                     "bytes that are damaged, truncated, or nested deeper than " + std::to_string(kMaxMessageDepth) + " messages");
-  if (proto.ir_version() < 1) throw ModelError("ir_version", "1 to " + std::to_string(kNewestIr), std::to_string(proto.ir_version()));
+                     "bytes that are damaged, truncated, or nested deeper than " +
+                         std::to_string(kMaxMessageDepth) + " messages");
+  if (proto.ir_version() < 1)
+    throw ModelError("ir_version", "1 to " + std::to_string(kNewestIr), std::to_string(proto.ir_version()));
   if (proto.ir_version() > kNewestIr)
-    throw UnsupportedError("ir_version", "at most " + std::to_string(kNewestIr), std::to_string(proto.ir_version()));
+    throw UnsupportedError("ir_version", "at most " + std::to_string(kNewestIr),
+                           std::to_string(proto.ir_version()));
   if (!proto.has_graph()) throw ModelError("model", "a graph", "none");
 
   auto model = std::make_shared<Model>();
@@ -54,7 +58,14 @@ std::shared_ptr<const Model> import_message(const void* data, size_t bytes, cons
   model->domain = proto.domain();
   model->doc_string = proto.doc_string();
   model->model_version = proto.model_version();
-  for (const auto& entry : proto.metadata_props()) model->metadata.emplace(entry.key(), entry.value());
+  for (const auto* text :
+       {&model->producer_name, &model->producer_version, &model->domain, &model->doc_string})
+    check_text(*text, "text of the model");
+  for (const auto& entry : proto.metadata_props()) {
+    check_text(entry.key(), "metadata key");
+    check_text(entry.value(), "metadata value");
+    model->metadata.emplace(entry.key(), entry.value());
+  }
 
   const ImportLimits limits = bounded(requested);
   const Functions functions(proto, model->opsets);

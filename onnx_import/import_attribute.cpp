@@ -52,7 +52,8 @@ Proto::AttributeType type_of(const Proto& proto) {
 }
 
 Type checked_type(const onnx::TypeProto& proto, const std::string& name) {
-  if (!is_well_formed(proto)) throw ModelError("attribute '" + name + "'", "a complete type", "an incomplete or opaque one");
+  if (!is_well_formed(proto))
+    throw ModelError("attribute '" + name + "'", "a complete type", "an incomplete or opaque one");
   return from_proto(proto);
 }
 
@@ -64,21 +65,30 @@ GraphImporter::Binding GraphImporter::resolve(const Scope& scope, onnx::Attribut
   if (!scope.bindings) throw ModelError(what, "a value", "a reference to an attribute outside of a function");
   const auto it = scope.bindings->find(attribute.ref_attr_name());
   if (it == scope.bindings->end())
-    throw ModelError(what, "a reference to an attribute of the function", "'" + attribute.ref_attr_name() + "'");
+    throw ModelError(what, "a reference to an attribute of the function",
+                     "'" + attribute.ref_attr_name() + "'");
   const Binding& binding = it->second;
   if (binding.proto && attribute.type() != Proto::UNDEFINED && type_of(*binding.proto) != attribute.type())
-    throw ModelError(what, Proto::AttributeType_Name(attribute.type()), Proto::AttributeType_Name(type_of(*binding.proto)));
+    throw ModelError(what, Proto::AttributeType_Name(attribute.type()),
+                     Proto::AttributeType_Name(type_of(*binding.proto)));
   return binding;
 }
 
 std::optional<Attribute> GraphImporter::plain_attribute(onnx::AttributeProto& proto) {
   switch (type_of(proto)) {
-    case Proto::FLOAT: return Attribute(proto.f());
-    case Proto::INT: return Attribute(static_cast<int64_t>(proto.i()));
-    case Proto::STRING: charge(proto.s().size()); return Attribute(proto.s());
-    case Proto::TENSOR: return Attribute(Value(tensors_.dense(*proto.mutable_t())));
-    case Proto::SPARSE_TENSOR: return Attribute(Value(tensors_.sparse(*proto.mutable_sparse_tensor())));
-    case Proto::TYPE_PROTO: return Attribute(checked_type(proto.tp(), proto.name()));
+    case Proto::FLOAT:
+      return Attribute(proto.f());
+    case Proto::INT:
+      return Attribute(static_cast<int64_t>(proto.i()));
+    case Proto::STRING:
+      charge(proto.s().size());
+      return Attribute(proto.s());
+    case Proto::TENSOR:
+      return Attribute(Value(tensors_.dense(*proto.mutable_t())));
+    case Proto::SPARSE_TENSOR:
+      return Attribute(Value(tensors_.sparse(*proto.mutable_sparse_tensor())));
+    case Proto::TYPE_PROTO:
+      return Attribute(checked_type(proto.tp(), proto.name()));
     case Proto::FLOATS:
       charge(static_cast<size_t>(proto.floats_size()) * sizeof(float));
       return Attribute(std::vector<float>(proto.floats().begin(), proto.floats().end()));
@@ -106,7 +116,8 @@ std::optional<Attribute> GraphImporter::plain_attribute(onnx::AttributeProto& pr
       for (const auto& t : proto.type_protos()) list.push_back(checked_type(t, proto.name()));
       return Attribute(std::move(list));
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -131,7 +142,8 @@ void GraphImporter::import_attributes(Scope& scope, onnx::NodeProto& proto, Node
       node.attributes.set(name, std::move(*plain));
     } else if (binding.proto->has_g()) {
       node.attributes.set(name, GraphPtr());
-      bodies.push_back({name, false, import_body(scope, *binding.scope, *binding.proto->mutable_g(), captures, role)});
+      bodies.push_back(
+          {name, false, import_body(scope, *binding.scope, *binding.proto->mutable_g(), captures, role)});
     } else {
       node.attributes.set(name, std::vector<GraphPtr>());
       for (auto& graph : *binding.proto->mutable_graphs())
@@ -167,20 +179,30 @@ Value GraphImporter::constant_value(const Scope& scope, onnx::NodeProto& proto) 
     const auto is = [&](const char* spelled, Proto::AttributeType wanted) {
       if (name != spelled) return false;
       if (type != wanted)
-        throw ModelError("attribute '" + name + "'", Proto::AttributeType_Name(wanted), Proto::AttributeType_Name(type));
+        throw ModelError("attribute '" + name + "'", Proto::AttributeType_Name(wanted),
+                         Proto::AttributeType_Name(type));
       return true;
     };
-    if (is("value", Proto::TENSOR)) result = Value(tensors_.dense(*value.mutable_t()));
-    else if (is("sparse_value", Proto::SPARSE_TENSOR)) result = Value(tensors_.densified(*value.mutable_sparse_tensor()));
-    else if (is("value_float", Proto::FLOAT)) result = Value(Tensor::scalar(value.f()));
-    else if (is("value_int", Proto::INT)) result = Value(Tensor::scalar(static_cast<int64_t>(value.i())));
-    else if (is("value_string", Proto::STRING)) result = Value(Tensor::scalar(value.s()));
-    else if (is("value_floats", Proto::FLOATS)) result = Value(Tensor::of(std::vector<float>(value.floats().begin(), value.floats().end())));
-    else if (is("value_ints", Proto::INTS)) result = Value(Tensor::of(std::vector<int64_t>(value.ints().begin(), value.ints().end())));
+    if (is("value", Proto::TENSOR))
+      result = Value(tensors_.dense(*value.mutable_t()));
+    else if (is("sparse_value", Proto::SPARSE_TENSOR))
+      result = Value(tensors_.densified(*value.mutable_sparse_tensor()));
+    else if (is("value_float", Proto::FLOAT))
+      result = Value(Tensor::scalar(value.f()));
+    else if (is("value_int", Proto::INT))
+      result = Value(Tensor::scalar(static_cast<int64_t>(value.i())));
+    else if (is("value_string", Proto::STRING))
+      result = Value(Tensor::scalar(value.s()));
+    else if (is("value_floats", Proto::FLOATS))
+      result = Value(Tensor::of(std::vector<float>(value.floats().begin(), value.floats().end())));
+    else if (is("value_ints", Proto::INTS))
+      result = Value(Tensor::of(std::vector<int64_t>(value.ints().begin(), value.ints().end())));
     else if (is("value_strings", Proto::STRINGS))
       result = Value(Tensor::of(std::vector<std::string>(value.strings().begin(), value.strings().end())));
-    else throw ModelError("attribute '" + name + "'", "an attribute of Constant", "an unknown one");
-    if (result->tensor().bytes() > 0 && !binding.proto->has_t() && !binding.proto->has_sparse_tensor()) charge(result->tensor().bytes());
+    else
+      throw ModelError("attribute '" + name + "'", "an attribute of Constant", "an unknown one");
+    if (result->tensor().bytes() > 0 && !binding.proto->has_t() && !binding.proto->has_sparse_tensor())
+      charge(result->tensor().bytes());
   }
   if (!result) throw ModelError("Constant", "a value", "none");
   return *result;

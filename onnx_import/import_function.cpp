@@ -25,11 +25,14 @@ void GraphImporter::inline_call(Scope& scope, onnx::NodeProto& call, const Funct
   onnx::FunctionProto& proto = *function.proto;
   GraphBuilder& builder = scope.frame->builder;
   if (++depth_ > limits_.max_nesting)
-    throw LimitError("nesting of bodies and functions", "at most " + std::to_string(limits_.max_nesting), "more");
+    throw LimitError("nesting of bodies and functions", "at most " + std::to_string(limits_.max_nesting),
+                     "more");
   if (call.input_size() > proto.input_size())
-    throw ModelError("inputs", "at most " + std::to_string(proto.input_size()), std::to_string(call.input_size()));
+    throw ModelError("inputs", "at most " + std::to_string(proto.input_size()),
+                     std::to_string(call.input_size()));
   if (call.output_size() > proto.output_size())
-    throw ModelError("outputs", "at most " + std::to_string(proto.output_size()), std::to_string(call.output_size()));
+    throw ModelError("outputs", "at most " + std::to_string(proto.output_size()),
+                     std::to_string(call.output_size()));
 
   Bindings bindings = bind(scope, call, function);
   Scope body;
@@ -63,7 +66,8 @@ void GraphImporter::inline_call(Scope& scope, onnx::NodeProto& call, const Funct
     const ValueId target = scope.names.at(call.output(i));
     const ValueId source = find(body, *scope.frame, proto.output(i));
     if (source == target) continue;
-    if (source == kNone) throw ModelError("output '" + proto.output(i) + "'", "a value", "an omitted input of the function");
+    if (source == kNone)
+      throw ModelError("output '" + proto.output(i) + "'", "a value", "an omitted input of the function");
     Node copy;
     copy.op = "Identity";
     copy.version = canonical_opset("");

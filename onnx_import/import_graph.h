@@ -19,15 +19,15 @@ namespace sardonyx {
 // Memory that a node, value or attribute takes besides its name and contents, roughly.
 inline constexpr size_t kNodeBytes = 256, kValueBytes = 128, kAttributeBytes = 64;
 
-// Whether a type says all that it must: valid element types, and an element of each sequence, optional
-// and map.
+// Whether a type says all that it must: valid element types, an element of each sequence, optional and
+// map, names of dimensions that are text.
 bool is_well_formed(const onnx::TypeProto& proto);
 
 class GraphImporter {
  public:
   // `footprint` is the size of the file; what the expanded model takes is bounded in proportion to it.
-  GraphImporter(int64_t ir_version, const Functions& functions, TensorReader& tensors, const ImportLimits& limits,
-                size_t footprint);
+  GraphImporter(int64_t ir_version, const Functions& functions, TensorReader& tensors,
+                const ImportLimits& limits, size_t footprint);
   GraphPtr import(onnx::GraphProto& graph, const Opsets& opsets);
 
  private:
@@ -57,8 +57,8 @@ class GraphImporter {
     const Scope* parent = nullptr;  // null for the main graph and for functions
     Frame* frame = nullptr;
     const Opsets* opsets = nullptr;
-    const Bindings* bindings = nullptr;  // null outside functions
-    std::string prefix;                  // of names of nodes and values
+    const Bindings* bindings = nullptr;                   // null outside functions
+    std::string prefix;                                   // of names of nodes and values
     std::unordered_map<std::string_view, ValueId> names;  // kNone: an omitted input of a function
   };
   enum class GraphRole { Main, Branch, Loop };  // Branch: a body without formal inputs
@@ -66,16 +66,19 @@ class GraphImporter {
 
   void import_into(Scope& scope, onnx::GraphProto& graph, GraphRole role);
   void declare_initializers(Scope& scope, onnx::GraphProto& graph, GraphRole role);
-  void declare_input(Scope& scope, const onnx::ValueInfoProto& input, const Tensor* initializer, GraphRole role);
+  void declare_input(Scope& scope, const onnx::ValueInfoProto& input, const Tensor* initializer,
+                     GraphRole role);
   // Gives every output of the nodes an id, so that nodes may stand in any order; Constant nodes become
   // constants. `known` are outputs of a function call that exist already.
-  void declare_outputs(Scope& scope, Nodes& nodes, const Hints& hints, std::unordered_map<std::string_view, ValueId> known = {});
+  void declare_outputs(Scope& scope, Nodes& nodes, const Hints& hints,
+                       std::unordered_map<std::string_view, ValueId> known = {});
   void declare(Scope& scope, const std::string& name, ValueId id);
   void import_nodes(Scope& scope, Nodes& nodes);
   void import_node(Scope& scope, onnx::NodeProto& proto);
   void import_attributes(Scope& scope, onnx::NodeProto& proto, Node& node);
   std::optional<Attribute> plain_attribute(onnx::AttributeProto& proto);
-  std::unique_ptr<Frame> import_body(Scope& scope, const Scope& names, onnx::GraphProto& graph, Captures& captures, GraphRole role);
+  std::unique_ptr<Frame> import_body(Scope& scope, const Scope& names, onnx::GraphProto& graph,
+                                     Captures& captures, GraphRole role);
   void inline_call(Scope& scope, onnx::NodeProto& call, const Function& function);
   Bindings bind(Scope& scope, onnx::NodeProto& call, const Function& function);
   // The message that an attribute stands for; null for a parameter that the call leaves out.

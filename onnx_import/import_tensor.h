@@ -31,7 +31,8 @@ class TensorReader {
 
  private:
   Tensor read(onnx::TensorProto& proto);
-  Tensor external(const onnx::TensorProto& proto, DType dtype, Dims dims, int64_t bytes, const std::string& what);
+  Tensor external(const onnx::TensorProto& proto, DType dtype, Dims dims, int64_t bytes,
+                  const std::string& what);
 
   ExternalFiles files_;
   std::unordered_map<const void*, Tensor> read_;

@@ -20,7 +20,8 @@ std::map<Key, Value> paired(const Keys& keys, const Sequence& values, const std:
     throw ModelError(what, std::to_string(keys.size()) + " values", std::to_string(values.items.size()));
   std::map<Key, Value> items;
   for (int i = 0; i < keys.size(); ++i)
-    if (!items.emplace(keys[i], values.items[static_cast<size_t>(i)]).second) throw ModelError(what, "distinct keys", "one key twice");
+    if (!items.emplace(keys[i], values.items[static_cast<size_t>(i)]).second)
+      throw ModelError(what, "distinct keys", "one key twice");
   return items;
 }
 
@@ -37,7 +38,8 @@ Value TensorReader::sequence(onnx::SequenceProto& proto) {
       if (!result.items.empty()) result.element = result.items.front().tensor().dtype();
       for (const Value& item : result.items)
         if (item.tensor().dtype() != result.element)
-          throw ModelError(called("sequence", proto), std::string("elements of type ") + dtype_name(result.element),
+          throw ModelError(called("sequence", proto),
+                           std::string("elements of type ") + dtype_name(result.element),
                            dtype_name(item.tensor().dtype()));
       break;
     case Kind::SPARSE_TENSOR:
@@ -61,13 +63,19 @@ Value TensorReader::sequence(onnx::SequenceProto& proto) {
 
 Value TensorReader::optional(onnx::OptionalProto& proto) {
   switch (proto.elem_type()) {
-    case Kind::UNDEFINED: return Value(Nothing{});
-    case Kind::TENSOR: return proto.has_tensor_value() ? Value(dense(*proto.mutable_tensor_value())) : Value(Nothing{});
+    case Kind::UNDEFINED:
+      return Value(Nothing{});
+    case Kind::TENSOR:
+      return proto.has_tensor_value() ? Value(dense(*proto.mutable_tensor_value())) : Value(Nothing{});
     case Kind::SPARSE_TENSOR:
-      return proto.has_sparse_tensor_value() ? Value(sparse(*proto.mutable_sparse_tensor_value())) : Value(Nothing{});
-    case Kind::SEQUENCE: return proto.has_sequence_value() ? sequence(*proto.mutable_sequence_value()) : Value(Nothing{});
-    case Kind::MAP: return proto.has_map_value() ? map(*proto.mutable_map_value()) : Value(Nothing{});
-    case Kind::OPTIONAL: return proto.has_optional_value() ? optional(*proto.mutable_optional_value()) : Value(Nothing{});
+      return proto.has_sparse_tensor_value() ? Value(sparse(*proto.mutable_sparse_tensor_value()))
+                                             : Value(Nothing{});
+    case Kind::SEQUENCE:
+      return proto.has_sequence_value() ? sequence(*proto.mutable_sequence_value()) : Value(Nothing{});
+    case Kind::MAP:
+      return proto.has_map_value() ? map(*proto.mutable_map_value()) : Value(Nothing{});
+    case Kind::OPTIONAL:
+      return proto.has_optional_value() ? optional(*proto.mutable_optional_value()) : Value(Nothing{});
     default:
       throw ModelError(called("optional", proto) + " elem_type", "a kind of onnx.OptionalProto.DataType",
                        std::to_string(proto.elem_type()));
@@ -82,11 +90,15 @@ Value TensorReader::map(onnx::MapProto& proto) {
   if (key == DType::String ? proto.keys_size() > 0 : proto.string_keys_size() > 0)
     throw ModelError(what, key == DType::String ? "string_keys" : "keys", "the other field");
   Value values;
-  if (proto.has_values()) values = sequence(*proto.mutable_values());
-  else values = Value(Sequence{});
+  if (proto.has_values())
+    values = sequence(*proto.mutable_values());
+  else
+    values = Value(Sequence{});
   Map result;
-  if (key == DType::String) result.items = paired<std::string>(proto.string_keys(), values.sequence(), what);
-  else result.items = paired<int64_t>(proto.keys(), values.sequence(), what);
+  if (key == DType::String)
+    result.items = paired<std::string>(proto.string_keys(), values.sequence(), what);
+  else
+    result.items = paired<int64_t>(proto.keys(), values.sequence(), what);
   return Value(std::move(result));
 }
 
@@ -94,7 +106,8 @@ namespace {
 template <typename Proto>
 Proto parsed(const void* data, size_t bytes, const char* kind) {
   Proto proto;
-  if (!parse_message(data, bytes, proto)) throw ModelError(kind, "a serialized message", "other or damaged bytes");
+  if (!parse_message(data, bytes, proto))
+    throw ModelError(kind, "a serialized message", "other or damaged bytes");
   return proto;
 }
 }  // namespace

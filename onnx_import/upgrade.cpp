@@ -11,7 +11,8 @@ namespace {
 
 bool has_body(const Node& node) {
   for (const auto& [name, attribute] : node.attributes)
-    if (std::holds_alternative<GraphPtr>(attribute) || std::holds_alternative<std::vector<GraphPtr>>(attribute))
+    if (std::holds_alternative<GraphPtr>(attribute) ||
+        std::holds_alternative<std::vector<GraphPtr>>(attribute))
       return true;
   return false;
 }
@@ -64,8 +65,8 @@ void upgrade_node(Patch& patch, NodeId id) {
       if (next == 0) break;
       const upgrade::Step* step = upgrade::find_step(node.domain, node.op, next);
       if (!step)
-        throw UnsupportedError("no upgrade rule for " + node.op + " from opset " + std::to_string(version) + " to " +
-                               std::to_string(next));
+        throw UnsupportedError("no upgrade rule for " + node.op + " from opset " + std::to_string(version) +
+                               " to " + std::to_string(next));
       if (step->rule) step->rule(rewrite);
       version = next;
     }

@@ -6,7 +6,8 @@ namespace sardonyx {
 
 void register_activation(OperatorRegistry& r) {
   r.op("LeakyRelu").attributes<LeakyReluAttributes>();
-  for (const char* name : {"Elu", "Celu", "ThresholdedRelu", "Swish", "SwiGLU"}) r.op(name).attributes<AlphaAttributes>();
+  for (const char* name : {"Elu", "Celu", "ThresholdedRelu", "Swish", "SwiGLU"})
+    r.op(name).attributes<AlphaAttributes>();
   r.op("Selu").attributes<SeluAttributes>();
   r.op("HardSigmoid").attributes<HardSigmoidAttributes>();
   r.op("Shrink").attributes<ShrinkAttributes>();

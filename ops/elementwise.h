@@ -19,7 +19,11 @@ struct BitShiftAttributes {
 
 struct IsInfAttributes {
   int64_t detect_negative = 1, detect_positive = 1;
-  template <class V> void visit(V&& v) { v("detect_negative", detect_negative); v("detect_positive", detect_positive); }
+  template <class V>
+  void visit(V&& v) {
+    v("detect_negative", detect_negative);
+    v("detect_positive", detect_positive);
+  }
 };
 
 struct CastAttributes {

@@ -9,7 +9,10 @@ namespace sardonyx {
 
 struct PadAttributes {
   std::string mode = "constant";
-  template <class V> void visit(V&& v) { v("mode", mode); }
+  template <class V>
+  void visit(V&& v) {
+    v("mode", mode);
+  }
 };
 
 }  // namespace sardonyx

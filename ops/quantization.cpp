@@ -1,5 +1,6 @@
 #include "ops/quantization.h"
 
+#include "ops/convolution.h"
 #include "ops/registry/operator.h"
 
 namespace sardonyx {
@@ -7,8 +8,8 @@ namespace sardonyx {
 void register_quantization(OperatorRegistry& r) {
   r.op("QuantizeLinear").attributes<QuantizeLinearAttributes>();
   r.op("DequantizeLinear").attributes<DequantizeLinearAttributes>();
-  r.op("ConvInteger").attributes<QuantizedConvAttributes>();
-  r.op("QLinearConv").attributes<QuantizedConvAttributes>();
+  r.op("ConvInteger").attributes<ConvAttributes>();
+  r.op("QLinearConv").attributes<ConvAttributes>();
 }
 
 }  // namespace sardonyx

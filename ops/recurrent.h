@@ -14,7 +14,8 @@ struct RecurrentAttributes {
   std::optional<int64_t> hidden_size;
   int64_t layout = 0;
   std::string direction = "forward";
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("clip", clip);
     v("activation_alpha", activation_alpha);
     v("activation_beta", activation_beta);
@@ -26,7 +27,8 @@ struct RecurrentAttributes {
 
 struct RnnAttributes : RecurrentAttributes {
   std::vector<std::string> activations = {"Tanh", "Tanh"};
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     RecurrentAttributes::visit(v);
     v("activations", activations);
   }
@@ -35,7 +37,8 @@ struct RnnAttributes : RecurrentAttributes {
 struct GruAttributes : RecurrentAttributes {
   std::optional<std::vector<std::string>> activations;
   int64_t linear_before_reset = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     RecurrentAttributes::visit(v);
     v("activations", activations);
     v("linear_before_reset", linear_before_reset);
@@ -45,7 +48,8 @@ struct GruAttributes : RecurrentAttributes {
 struct LstmAttributes : RecurrentAttributes {
   std::optional<std::vector<std::string>> activations;
   int64_t input_forget = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     RecurrentAttributes::visit(v);
     v("activations", activations);
     v("input_forget", input_forget);

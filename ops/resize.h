@@ -19,7 +19,8 @@ struct ResizeAttributes {
   std::string keep_aspect_ratio_policy = "stretch";
   std::string mode = "nearest";
   std::string nearest_mode = "round_prefer_floor";
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("antialias", antialias);
     v("axes", axes);
     v("coordinate_transformation_mode", coordinate_transformation_mode);
@@ -33,17 +34,28 @@ struct ResizeAttributes {
 };
 struct UpsampleAttributes {
   std::string mode = "nearest";
-  template <class V> void visit(V&& v) { v("mode", mode); }
+  template <class V>
+  void visit(V&& v) {
+    v("mode", mode);
+  }
 };
 struct GridSampleAttributes {
   int64_t align_corners = 0;
   std::string mode = "linear";
   std::string padding_mode = "zeros";
-  template <class V> void visit(V&& v) { v("align_corners", align_corners); v("mode", mode); v("padding_mode", padding_mode); }
+  template <class V>
+  void visit(V&& v) {
+    v("align_corners", align_corners);
+    v("mode", mode);
+    v("padding_mode", padding_mode);
+  }
 };
 struct AffineGridAttributes {
   int64_t align_corners = 0;
-  template <class V> void visit(V&& v) { v("align_corners", align_corners); }
+  template <class V>
+  void visit(V&& v) {
+    v("align_corners", align_corners);
+  }
 };
 
 }  // namespace sardonyx

@@ -7,7 +7,10 @@ namespace sardonyx {
 
 struct SoftmaxAttributes {
   int64_t axis = -1;
-  template <class V> void visit(V&& v) { v("axis", axis); }
+  template <class V>
+  void visit(V&& v) {
+    v("axis", axis);
+  }
 };
 
 }  // namespace sardonyx

@@ -14,7 +14,8 @@ struct StringNormalizerAttributes {
   int64_t is_case_sensitive = 0;
   std::optional<std::string> locale;
   std::optional<std::vector<std::string>> stopwords;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("case_change_action", case_change_action);
     v("is_case_sensitive", is_case_sensitive);
     v("locale", locale);
@@ -24,11 +25,18 @@ struct StringNormalizerAttributes {
 struct StringSplitAttributes {
   std::optional<std::string> delimiter;
   std::optional<int64_t> maxsplit;
-  template <class V> void visit(V&& v) { v("delimiter", delimiter); v("maxsplit", maxsplit); }
+  template <class V>
+  void visit(V&& v) {
+    v("delimiter", delimiter);
+    v("maxsplit", maxsplit);
+  }
 };
 struct RegexFullMatchAttributes {
   std::optional<std::string> pattern;
-  template <class V> void visit(V&& v) { v("pattern", pattern); }
+  template <class V>
+  void visit(V&& v) {
+    v("pattern", pattern);
+  }
 };
 struct TfIdfVectorizerAttributes {
   std::optional<int64_t> max_gram_length, max_skip_count, min_gram_length;
@@ -36,7 +44,8 @@ struct TfIdfVectorizerAttributes {
   std::optional<std::vector<int64_t>> ngram_counts, ngram_indexes, pool_int64s;
   std::optional<std::vector<std::string>> pool_strings;
   std::optional<std::vector<float>> weights;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("max_gram_length", max_gram_length);
     v("max_skip_count", max_skip_count);
     v("min_gram_length", min_gram_length);

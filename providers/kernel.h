@@ -139,6 +139,12 @@ struct RandomState {
   uint64_t loop_path = 0;  // a hash of the turns of the loops around the node
 };
 
+// The turns that the loops of one run have taken together, in whatever depth.
+struct LoopBudget {
+  int64_t limit = 0;
+  int64_t taken = 0;
+};
+
 // One execution of one node.
 class RunContext {
  public:
@@ -160,6 +166,12 @@ class RunContext {
   const RandomState& random() const { return random_; }
   // CancelledError when the run was cancelled; for kernels that loop for long.
   void check_cancelled() const { if (cancel_ && cancel_->load(std::memory_order_relaxed)) throw CancelledError("run cancelled"); }
+  // Before each turn of a loop: CancelledError as above, LimitError past Limits::max_loop_iterations.
+  void begin_turn() const {
+    check_cancelled();
+    if (loops_ && ++loops_->taken > loops_->limit)
+      throw LimitError("turns of the loops of a run", "at most " + std::to_string(loops_->limit) + " (max_loop_iterations)", "more");
+  }
   [[noreturn]] void fail(const std::string& what, const std::string& expected = "", const std::string& got = "") const { throw InputError(what, expected, got); }
 
   // For the runtime.
@@ -167,6 +179,7 @@ class RunContext {
   std::vector<Value> inputs_, outputs_, captures_;
   std::byte* scratch_ = nullptr;
   CancelFlag cancel_;
+  LoopBudget* loops_ = nullptr;  // null: unbounded
   RandomState random_;
   uint64_t body_calls_ = 0;  // how often bodies of this node have run in this execution
   void* run_ = nullptr;      // the run that this belongs to

@@ -23,6 +23,7 @@ class Queue {
   // Runs the kernel on this queue. The caller keeps `kernel` and `run` alive, and does not touch `run`,
   // until the queue has passed this point; outputs the kernel allocates itself are read after that.
   virtual void launch(const Prepared& kernel, RunContext& run) = 0;
+  // Copies keep the buffers of both tensors alive until they have happened.
   virtual void copy_from_host(Tensor& device, const Tensor& host) = 0;
   virtual void copy_to_host(Tensor& host, const Tensor& device) = 0;
   virtual std::shared_ptr<Event> record() = 0;

@@ -17,7 +17,8 @@ def parser(description):
     """A parser with the options that every example has."""
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--models", metavar="DIR", default=default_models(),
-                        help="folder that tools/fetch_models filled (or $SARDONYX_MODELS; default: %(default)s)")
+                        help="folder that tools/fetch_models filled, or $SARDONYX_MODELS"
+                             " (default: %(default)s)")
     result.add_argument("--threads", type=thread_count, default=0, metavar="N",
                         help="threads to compute with (default: all CPUs this process may use)")
     result.add_argument("--json", action="store_true", help="print the results as JSON")

@@ -7,7 +7,7 @@ from PIL import Image
 
 @dataclass
 class Rectangle:
-    """`along` is the unit vector of the side called width, rightwards or nearly; `down` is at right angles."""
+    """`along` is the unit vector of the side called width, rightwards or nearly; `down`, at right angles."""
     centre: np.ndarray
     along: np.ndarray
     width: float

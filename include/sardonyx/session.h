@@ -36,10 +36,10 @@ class SARDONYX_API LoadedModel {
 
 // Bounds that an untrusted model cannot exceed.
 struct Limits {
-  int64_t max_nodes = 2'000'000;              // after function expansion
-  int64_t max_nesting = 64;                   // bodies and functions within each other
-  int64_t max_loop_iterations = 1'000'000'000;
-  int64_t max_bytes = 0;                      // of one run; 0: what the machine and its cgroup have available
+  int64_t max_nodes = 2'000'000;                  // after function expansion
+  int64_t max_nesting = 64;                       // bodies and functions within each other
+  int64_t max_loop_iterations = 1'000'000'000;    // of all loops of one run
+  int64_t max_bytes = 0;                          // of one run; 0: what the machine and its cgroup have available
 };
 
 struct SessionOptions {

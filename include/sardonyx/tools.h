@@ -31,6 +31,19 @@ SARDONYX_API std::string inspect_json(const LoadedModel& model, const SessionOpt
 // "cuda", "kernels", "decomposition", "gradient", "dtypes", "test"}]}.
 SARDONYX_API std::string operators_json();
 
+// A value computed on the way, in the order of computation.
+struct TracedValue {
+  std::string name;
+  std::string node;  // "'conv1' (Conv)"
+  Value value;
+};
+// Runs the graph of a stage and keeps the value of every node outside bodies. Names agree between stages
+// and with the file, where a value exists in both.
+SARDONYX_API std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stage, const Feeds& feeds,
+                                            const SessionOptions& options = {});
+// The model as standard ONNX with every tensor outside bodies as an output, for other engines.
+SARDONYX_API std::string convert_for_trace(const LoadedModel& model);
+
 // One serialized onnx.TensorProto ("tensor"), SequenceProto ("sequence"), OptionalProto ("optional"), ...
 SARDONYX_API Value value_from_proto(const void* data, size_t bytes, const std::string& kind = "tensor");
 SARDONYX_API std::string value_to_proto(const Value& value, const std::string& name = "");

@@ -72,8 +72,8 @@ class ExampleBody {
       node.outputs.push_back(body_.value(name("output" + std::to_string(i))));
     for (size_t i = 0; i < r_.node.captures.size(); ++i) {
       const ValueId outer = r_.node.captures[i];
-      node.captures.push_back(outer == kNone ? kNone
-                                             : body_.capture(i, name("capture" + std::to_string(i)), r_.type(outer)));
+      node.captures.push_back(
+          outer == kNone ? kNone : body_.capture(i, name("capture" + std::to_string(i)), r_.type(outer)));
     }
     node.attributes.set("body", body);
     node.attributes.set("num_scan_inputs", r_.node.attributes.at<int64_t>("num_scan_inputs"));
@@ -99,7 +99,8 @@ void scan_9(Rewrite& r) {
   const size_t states = static_cast<size_t>(given - scanned);
   const size_t made = r.node.attributes.at<GraphPtr>("body")->outputs().size();
   if (states > made || r.node.outputs.size() > made)
-    throw ModelError("outputs of the body", "at least " + std::to_string(std::max(states, r.node.outputs.size())),
+    throw ModelError("outputs of the body",
+                     "at least " + std::to_string(std::max(states, r.node.outputs.size())),
                      std::to_string(made));
   Attributes batch;
   batch.set("body", ExampleBody(r, states).build());

@@ -28,7 +28,8 @@ ValueId align(Rewrite& r, ValueId a, ValueId b, int64_t axis) {
     const int64_t rank_a = type_a.rank(), rank_b = type_b.rank();
     const int64_t first = axis < 0 ? axis + rank_a : axis;
     if (first < 0 || rank_b > rank_a || first > rank_a - rank_b)
-      throw ModelError("attribute 'axis'", "where " + to_string(dims_b) + " fits into " + to_string(*type_a.shape),
+      throw ModelError("attribute 'axis'",
+                       "where " + to_string(dims_b) + " fits into " + to_string(*type_a.shape),
                        std::to_string(axis));
     std::vector<int64_t> axes;
     for (int64_t i = rank_b; i < rank_a - first; ++i) axes.push_back(i);
@@ -63,7 +64,8 @@ void cast_6(Rewrite& r) {
   std::string name = written;
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
   const DType dtype = dtype_from_name(name);
-  if (dtype == DType::Undefined) throw ModelError("attribute 'to'", "the name of a type", "'" + written + "'");
+  if (dtype == DType::Undefined)
+    throw ModelError("attribute 'to'", "the name of a type", "'" + written + "'");
   r.node.attributes.set("to", static_cast<int64_t>(dtype));
 }
 
@@ -85,9 +87,9 @@ void selu_6(Rewrite& r) {
 
 std::vector<Step> elementwise_steps() {
   std::vector<Step> steps;
-  for (const char* op : {"Abs", "Add", "Ceil", "Clip", "Div", "Elu", "Exp", "Floor", "HardSigmoid", "LeakyRelu", "Log",
-                         "Max", "Mean", "Min", "Mul", "Neg", "PRelu", "Reciprocal", "Relu", "Sigmoid", "Sqrt", "Sub",
-                         "Sum", "Tanh"})
+  for (const char* op : {"Abs",         "Add",        "Ceil", "Clip",    "Div",  "Elu", "Exp", "Floor",
+                         "HardSigmoid", "LeakyRelu",  "Log",  "Max",     "Mean", "Min", "Mul", "Neg",
+                         "PRelu",       "Reciprocal", "Relu", "Sigmoid", "Sqrt", "Sub", "Sum", "Tanh"})
     steps.push_back({op, 6, drop_consumed_inputs, ""});
   for (const char* op : {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"})
     steps.push_back({op, 7, numpy_broadcast, ""});

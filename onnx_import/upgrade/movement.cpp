@@ -56,8 +56,7 @@ void tile_6(Rewrite& r) {
   const ValueId count = r.reshape(r.cast(r.in(1), DType::Int64), one);
   const ValueId axis = r.reshape(r.cast(r.in(2), DType::Int64), one);
   const ValueId once = r.ones(r.rank_of(r.in(0)));
-  r.node.inputs = {r.in(0),
-                   r.op("ScatterElements", {once, axis, count}, attributes({{"axis", int64_t{0}}}))};
+  r.node.inputs = {r.in(0), r.op("ScatterElements", {once, axis, count}, attributes({{"axis", int64_t{0}}}))};
 }
 
 void pad_2(Rewrite& r) { r.node.attributes.set("pads", r.take<Ints>("paddings", {})); }
@@ -88,20 +87,13 @@ void scatter_11(Rewrite& r) { r.node.op = "ScatterElements"; }
 }  // namespace
 
 std::vector<Step> movement_steps() {
-  return {{"Concat", 4, concat_4, ""},
-          {"Reshape", 5, reshape_5, ""},
-          {"Slice", 10, slice_10, ""},
-          {"Split", 2, split_2, ""},
-          {"Split", 13, split_13, ""},
-          {"Split", 18, split_18, ""},
-          {"Squeeze", 13, squeeze_13, ""},
-          {"Unsqueeze", 13, unsqueeze_13, ""},
-          {"Tile", 6, tile_6, ""},
-          {"Pad", 2, pad_2, ""},
-          {"Pad", 11, pad_11, ""},
-          {"TopK", 10, top_k_10, ""},
-          {"OneHot", 11, one_hot_11, ""},
-          {"Scatter", 11, scatter_11, ""}};
+  return {{"Concat", 4, concat_4, ""},     {"Reshape", 5, reshape_5, ""},
+          {"Slice", 10, slice_10, ""},     {"Split", 2, split_2, ""},
+          {"Split", 13, split_13, ""},     {"Split", 18, split_18, ""},
+          {"Squeeze", 13, squeeze_13, ""}, {"Unsqueeze", 13, unsqueeze_13, ""},
+          {"Tile", 6, tile_6, ""},         {"Pad", 2, pad_2, ""},
+          {"Pad", 11, pad_11, ""},         {"TopK", 10, top_k_10, ""},
+          {"OneHot", 11, one_hot_11, ""},  {"Scatter", 11, scatter_11, ""}};
 }
 
 }  // namespace sardonyx::upgrade

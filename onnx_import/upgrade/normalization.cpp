@@ -40,8 +40,8 @@ void saved_statistics(Rewrite& r) {
   const ValueId x = r.in(0), flat = r.ints({-1});
   const Attributes keep = attributes({{"keepdims", int64_t{1}}});
   const ValueId last = r.reshape(r.rank_of(x), r.ints({}));
-  const ValueId spatial = r.op("Range", {r.constant(Tensor::scalar<int64_t>(2)), last,
-                                         r.constant(Tensor::scalar<int64_t>(1))});
+  const ValueId spatial =
+      r.op("Range", {r.constant(Tensor::scalar<int64_t>(2)), last, r.constant(Tensor::scalar<int64_t>(1))});
   const ValueId axes = r.op("Concat", {r.ints({0}), spatial}, attributes({{"axis", int64_t{0}}}));
   const ValueId mean = r.op("ReduceMean", {x, axes}, keep);
   if (r.wants(3)) r.finish(r.node.outputs[3], "Reshape", {mean, flat});
@@ -78,7 +78,8 @@ void dropout_10(Rewrite& r) {
 }
 
 void dropout_12(Rewrite& r) {
-  if (r.node.attributes.has("ratio")) r.set_input(1, r.constant(Tensor::scalar(r.take<float>("ratio", 0.5f))));
+  if (r.node.attributes.has("ratio"))
+    r.set_input(1, r.constant(Tensor::scalar(r.take<float>("ratio", 0.5f))));
   if (r.take<int64_t>("training_mode", 0) != 0) r.set_input(2, r.constant(Tensor::scalar(true)));
 }
 
@@ -86,8 +87,7 @@ void dropout_12(Rewrite& r) {
 void group_normalization_21(Rewrite& r) {
   const int64_t groups = r.node.attributes.at<int64_t>("num_groups");
   if (groups <= 0) throw ModelError("attribute 'num_groups'", "a positive number", std::to_string(groups));
-  const ValueId channels =
-      r.op("Shape", {r.in(0)}, attributes({{"start", int64_t{1}}, {"end", int64_t{2}}}));
+  const ValueId channels = r.op("Shape", {r.in(0)}, attributes({{"start", int64_t{1}}, {"end", int64_t{2}}}));
   const ValueId count = r.ints({groups});
   const ValueId table =
       r.op("Concat", {count, r.op("Div", {channels, count})}, attributes({{"axis", int64_t{0}}}));

@@ -10,8 +10,10 @@ namespace {
 double exponent(Rewrite& r) {
   double p = 2;
   if (const Attribute* found = r.node.attributes.find("p")) {
-    if (const auto* integer = std::get_if<int64_t>(found)) p = static_cast<double>(*integer);
-    else p = r.node.attributes.at<float>("p");
+    if (const auto* integer = std::get_if<int64_t>(found))
+      p = static_cast<double>(*integer);
+    else
+      p = r.node.attributes.at<float>("p");
   }
   if (!(p > 0) || std::isinf(p)) throw ModelError("attribute 'p'", "a positive number", std::to_string(p));
   return p;
@@ -48,8 +50,8 @@ void global_lp_pool_2(Rewrite& r) {
     return;
   }
   const ValueId last = r.reshape(r.rank_of(r.in(0)), r.ints({}));
-  const ValueId axes = r.op("Range", {r.constant(Tensor::scalar<int64_t>(2)), last,
-                                      r.constant(Tensor::scalar<int64_t>(1))});
+  const ValueId axes =
+      r.op("Range", {r.constant(Tensor::scalar<int64_t>(2)), last, r.constant(Tensor::scalar<int64_t>(1))});
   const ValueId sum = r.op("ReduceSum", {absolute_power(r, p), axes},
                            attributes({{"keepdims", int64_t{1}}, {"noop_with_empty_axes", int64_t{1}}}));
   r.become("Pow", {sum, r.scalar_like(1 / p, r.in(0))});

@@ -92,8 +92,9 @@ void roi_align_16(Rewrite& r) {
 }  // namespace
 
 std::vector<Step> resize_steps() {
-  return {{"Upsample", 7, upsample_7, ""},  {"Upsample", 9, upsample_9, ""},       {"Upsample", 10, upsample_10, ""},
-          {"Resize", 11, resize_11, ""},    {"Resize", 13, resize_13, ""},         {"GridSample", 20, grid_sample_20, ""},
+  return {{"Upsample", 7, upsample_7, ""},   {"Upsample", 9, upsample_9, ""},
+          {"Upsample", 10, upsample_10, ""}, {"Resize", 11, resize_11, ""},
+          {"Resize", 13, resize_13, ""},     {"GridSample", 20, grid_sample_20, ""},
           {"RoiAlign", 16, roi_align_16, ""}};
 }
 

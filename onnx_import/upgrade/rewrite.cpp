@@ -5,7 +5,8 @@
 
 namespace sardonyx::upgrade {
 
-Rewrite::Rewrite(Patch& patch, NodeId id) : node(patch.before().node(id)), builder_(patch.builder()), id_(id) {
+Rewrite::Rewrite(Patch& patch, NodeId id)
+    : node(patch.before().node(id)), builder_(patch.builder()), id_(id) {
   for (const ValueId output : node.outputs)
     if (output != kNone) {
       label_ = patch.before().value(output).name;
@@ -35,7 +36,8 @@ ValueId Rewrite::op(const std::string& op, std::vector<ValueId> inputs, Attribut
   return made;
 }
 
-void Rewrite::finish(ValueId made, const std::string& op, std::vector<ValueId> inputs, Attributes attributes) {
+void Rewrite::finish(ValueId made, const std::string& op, std::vector<ValueId> inputs,
+                     Attributes attributes) {
   Node added;
   added.op = op;
   added.version = canonical_opset("");
@@ -95,9 +97,10 @@ void Rewrite::commit() { builder_.node(id_) = std::move(node); }
 const std::vector<Step>& steps() {
   static const std::vector<Step> all = [] {
     std::vector<Step> list;
-    for (const auto family : {elementwise_steps, matmul_steps, reduction_steps, softmax_steps, normalization_steps,
-                              pooling_steps, resize_steps, movement_steps, recurrent_steps, control_flow_steps,
-                              quantization_steps, signal_steps, ml_steps, unchanged_steps})
+    for (const auto family :
+         {elementwise_steps, matmul_steps, reduction_steps, softmax_steps, normalization_steps, pooling_steps,
+          resize_steps, movement_steps, recurrent_steps, control_flow_steps, quantization_steps, signal_steps,
+          ml_steps, unchanged_steps})
       for (Step& step : family()) list.push_back(std::move(step));
     return list;
   }();

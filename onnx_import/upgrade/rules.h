@@ -33,7 +33,8 @@ class Rewrite {
   // Inputs before `i` that do not exist yet become omitted ones.
   void set_input(size_t i, ValueId id);
   // Takes an attribute off the node; `fallback` when it is absent.
-  template <typename T> T take(const char* name, T fallback) {
+  template <typename T>
+  T take(const char* name, T fallback) {
     T result = node.attributes.get<T>(name, std::move(fallback));
     node.attributes.erase(name);
     return result;

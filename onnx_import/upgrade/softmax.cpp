@@ -12,7 +12,8 @@ void softmax_13(Rewrite& r) {
   if (rank >= 0) {
     const int64_t from_front = axis < 0 ? axis + rank : axis;
     if (from_front < 0 || from_front > rank)
-      throw ModelError("attribute 'axis'", "a dimension of " + to_string(*r.type(x).shape), std::to_string(axis));
+      throw ModelError("attribute 'axis'", "a dimension of " + to_string(*r.type(x).shape),
+                       std::to_string(axis));
     if (from_front == rank - 1) {
       r.node.attributes.set("axis", int64_t{-1});
       return;
@@ -28,7 +29,8 @@ void softmax_13(Rewrite& r) {
 }  // namespace
 
 std::vector<Step> softmax_steps() {
-  return {{"Softmax", 13, softmax_13, ""}, {"LogSoftmax", 13, softmax_13, ""}, {"Hardmax", 13, softmax_13, ""}};
+  return {
+      {"Softmax", 13, softmax_13, ""}, {"LogSoftmax", 13, softmax_13, ""}, {"Hardmax", 13, softmax_13, ""}};
 }
 
 }  // namespace sardonyx::upgrade

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 
 #include "ops/registry/operator.h"
 #include "ops/registry/propagate.h"
@@ -216,7 +217,10 @@ GraphPtr GraphInference::run(const std::vector<Type>* input_types, const std::ve
       e.add_node(describe(graph(), graph().nodes()[n]));
       throw;
     } catch (const std::exception& e) {
-      ModelError error(std::string("inference: ") + e.what());
+      std::string inputs;
+      for (const ValueId input : graph().nodes()[n].inputs)
+        inputs += (inputs.empty() ? "" : ", ") + (input == kNone ? "none" : graph().value(input).type.to_string());
+      ModelError error(std::string("inference: ") + e.what(), "", "inputs " + (inputs.empty() ? "none" : inputs));
       error.add_node(describe(graph(), graph().nodes()[n]));
       throw error;
     }
@@ -224,18 +228,54 @@ GraphPtr GraphInference::run(const std::vector<Type>* input_types, const std::ve
   return std::move(builder_).build();
 }
 
+// ONNX's inference functions use required inputs without a look, as its checker has seen them.
+void check_inputs(const Node& node, const onnx::OpSchema& schema) {
+  const auto& ports = schema.inputs();
+  const int given = static_cast<int>(node.inputs.size());
+  if (given > schema.max_input())
+    throw ModelError("inputs", "at most " + std::to_string(schema.max_input()), std::to_string(given));
+  for (size_t i = 0; i < ports.size(); ++i)
+    if (ports[i].GetOption() == onnx::OpSchema::Single && node.input(i) == kNone)
+      throw ModelError("input " + std::to_string(i) + " ('" + ports[i].GetName() + "')", "a value", "none");
+  if (given < schema.min_input())
+    throw ModelError("inputs", "at least " + std::to_string(schema.min_input()), std::to_string(given));
+}
+
+// ONNX's inference functions also narrow axes to int and index with what is left.
+void check_axes(const Node& node) {
+  static const std::set<std::string> names = {"axis", "axes", "batch_dims", "batch_axis", "time_axis", "new_axis", "scan_input_axes", "scan_output_axes"};
+  constexpr int64_t kMost = 1 << 20;
+  const auto check = [](const std::string& name, int64_t value) {
+    if (value < -kMost || value > kMost) throw ModelError("attribute '" + name + "'", "a number of dimensions", std::to_string(value));
+  };
+  for (const auto& [name, attribute] : node.attributes) {
+    if (!names.count(name)) continue;
+    if (const auto* value = std::get_if<int64_t>(&attribute)) check(name, *value);
+    if (const auto* values = std::get_if<std::vector<int64_t>>(&attribute))
+      for (const int64_t value : *values) check(name, value);
+  }
+  if (node.is("GatherND"))
+    if (const int64_t batch_dims = node.attributes.get<int64_t>("batch_dims", 0); batch_dims < 0)
+      throw ModelError("attribute 'batch_dims'", "at least 0", std::to_string(batch_dims));
+}
+
 void GraphInference::infer_node(NodeId id) {
   infer_outputs(id);
   learn_outputs(graph().node(id));
 }
 
-// ONNX's inference of Einsum does not end on a point outside an ellipsis, or on a second ellipsis in a term.
+// ONNX's inference of Einsum does not end on a point outside an ellipsis, on a second ellipsis in a term, or on
+// any byte that is no letter.
 void check_equation(const Node& node) {
   std::string text;
   for (const char c : node.attributes.get<std::string>("equation", ""))
     if (c != ' ') text += c;
   bool seen = false;
+  const size_t arrow = text.find("->");
   for (size_t i = 0; i < text.size(); ++i) {
+    const bool known = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z') || text[i] == ',' || text[i] == '.' ||
+                       (arrow != std::string::npos && (i == arrow || i == arrow + 1));
+    if (!known) throw ModelError("attribute 'equation'", "letters, ',', '...' and one '->'", text);
     if (text[i] == ',' || text[i] == '>') seen = false;
     if (text[i] != '.') continue;
     if (seen || text.compare(i, 3, "...") != 0) throw ModelError("attribute 'equation'", "at most one ellipsis in a term", text);
@@ -249,6 +289,8 @@ void GraphInference::infer_outputs(NodeId id) {
   const onnx::OpSchema* schema =
       onnx::OpSchemaRegistry::Schema(node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
   if (!schema) return;
+  check_inputs(node, *schema);
+  check_axes(node);
   if (node.is("Einsum")) check_equation(node);
   NodeContext context(*this, node);
   if (schema->has_type_and_shape_inference_function()) schema->GetTypeAndShapeInferenceFunction()(context);

@@ -91,7 +91,7 @@ Result arithmetic_value(const std::string& op, const Inputs& inputs) {
   if (na != nb && na != 1 && nb != 1) return std::nullopt;
   PartialValue result;
   result.scalar = a->scalar && b->scalar;
-  for (size_t i = 0; i < std::max(na, nb); ++i) {
+  for (size_t i = 0; i < (na == 1 ? nb : na); ++i) {
     const PartialInt& x = a->elements[na == 1 ? 0 : i];
     const PartialInt& y = b->elements[nb == 1 ? 0 : i];
     PartialInt out;

@@ -45,7 +45,10 @@ struct Sigmoid {
   }
 };
 struct Softplus {
-  template <typename T> T operator()(T x) const { return (x < 0 ? T(0) : x) + std::log1p(std::exp(-std::fabs(x))); }
+  template <typename T>
+  T operator()(T x) const {
+    return (x < 0 ? T(0) : x) + std::log1p(std::exp(-std::fabs(x)));
+  }
 };
 struct Softsign {
   template <typename T> T operator()(T x) const { return x / (1 + std::fabs(x)); }
@@ -58,7 +61,10 @@ struct Swish {
 };
 struct GeluErf {
   // erfc keeps the digits that 1 + erf loses for negative x.
-  template <typename T> T operator()(T x) const { return T(0.5) * x * std::erfc(x * T(-0.70710678118654752440)); }
+  template <typename T>
+  T operator()(T x) const {
+    return T(0.5) * x * std::erfc(x * T(-0.70710678118654752440));
+  }
 };
 struct GeluTanh {
   // (1 + tanh u) / 2 = sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3)
@@ -79,7 +85,8 @@ struct Shrink {
 };
 struct PRelu {
   template <typename T> T operator()(T x, T slope) const {
-    if constexpr (std::is_integral_v<T>) return x < T(0) ? wrapped<T>(unsigned_of(x) * unsigned_of(slope)) : x;
+    if constexpr (std::is_integral_v<T>)
+      return x < T(0) ? wrapped<T>(unsigned_of(x) * unsigned_of(slope)) : x;
     else return x < 0 ? x * slope : x;
   }
 };
@@ -131,7 +138,8 @@ Prepared prepare_simd_hard_swish(PrepareContext& ctx) {
 
 bool tanh_approximation(const PrepareContext& ctx) {
   const std::string approximate = ctx.attributes<GeluAttributes>().approximate;
-  ctx.expect(approximate == "none" || approximate == "tanh", "attribute 'approximate'", "none or tanh", approximate);
+  ctx.expect(approximate == "none" || approximate == "tanh", "attribute 'approximate'", "none or tanh",
+             approximate);
   return approximate == "tanh";
 }
 Prepared prepare_gelu(PrepareContext& ctx) {
@@ -150,8 +158,8 @@ Prepared prepare_shrink(PrepareContext& ctx) {
 void expect_slope_fits(PrepareContext& ctx) {
   expect_same_dtype(ctx, 2);
   const Dims together = broadcast(ctx.dims(0), ctx.dims(1));
-  ctx.expect(together == ctx.dims(0), "shape of input 'slope'", "one that broadcasts to " + to_string(ctx.dims(0)),
-             to_string(ctx.dims(1)));
+  ctx.expect(together == ctx.dims(0), "shape of input 'slope'",
+             "one that broadcasts to " + to_string(ctx.dims(0)), to_string(ctx.dims(1)));
 }
 Prepared prepare_prelu(PrepareContext& ctx) {
   expect_slope_fits(ctx);
@@ -164,7 +172,8 @@ Prepared prepare_simd_prelu(PrepareContext& ctx) {
 
 void expect_same_dims(PrepareContext& ctx) {
   expect_same_dtype(ctx, 2);
-  ctx.expect(ctx.dims(0) == ctx.dims(1), "shape of input 'B'", to_string(ctx.dims(0)), to_string(ctx.dims(1)));
+  ctx.expect(ctx.dims(0) == ctx.dims(1), "shape of input 'B'", to_string(ctx.dims(0)),
+             to_string(ctx.dims(1)));
 }
 Prepared prepare_simd_swiglu(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);

@@ -24,11 +24,12 @@ template <typename T> void drop(RunContext& run, double ratio, const Philox& phi
   bool* mask = run.wants(1) ? run.out<bool>(1) : nullptr;
   const C scale = ratio < 1 ? static_cast<C>(1 / (1 - ratio)) : C(0);
   parallel_for(n, grain_for(10), [&](int64_t begin, int64_t end) {
-    philox.each_uniform<float>(static_cast<uint64_t>(begin), static_cast<uint64_t>(end), [&](uint64_t i, float draw) {
-      const bool keep = draw >= ratio;
-      y[i] = static_cast<T>(static_cast<C>(x[i]) * (keep ? scale : C(0)));
-      if (mask) mask[i] = keep;
-    });
+    philox.each_uniform<float>(static_cast<uint64_t>(begin), static_cast<uint64_t>(end),
+                               [&](uint64_t i, float draw) {
+                                 const bool keep = draw >= ratio;
+                                 y[i] = static_cast<T>(static_cast<C>(x[i]) * (keep ? scale : C(0)));
+                                 if (mask) mask[i] = keep;
+                               });
   });
 }
 
@@ -41,7 +42,8 @@ Prepared prepare_dropout(PrepareContext& ctx) {
       ctx.expect(ctx.input(i).size() == 1, i == 1 ? "input 'ratio'" : "input 'training_mode'", "a scalar",
                  to_string(ctx.dims(i)));
   if (ctx.has_input(2))
-    ctx.expect(ctx.dtype(2) == DType::Bool, "element type of 'training_mode'", "bool", dtype_name(ctx.dtype(2)));
+    ctx.expect(ctx.dtype(2) == DType::Bool, "element type of 'training_mode'", "bool",
+               dtype_name(ctx.dtype(2)));
   if (ctx.has_input(1))
     ctx.expect(is_float(ctx.dtype(1)), "element type of 'ratio'", "a float", dtype_name(ctx.dtype(1)));
   if (ctx.wants(1)) ctx.output(1, DType::Bool, dims);

@@ -85,7 +85,8 @@ PrepareKernel vectors(simd::Binary op) {
 Prepared prepare_mod(PrepareContext& ctx) {
   const int64_t fmod = ctx.attributes<ModAttributes>().fmod;
   ctx.expect(fmod == 0 || fmod == 1, "attribute 'fmod'", "0 or 1", std::to_string(fmod));
-  return fmod ? prepare_binary<AllNumbers, TruncatedMod>(ctx, 8) : prepare_binary<AllNumbers, FlooredMod>(ctx, 8);
+  return fmod ? prepare_binary<AllNumbers, TruncatedMod>(ctx, 8)
+              : prepare_binary<AllNumbers, FlooredMod>(ctx, 8);
 }
 
 }  // namespace

@@ -69,8 +69,8 @@ void recode_byte(DType to, const uint8_t* x, uint8_t* y, int64_t n) {
 Prepared prepare_bit_cast(PrepareContext& ctx) {
   const DType from = ctx.dtype(0), to = target_dtype(ctx, ctx.attributes<BitCastAttributes>().to);
   ctx.expect(from != DType::String && to != DType::String, "element type", "not string", "string");
-  ctx.expect(element_bits(from) == element_bits(to), "bits of attribute 'to'", std::to_string(element_bits(from)),
-             std::to_string(element_bits(to)));
+  ctx.expect(element_bits(from) == element_bits(to), "bits of attribute 'to'",
+             std::to_string(element_bits(from)), std::to_string(element_bits(to)));
   if (from == to) {
     ctx.alias(0, 0, ctx.dims(0));
     return [](RunContext&) {};

@@ -11,7 +11,8 @@ void expect_bounds(PrepareContext& ctx) {
   expect_same_dtype(ctx, 3);
   for (size_t i = 1; i < 3; ++i)
     if (ctx.has_input(i))
-      ctx.expect(ctx.input(i).size() == 1, i == 1 ? "input 'min'" : "input 'max'", "a scalar", to_string(ctx.dims(i)));
+      ctx.expect(ctx.input(i).size() == 1, i == 1 ? "input 'min'" : "input 'max'", "a scalar",
+                 to_string(ctx.dims(i)));
 }
 
 // min(max(x, low), high); NaN in x or a bound gives NaN.
@@ -52,7 +53,8 @@ Prepared prepare_simd_clip(PrepareContext& ctx) {
     float low = -kInfinity, high = kInfinity, buffer;
     if (run.has_input(1)) low = *load_floats(dtype, run.input(1).data(), 0, 1, &buffer);
     if (run.has_input(2)) high = *load_floats(dtype, run.input(2).data(), 0, 1, &buffer);
-    run_simd_unary(dtype, run.input(0).data(), run.output(0).mutable_data(), n, simd::row(simd::Unary::Clip), low, high);
+    run_simd_unary(dtype, run.input(0).data(), run.output(0).mutable_data(), n, simd::row(simd::Unary::Clip),
+                   low, high);
   };
 }
 

@@ -49,6 +49,22 @@ struct ShiftRight {
 template <typename F, typename List> PrepareKernel compare() {
   return [](PrepareContext& ctx) { return prepare_binary<List, F, bool>(ctx, 1); };
 }
+PrepareKernel compare_vectors(simd::Comparison op) {
+  return [op](PrepareContext& ctx) -> Prepared {
+    if (ctx.dtype(0) != DType::Float32) return decline("only float");
+    expect_same_dtype(ctx, 2);
+    Broadcast plan({ctx.dims(0), ctx.dims(1)});
+    ctx.output(0, DType::Bool, plan.dims());
+    return [plan = std::move(plan), row = simd::row(op)](RunContext& run) {
+      const float* a = run.in<float>(0);
+      const float* b = run.in<float>(1);
+      uint8_t* out = run.out<uint8_t>(0);
+      plan.rows(grain_for(0.3), [&](int64_t at, const int64_t* from, int64_t n) {
+        row(a + from[0], plan.step(0), b + from[1], plan.step(1), out + at, n);
+      });
+    };
+  };
+}
 template <typename F> PrepareKernel bits() {
   return [](PrepareContext& ctx) { return prepare_binary<Ints, F>(ctx, 1); };
 }
@@ -64,7 +80,10 @@ struct IsNaN {
   template <typename T> bool operator()(T x) const { return std::isnan(x); }
 };
 template <bool kNegative, bool kPositive> struct IsInf {
-  template <typename T> bool operator()(T x) const { return std::isinf(x) && (x < 0 ? kNegative : kPositive); }
+  template <typename T>
+  bool operator()(T x) const {
+    return std::isinf(x) && (x < 0 ? kNegative : kPositive);
+  }
 };
 using Float8s = Types<Float8E4M3FN, Float8E4M3FNUZ, Float8E5M2, Float8E5M2FNUZ>;
 using Testable = Join<AllFloats, Float8s>;
@@ -97,7 +116,8 @@ void select_rows(const Broadcast& plan, const uint8_t* condition, const T* x, co
 
 Prepared prepare_where(PrepareContext& ctx) {
   ctx.expect(ctx.dtype(0) == DType::Bool, "element type of the condition", "bool", dtype_name(ctx.dtype(0)));
-  ctx.expect(ctx.dtype(1) == ctx.dtype(2), "element type of input 2", dtype_name(ctx.dtype(1)), dtype_name(ctx.dtype(2)));
+  ctx.expect(ctx.dtype(1) == ctx.dtype(2), "element type of input 2", dtype_name(ctx.dtype(1)),
+             dtype_name(ctx.dtype(2)));
   Broadcast plan({ctx.dims(0), ctx.dims(1), ctx.dims(2)});
   declare_elementwise(ctx, ctx.dtype(1), plan.dims());
   Prepared prepared = no_kernel_for(ctx.dtype(1));
@@ -112,6 +132,11 @@ Prepared prepare_where(PrepareContext& ctx) {
 }  // namespace
 
 void register_elementwise_compare(KernelRegistry& r) {
+  r.add("Equal", "simd", kFirst, compare_vectors(simd::Comparison::Equal));
+  r.add("Greater", "simd", kFirst, compare_vectors(simd::Comparison::Greater));
+  r.add("GreaterOrEqual", "simd", kFirst, compare_vectors(simd::Comparison::GreaterOrEqual));
+  r.add("Less", "simd", kFirst, compare_vectors(simd::Comparison::Less));
+  r.add("LessOrEqual", "simd", kFirst, compare_vectors(simd::Comparison::LessOrEqual));
   r.ref("Equal", compare<Equal, Join<AllNumbers, Types<bool, std::string>>>());
   r.ref("Greater", compare<Greater, AllNumbers>());
   r.ref("GreaterOrEqual", compare<GreaterOrEqual, AllNumbers>());

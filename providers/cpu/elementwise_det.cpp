@@ -41,7 +41,8 @@ double determinant(double* m, int64_t n) {
 Prepared prepare_det(PrepareContext& ctx) {
   const Dims& dims = ctx.dims(0);
   const size_t rank = dims.size();
-  ctx.expect(rank >= 2 && dims[rank - 1] == dims[rank - 2], "input 'X'", "square matrices [..., M, M]", to_string(dims));
+  ctx.expect(rank >= 2 && dims[rank - 1] == dims[rank - 2], "input 'X'", "square matrices [..., M, M]",
+             to_string(dims));
   const int64_t n = dims[rank - 1];
   const Dims batch(dims.begin(), dims.end() - 2);
   const int64_t count = element_count(batch);

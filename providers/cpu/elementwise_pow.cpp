@@ -56,7 +56,8 @@ Prepared prepare_small_pow(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
   if (dtype != DType::Float32) return decline("only a float base");
   const Tensor* exponent = ctx.constant(1);
-  if (!exponent || exponent->size() != 1 || !is_float(exponent->dtype())) return decline("only one constant exponent");
+  if (!exponent || exponent->size() != 1 || !is_float(exponent->dtype()))
+    return decline("only one constant exponent");
   const double power = exponent->to_doubles()[0];
   if (power != 1 && power != 2 && power != 3 && power != -1) return decline("only exponents -1, 1, 2 and 3");
   const Broadcast plan({ctx.dims(0), ctx.dims(1)});

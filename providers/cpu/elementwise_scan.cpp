@@ -63,8 +63,8 @@ template <typename F> Prepared prepare_scan(PrepareContext& ctx) {
   using Scannable = Join<AllFloats, Types<int32_t, int64_t, uint32_t, uint64_t>>;
   const auto a = ctx.attributes<ScanAttributes>();
   const DType axis_dtype = ctx.dtype(1);
-  ctx.expect(axis_dtype == DType::Int32 || axis_dtype == DType::Int64, "element type of 'axis'", "int32 or int64",
-             dtype_name(axis_dtype));
+  ctx.expect(axis_dtype == DType::Int32 || axis_dtype == DType::Int64, "element type of 'axis'",
+             "int32 or int64", dtype_name(axis_dtype));
   ctx.expect(ctx.input(1).size() == 1, "input 'axis'", "a scalar", to_string(ctx.dims(1)));
   Prepared prepared = no_kernel_for(ctx.dtype(0));
   visit<Scannable>(ctx.dtype(0), [&]<typename T>() {

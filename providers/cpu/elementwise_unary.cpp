@@ -83,6 +83,8 @@ void register_elementwise_unary(KernelRegistry& r) {
   r.add("Round", "simd", kFirst, vectors(simd::Unary::Round));
   r.add("Exp", "simd", kFirst, vectors(simd::Unary::Exp));
   r.add("Log", "simd", kFirst, vectors(simd::Unary::Log));
+  r.add("Sin", "simd", kFirst, vectors(simd::Unary::Sin));
+  r.add("Cos", "simd", kFirst, vectors(simd::Unary::Cos));
   r.add("Tanh", "simd", kFirst, vectors(simd::Unary::Tanh));
   r.add("Erf", "simd", kFirst, vectors(simd::Unary::Erf));
 

@@ -74,7 +74,8 @@ template <simd::Binary kOp, bool kMean = false> Prepared prepare_simd_fold(Prepa
   expect_operands(ctx);
   Broadcast plan(all_dims(ctx));
   declare_elementwise(ctx, dtype, plan.dims());
-  return [dtype, plan = std::move(plan), row = simd::row(kOp), divide = simd::row(simd::Binary::Div)](RunContext& run) {
+  return [dtype, plan = std::move(plan), row = simd::row(kOp),
+          divide = simd::row(simd::Binary::Div)](RunContext& run) {
     const size_t count = run.inputs_.size();
     const float divisor = static_cast<float>(count);
     void* out = run.output(0).mutable_data();

@@ -18,7 +18,8 @@ Prepared prepare_rows(PrepareContext& ctx) {
   const Dims& indices = ctx.dims(1);
   if (!is_index_type(ctx.dtype(1))) return decline("only int32 and int64 indices");
   if (ctx.dtype(0) == DType::String) return decline("only elements that are plain bytes");
-  if (normalize_axis(ctx.attributes<GatherAttributes>().axis, ctx.rank(0)) != 0) return decline("only axis 0");
+  if (normalize_axis(ctx.attributes<GatherAttributes>().axis, ctx.rank(0)) != 0)
+    return decline("only axis 0");
   Dims dims = indices;
   dims.insert(dims.end(), table.begin() + 1, table.end());
   const int64_t n = ctx.input(1).size(), rows = table[0];

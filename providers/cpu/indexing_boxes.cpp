@@ -34,19 +34,33 @@ bool overlaps(const Box& a, const Box& b, float threshold) {
 }
 
 // Indices of the chosen boxes of one class, best first.
-std::vector<int64_t> choose(const std::vector<Box>& boxes, const float* scores, int64_t limit, float iou_threshold,
-                            const float* score_threshold) {
-  std::vector<int64_t> candidates, chosen;
+std::vector<int64_t> choose(const std::vector<Box>& boxes, const float* scores, int64_t limit,
+                            float iou_threshold, const float* score_threshold) {
+  struct Candidate {
+    float score;
+    int64_t index;
+  };
+  std::vector<Candidate> candidates;
   for (int64_t i = 0; i < static_cast<int64_t>(boxes.size()); ++i)
-    if (score_threshold ? scores[i] > *score_threshold : scores[i] == scores[i]) candidates.push_back(i);
-  std::sort(candidates.begin(), candidates.end(),
-            [&](int64_t a, int64_t b) { return scores[a] > scores[b] || (scores[a] == scores[b] && a < b); });
-  for (int64_t i : candidates) {
-    if (static_cast<int64_t>(chosen.size()) >= limit) break;
+    if (score_threshold ? scores[i] > *score_threshold : scores[i] == scores[i])
+      candidates.push_back({scores[i], i});
+  // A heap, since the limit is often reached early.
+  const auto worse = [](const Candidate& a, const Candidate& b) {
+    return a.score < b.score || (a.score == b.score && a.index > b.index);
+  };
+  std::make_heap(candidates.begin(), candidates.end(), worse);
+  std::vector<int64_t> chosen;
+  std::vector<Box> kept;
+  for (auto end = candidates.end(); end != candidates.begin() && static_cast<int64_t>(chosen.size()) < limit;
+       --end) {
+    std::pop_heap(candidates.begin(), end, worse);
+    const int64_t i = (end - 1)->index;
     const Box& box = boxes[static_cast<size_t>(i)];
-    const bool hidden = std::any_of(chosen.begin(), chosen.end(),
-                                    [&](int64_t c) { return overlaps(box, boxes[static_cast<size_t>(c)], iou_threshold); });
-    if (!hidden) chosen.push_back(i);
+    if (std::any_of(kept.begin(), kept.end(),
+                    [&](const Box& other) { return overlaps(box, other, iou_threshold); }))
+      continue;
+    chosen.push_back(i);
+    kept.push_back(box);
   }
   return chosen;
 }
@@ -55,14 +69,17 @@ Prepared prepare_non_max_suppression(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<NonMaxSuppressionAttributes>();
   const Dims& boxes = ctx.dims(0);
   const Dims& scores = ctx.dims(1);
-  ctx.expect(boxes.size() == 3 && boxes[2] == 4, "dims of input 'boxes'", "[batches, boxes, 4]", to_string(boxes));
+  ctx.expect(boxes.size() == 3 && boxes[2] == 4, "dims of input 'boxes'", "[batches, boxes, 4]",
+             to_string(boxes));
   ctx.expect(scores.size() == 3 && scores[0] == boxes[0] && scores[2] == boxes[1], "dims of input 'scores'",
-             "[" + std::to_string(boxes[0]) + ", classes, " + std::to_string(boxes[1]) + "]", to_string(scores));
-  ctx.expect(attributes.center_point_box == 0 || attributes.center_point_box == 1, "attribute 'center_point_box'", "0 or 1",
-             std::to_string(attributes.center_point_box));
+             "[" + std::to_string(boxes[0]) + ", classes, " + std::to_string(boxes[1]) + "]",
+             to_string(scores));
+  ctx.expect(attributes.center_point_box == 0 || attributes.center_point_box == 1,
+             "attribute 'center_point_box'", "0 or 1", std::to_string(attributes.center_point_box));
   for (size_t i = 2; i < 5; ++i)
     if (ctx.has_input(i))
-      ctx.expect(ctx.input(i).size() == 1, "elements of input " + std::to_string(i), "1", std::to_string(ctx.input(i).size()));
+      ctx.expect(ctx.input(i).size() == 1, "elements of input " + std::to_string(i), "1",
+                 std::to_string(ctx.input(i).size()));
   const bool centered = attributes.center_point_box == 1;
   const int64_t batches = boxes[0], count = boxes[1], classes = scores[1];
   return [=](RunContext& run) {
@@ -70,17 +87,19 @@ Prepared prepare_non_max_suppression(PrepareContext& ctx) {
     const float* iou = run.in<float>(3);
     const float* score_threshold = run.in<float>(4);
     const float iou_threshold = iou ? *iou : 0;
-    if (!(iou_threshold >= 0 && iou_threshold <= 1)) run.fail("input 'iou_threshold'", "0 to 1", std::to_string(iou_threshold));
+    if (!(iou_threshold >= 0 && iou_threshold <= 1))
+      run.fail("input 'iou_threshold'", "0 to 1", std::to_string(iou_threshold));
     const int64_t wanted = limit ? *limit : 0;
     std::vector<std::vector<int64_t>> chosen(static_cast<size_t>(batches * classes));
     for (int64_t b = 0; b < batches && wanted > 0; ++b) {
       run.check_cancelled();
       std::vector<Box> all(static_cast<size_t>(count));
-      for (int64_t i = 0; i < count; ++i) all[static_cast<size_t>(i)] = box_of(run.in<float>(0) + (b * count + i) * 4, centered);
+      for (int64_t i = 0; i < count; ++i)
+        all[static_cast<size_t>(i)] = box_of(run.in<float>(0) + (b * count + i) * 4, centered);
       parallel_for(classes, grain_for(static_cast<double>(count) * 4), [&](int64_t begin, int64_t end) {
         for (int64_t c = begin; c < end; ++c)
-          chosen[static_cast<size_t>(b * classes + c)] =
-              choose(all, run.in<float>(1) + (b * classes + c) * count, wanted, iou_threshold, score_threshold);
+          chosen[static_cast<size_t>(b * classes + c)] = choose(
+              all, run.in<float>(1) + (b * classes + c) * count, wanted, iou_threshold, score_threshold);
       });
     }
     int64_t total = 0;
@@ -97,6 +116,8 @@ Prepared prepare_non_max_suppression(PrepareContext& ctx) {
 
 }  // namespace
 
-void register_indexing_boxes(KernelRegistry& registry) { registry.ref("NonMaxSuppression", prepare_non_max_suppression); }
+void register_indexing_boxes(KernelRegistry& registry) {
+  registry.ref("NonMaxSuppression", prepare_non_max_suppression);
+}
 
 }  // namespace sardonyx::cpu

@@ -13,37 +13,65 @@ namespace sardonyx::cpu {
 
 namespace {
 
-template <typename T> Compute<T> key(const T& value) { return static_cast<Compute<T>>(value); }
-template <typename K> bool is_nan(K value) {
+template <typename T>
+Compute<T> key(const T& value) {
+  return static_cast<Compute<T>>(value);
+}
+template <typename K>
+bool is_nan(K value) {
   if constexpr (std::is_floating_point_v<K>) return value != value;
   return false;
 }
 
 // NaN is above every number, and equal to NaN.
-template <typename K> bool above(K a, K b) { return a > b || (is_nan(a) && !is_nan(b)); }
+template <typename K>
+bool above(K a, K b) {
+  return a > b || (is_nan(a) && !is_nan(b));
+}
 
-template <typename K> struct Entry {
+template <typename K, typename I>
+struct Entry {
   K value;
-  int64_t index;
+  I index;
 };
-template <bool kLargest, typename K> bool better(const Entry<K>& a, const Entry<K>& b) {
+template <bool kLargest, typename K, typename I>
+bool better(const Entry<K, I>& a, const Entry<K, I>& b) {
   if (kLargest ? above(a.value, b.value) : above(b.value, a.value)) return true;
   if (kLargest ? above(b.value, a.value) : above(a.value, b.value)) return false;
   return a.index < b.index;
 }
 
-// The k best of n elements that lie `stride` apart, in front of `entries`, in order if `sorted`.
+// The first position from `at` on whose element is better than `worst`; n if there is none.
 template <bool kLargest, typename T>
-void select(const T* in, int64_t stride, int64_t n, int64_t k, bool sorted, std::vector<Entry<Compute<T>>>& entries) {
-  using E = Entry<Compute<T>>;
+int64_t skip_worse(const T* in, int64_t at, int64_t n, Compute<T> worst) {
+  constexpr int64_t block = 64;
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    for (; at + block <= n; at += block) {
+      int found = 0;
+#pragma omp simd reduction(| : found)
+      for (int64_t j = 0; j < block; ++j) found |= kLargest ? !(in[at + j] <= worst) : !(in[at + j] >= worst);
+      if (found) break;
+    }
+  }
+  while (at < n && !(kLargest ? above(key(in[at]), worst) : above(worst, key(in[at])))) ++at;
+  return at;
+}
+
+// The k best of n elements that lie `stride` apart, in front of `entries`, in order if `sorted`.
+template <bool kLargest, typename T, typename I>
+void select(const T* in, int64_t stride, int64_t n, int64_t k, bool sorted,
+            std::vector<Entry<Compute<T>, I>>& entries) {
+  using E = Entry<Compute<T>, I>;
   const auto order = [](const E& a, const E& b) { return better<kLargest>(a, b); };
   entries.clear();
   if (k > 0 && k <= n / 8) {
     // A heap of the best so far, its worst on top: most elements are turned away by one comparison.
-    for (int64_t i = 0; i < k; ++i) entries.push_back({key(in[i * stride]), i});
+    for (int64_t i = 0; i < k; ++i) entries.push_back({key(in[i * stride]), static_cast<I>(i)});
     std::make_heap(entries.begin(), entries.end(), order);
     for (int64_t i = k; i < n; ++i) {
-      const E next{key(in[i * stride]), i};
+      if (stride == 1) i = skip_worse<kLargest>(in, i, n, entries.front().value);
+      if (i == n) break;
+      const E next{key(in[i * stride]), static_cast<I>(i)};
       if (!order(next, entries.front())) continue;
       std::pop_heap(entries.begin(), entries.end(), order);
       entries.back() = next;
@@ -52,9 +80,35 @@ void select(const T* in, int64_t stride, int64_t n, int64_t k, bool sorted, std:
     if (sorted) std::sort_heap(entries.begin(), entries.end(), order);
     return;
   }
-  for (int64_t i = 0; i < n; ++i) entries.push_back({key(in[i * stride]), i});
+  for (int64_t i = 0; i < n; ++i) entries.push_back({key(in[i * stride]), static_cast<I>(i)});
   if (k < n) std::nth_element(entries.begin(), entries.begin() + k, entries.end(), order);
   if (sorted) std::sort(entries.begin(), entries.begin() + k, order);
+}
+
+// I holds positions along the axis.
+template <typename T, typename I>
+void top_k(RunContext& run, const AxisView& view, int64_t k, bool largest, bool sorted) {
+  const T* in = run.in<T>(0);
+  T* values = run.out<T>(0);
+  int64_t* indices = run.out<int64_t>(1);
+  const double cost = static_cast<double>(view.size) * (k <= view.size / 8 ? 2 : 20);
+  parallel_for(view.outer * view.inner, grain_for(cost), [&](int64_t begin, int64_t end) {
+    std::vector<Entry<Compute<T>, I>> entries;
+    for (int64_t line = begin; line < end; ++line) {
+      const int64_t outer = line / view.inner, inner = line % view.inner;
+      const T* from = in + outer * view.size * view.inner + inner;
+      if (largest)
+        select<true>(from, view.inner, view.size, k, sorted, entries);
+      else
+        select<false>(from, view.inner, view.size, k, sorted, entries);
+      const int64_t to = outer * k * view.inner + inner;
+      for (int64_t i = 0; i < k; ++i) {
+        const int64_t index = entries[static_cast<size_t>(i)].index;
+        if (values) values[to + i * view.inner] = from[index * view.inner];
+        if (indices) indices[to + i * view.inner] = index;
+      }
+    }
+  });
 }
 
 Prepared prepare_top_k(PrepareContext& ctx) {
@@ -73,39 +127,27 @@ Prepared prepare_top_k(PrepareContext& ctx) {
     ctx.output(0, ctx.dtype(0), dims);
     ctx.output(1, DType::Int64, dims);
     result = [=](RunContext& run) {
-      const T* in = run.in<T>(0);
-      T* values = run.out<T>(0);
-      int64_t* indices = run.out<int64_t>(1);
-      const double cost = static_cast<double>(view.size) * (k <= view.size / 8 ? 2 : 20);
-      parallel_for(k == 0 ? 0 : view.outer * view.inner, grain_for(cost), [&](int64_t begin, int64_t end) {
-        std::vector<Entry<Compute<T>>> entries;
-        for (int64_t line = begin; line < end; ++line) {
-          const int64_t outer = line / view.inner, inner = line % view.inner;
-          const T* from = in + outer * view.size * view.inner + inner;
-          if (largest) select<true>(from, view.inner, view.size, k, sorted, entries);
-          else select<false>(from, view.inner, view.size, k, sorted, entries);
-          const int64_t to = outer * k * view.inner + inner;
-          for (int64_t i = 0; i < k; ++i) {
-            const int64_t index = entries[static_cast<size_t>(i)].index;
-            if (values) values[to + i * view.inner] = from[index * view.inner];
-            if (indices) indices[to + i * view.inner] = index;
-          }
-        }
-      });
+      if (k == 0) return;
+      if (view.size < (int64_t{1} << 31))
+        top_k<T, int32_t>(run, view, k, largest, sorted);
+      else
+        top_k<T, int64_t>(run, view, k, largest, sorted);
     };
   });
   return result;
 }
 
 // Whether a takes the place of b, which stands before it; NaN takes the place of a number, as in numpy.
-template <bool kMax, bool kLast, typename K> bool replaces(K a, K b) {
-  if (kMax ? a > b : a < b) return true;
-  if (is_nan(a)) return kLast || !is_nan(b);
-  return kLast && a == b;
+template <bool kMax, bool kLast, typename K>
+inline bool replaces(K a, K b) {
+  const bool ahead = kLast ? (kMax ? a >= b : a <= b) : (kMax ? a > b : a < b);
+  if constexpr (std::is_floating_point_v<K>) return ahead | ((a != a) & (kLast | (b == b)));
+  return ahead;
 }
 
 // The position of the extreme of n contiguous elements: its value in lanes first, then its place.
-template <bool kMax, bool kLast, typename T> int64_t extreme_in_row(const T* in, int64_t n) {
+template <bool kMax, bool kLast, typename T>
+int64_t extreme_in_row(const T* in, int64_t n) {
   using K = Compute<T>;
   constexpr int64_t lanes = 16;
   if constexpr (std::is_same_v<K, T>) {
@@ -115,7 +157,8 @@ template <bool kMax, bool kLast, typename T> int64_t extreme_in_row(const T* in,
       std::copy(in, in + lanes, best);
       int64_t i = 0;
       for (; i + lanes <= n; i += lanes) {
-        for (int64_t l = 0; l < lanes; ++l) best[l] = (kMax ? in[i + l] > best[l] : in[i + l] < best[l]) ? in[i + l] : best[l];
+        for (int64_t l = 0; l < lanes; ++l)
+          best[l] = (kMax ? in[i + l] > best[l] : in[i + l] < best[l]) ? in[i + l] : best[l];
         if constexpr (std::is_floating_point_v<K>) {
           int nans = 0;
           for (int64_t l = 0; l < lanes; ++l) nans |= in[i + l] != in[i + l] ? 1 : 0;
@@ -128,9 +171,11 @@ template <bool kMax, bool kLast, typename T> int64_t extreme_in_row(const T* in,
         for (int64_t l = 1; l < lanes; ++l) top = (kMax ? best[l] > top : best[l] < top) ? best[l] : top;
         for (; i < n; ++i) top = (kMax ? in[i] > top : in[i] < top) ? in[i] : top;
         if (kLast) {
-          for (i = n - 1; in[i] != top; --i) {}
+          for (i = n - 1; in[i] != top; --i) {
+          }
         } else {
-          for (i = 0; in[i] != top; ++i) {}
+          for (i = 0; in[i] != top; ++i) {
+          }
         }
         return i;
       }
@@ -145,36 +190,54 @@ template <bool kMax, bool kLast, typename T> int64_t extreme_in_row(const T* in,
   return at;
 }
 
-// The positions of the extremes along the axis, for each of outer * inner lines.
-template <bool kMax, bool kLast, typename T> void extremes(const T* in, int64_t* out, const AxisView& view) {
-  if (view.inner == 1) {
-    parallel_for(view.outer, grain_for(static_cast<double>(view.size) * 0.5 + 3), [&](int64_t begin, int64_t end) {
-      for (int64_t o = begin; o < end; ++o) out[o] = extreme_in_row<kMax, kLast>(in + o * view.size, view.size);
-    });
-    return;
-  }
+// The same for lines that lie side by side; positions are kept in I while they are looked for.
+template <bool kMax, bool kLast, typename I, typename T>
+void extremes_side_by_side(const T* in, int64_t* out, const AxisView& view) {
   using K = Compute<T>;
-  constexpr int64_t width = 64;  // lines side by side
+  constexpr int64_t width = 256;
   const int64_t blocks = (view.inner + width - 1) / width;
-  parallel_for(view.outer * blocks, grain_for(static_cast<double>(view.size * width)), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block % blocks * width, n = std::min(width, view.inner - first);
-      const T* from = in + block / blocks * view.size * view.inner + first;
-      K best[width];
-      int64_t at[width] = {};
-      for (int64_t j = 0; j < n; ++j) best[j] = key(from[j]);
-      for (int64_t i = 1; i < view.size; ++i) {
-        for (int64_t j = 0; j < n; ++j) {
-          const K value = key(from[i * view.inner + j]);
-          if (replaces<kMax, kLast>(value, best[j])) best[j] = value, at[j] = i;
-        }
-      }
-      std::copy(at, at + n, out + block / blocks * view.inner + first);
-    }
-  });
+  parallel_for(view.outer * blocks, grain_for(static_cast<double>(view.size * width) * 0.5),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t block = begin; block < end; ++block) {
+                   const int64_t first = block % blocks * width, n = std::min(width, view.inner - first);
+                   const T* from = in + block / blocks * view.size * view.inner + first;
+                   K best[width];
+                   I at[width] = {};
+                   for (int64_t j = 0; j < n; ++j) best[j] = key(from[j]);
+                   for (int64_t i = 1; i < view.size; ++i) {
+                     const T* row = from + i * view.inner;
+#pragma omp simd
+                     for (int64_t j = 0; j < n; ++j) {
+                       const K value = key(row[j]);
+                       const bool take = replaces<kMax, kLast>(value, best[j]);
+                       best[j] = take ? value : best[j];
+                       at[j] = take ? static_cast<I>(i) : at[j];
+                     }
+                   }
+                   std::copy(at, at + n, out + block / blocks * view.inner + first);
+                 }
+               });
 }
 
-template <bool kMax> Prepared prepare_arg_extreme(PrepareContext& ctx) {
+// The positions of the extremes along the axis, for each of outer * inner lines.
+template <bool kMax, bool kLast, typename T>
+void extremes(const T* in, int64_t* out, const AxisView& view) {
+  if (view.inner == 1) {
+    parallel_for(view.outer, grain_for(static_cast<double>(view.size) * 0.5 + 3),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t o = begin; o < end; ++o)
+                     out[o] = extreme_in_row<kMax, kLast>(in + o * view.size, view.size);
+                 });
+    return;
+  }
+  if (sizeof(T) < 8 && view.size < (int64_t{1} << 31))
+    extremes_side_by_side<kMax, kLast, int32_t>(in, out, view);
+  else
+    extremes_side_by_side<kMax, kLast, int64_t>(in, out, view);
+}
+
+template <bool kMax>
+Prepared prepare_arg_extreme(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<ArgExtremeAttributes>();
   Dims dims = ctx.dims(0);
   Prepared result = decline("no order of this type");
@@ -182,18 +245,23 @@ template <bool kMax> Prepared prepare_arg_extreme(PrepareContext& ctx) {
   const size_t axis = static_cast<size_t>(normalize_axis(attributes.axis, scalar ? 1 : ctx.rank(0)));
   const AxisView view(scalar ? Dims{1} : dims, axis);
   if (!scalar) {
-    if (attributes.keepdims) dims[axis] = 1;
-    else dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
+    if (attributes.keepdims)
+      dims[axis] = 1;
+    else
+      dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
   }
   const bool empty = element_count(dims) == 0;
-  ctx.expect(empty || view.size > 0, "dim " + std::to_string(axis) + " of " + to_string(ctx.dims(0)), "1 or more elements", "0");
+  ctx.expect(empty || view.size > 0, "dim " + std::to_string(axis) + " of " + to_string(ctx.dims(0)),
+             "1 or more elements", "0");
   const bool last = attributes.select_last_index != 0;
   visit<AllNumbers>(ctx.dtype(0), [&]<typename T>() {
     ctx.output(0, DType::Int64, dims);
     result = [=](RunContext& run) {
       if (empty) return;
-      if (last) extremes<kMax, true>(run.in<T>(0), run.out<int64_t>(0), view);
-      else extremes<kMax, false>(run.in<T>(0), run.out<int64_t>(0), view);
+      if (last)
+        extremes<kMax, true>(run.in<T>(0), run.out<int64_t>(0), view);
+      else
+        extremes<kMax, false>(run.in<T>(0), run.out<int64_t>(0), view);
     };
   });
   return result;
@@ -201,7 +269,8 @@ template <bool kMax> Prepared prepare_arg_extreme(PrepareContext& ctx) {
 
 Prepared prepare_hardmax(PrepareContext& ctx) {
   const Dims& dims = ctx.dims(0);
-  const AxisView view(dims, static_cast<size_t>(normalize_axis(ctx.attributes<HardmaxAttributes>().axis, ctx.rank(0))));
+  const AxisView view(
+      dims, static_cast<size_t>(normalize_axis(ctx.attributes<HardmaxAttributes>().axis, ctx.rank(0))));
   const int64_t total = ctx.input(0).size();
   Prepared result = decline("no order of this type");
   visit<AllFloats>(ctx.dtype(0), [&]<typename T>() {

@@ -13,7 +13,8 @@ namespace {
 
 // -1, 0 or 1. Complex numbers are ordered by real, then imaginary part; NaN is above every number and equal
 // to NaN.
-template <typename T> int compare(const T& a, const T& b) {
+template <typename T>
+int compare(const T& a, const T& b) {
   if constexpr (std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>) {
     const int real = compare(a.real(), b.real());
     return real ? real : compare(a.imag(), b.imag());
@@ -52,7 +53,8 @@ Groups group(int64_t n, bool sorted, Less&& less) {
   if (sorted) return groups;
   std::vector<size_t> by_first(groups.first.size()), rank(groups.first.size());
   std::iota(by_first.begin(), by_first.end(), 0);
-  std::sort(by_first.begin(), by_first.end(), [&](size_t a, size_t b) { return groups.first[a] < groups.first[b]; });
+  std::sort(by_first.begin(), by_first.end(),
+            [&](size_t a, size_t b) { return groups.first[a] < groups.first[b]; });
   Groups reordered = groups;
   for (size_t i = 0; i < by_first.size(); ++i) {
     rank[by_first[i]] = i;
@@ -71,7 +73,8 @@ void write(RunContext& run, size_t i, const std::vector<int64_t>& values) {
 
 Prepared prepare_unique(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<UniqueAttributes>();
-  ctx.expect(attributes.sorted == 0 || attributes.sorted == 1, "attribute 'sorted'", "0 or 1", std::to_string(attributes.sorted));
+  ctx.expect(attributes.sorted == 0 || attributes.sorted == 1, "attribute 'sorted'", "0 or 1",
+             std::to_string(attributes.sorted));
   Dims dims{ctx.input(0).size()};
   size_t axis = 0;
   if (attributes.axis) {
@@ -100,7 +103,8 @@ Prepared prepare_unique(PrepareContext& ctx) {
       out_dims[axis] = count;
       T* out = run.allocate(0, dtype_of<T>, out_dims).template mutable_data<T>();
       for (int64_t row = 0; row < view.outer * count; ++row) {
-        const T* from = in + (row / count * view.size + groups.first[static_cast<size_t>(row % count)]) * view.inner;
+        const T* from =
+            in + (row / count * view.size + groups.first[static_cast<size_t>(row % count)]) * view.inner;
         std::copy(from, from + view.inner, out + row * view.inner);
       }
       write(run, 1, groups.first);

@@ -21,7 +21,7 @@ Prepared view(PrepareContext& ctx, Dims dims) {
 }
 
 Prepared prepare_identity(PrepareContext& ctx) {
-  if (!ctx.is_tensor(0)) return decline("only tensors");
+  if (!ctx.is_tensor(0)) return [](RunContext& run) { run.set_output(0, run.value(0)); };
   return view(ctx, ctx.dims(0));
 }
 
@@ -39,11 +39,14 @@ Prepared prepare_reshape(PrepareContext& ctx) {
       ctx.expect(unknown < 0, "input 'shape' " + to_string(wanted), "at most one -1");
       unknown = static_cast<int>(i);
     } else if (wanted[i] == 0 && attributes.allowzero == 0) {
-      ctx.expect(i < in.size(), "input 'shape' " + to_string(wanted) + " dim " + std::to_string(i) + ": 0 copies a dimension",
-                 "an input of rank above " + std::to_string(i), to_string(in));
+      ctx.expect(
+          i < in.size(),
+          "input 'shape' " + to_string(wanted) + " dim " + std::to_string(i) + ": 0 copies a dimension",
+          "an input of rank above " + std::to_string(i), to_string(in));
       out[i] = in[i];
     } else {
-      ctx.expect(wanted[i] >= 0, "input 'shape' " + to_string(wanted), "dimensions >= -1", std::to_string(wanted[i]));
+      ctx.expect(wanted[i] >= 0, "input 'shape' " + to_string(wanted), "dimensions >= -1",
+                 std::to_string(wanted[i]));
       ctx.expect(wanted[i] != 0 || std::find(wanted.begin(), wanted.end(), -1) == wanted.end(),
                  "input 'shape' " + to_string(wanted) + " with allowzero", "no 0 beside -1");
       given = checked_mul(given, wanted[i], "elements of Reshape");
@@ -55,10 +58,12 @@ Prepared prepare_reshape(PrepareContext& ctx) {
       const bool is_copied = i < wanted.size() && wanted[i] == 0 && attributes.allowzero == 0;
       if (!is_copied) left = checked_mul(left, in[i], "elements of Reshape");
     }
-    ctx.expect(given != 0 && left % given == 0, "cannot reshape " + to_string(in) + " to " + to_string(wanted));
+    ctx.expect(given != 0 && left % given == 0,
+               "cannot reshape " + to_string(in) + " to " + to_string(wanted));
     out[static_cast<size_t>(unknown)] = left / given;
   }
-  ctx.expect(element_count(out) == element_count(in), "cannot reshape " + to_string(in) + " to " + to_string(wanted),
+  ctx.expect(element_count(out) == element_count(in),
+             "cannot reshape " + to_string(in) + " to " + to_string(wanted),
              std::to_string(element_count(in)) + " elements", std::to_string(element_count(out)));
   return view(ctx, std::move(out));
 }
@@ -67,8 +72,8 @@ Prepared prepare_flatten(PrepareContext& ctx) {
   const Dims& in = ctx.dims(0);
   int64_t axis = ctx.attributes<FlattenAttributes>().axis;
   const int64_t rank = ctx.rank(0);
-  ctx.expect(axis >= -rank && axis <= rank, "axis", "[" + std::to_string(-rank) + ", " + std::to_string(rank) + "]",
-             std::to_string(axis));
+  ctx.expect(axis >= -rank && axis <= rank, "axis",
+             "[" + std::to_string(-rank) + ", " + std::to_string(rank) + "]", std::to_string(axis));
   if (axis < 0) axis += rank;
   const auto middle = in.begin() + axis;
   return view(ctx, {element_count(Dims(in.begin(), middle)), element_count(Dims(middle, in.end()))});
@@ -94,7 +99,8 @@ Prepared prepare_squeeze(PrepareContext& ctx) {
   }
   const auto gone = marked_axes(ctx, ctx.host_ints(1), ctx.rank(0));
   for (size_t i = 0; i < in.size(); ++i) {
-    ctx.expect(!gone[i] || in[i] == 1, "dim " + std::to_string(i) + " of " + to_string(in), "1", std::to_string(in[i]));
+    ctx.expect(!gone[i] || in[i] == 1, "dim " + std::to_string(i) + " of " + to_string(in), "1",
+               std::to_string(in[i]));
     if (!gone[i]) out.push_back(in[i]);
   }
   return view(ctx, std::move(out));
@@ -113,7 +119,9 @@ Prepared prepare_unsqueeze(PrepareContext& ctx) {
 // An output whose numbers are known from the shapes.
 Prepared known_ints(PrepareContext& ctx, Dims dims, std::vector<int64_t> values) {
   ctx.output(0, DType::Int64, std::move(dims));
-  return [values = std::move(values)](RunContext& run) { std::copy(values.begin(), values.end(), run.out<int64_t>(0)); };
+  return [values = std::move(values)](RunContext& run) {
+    std::copy(values.begin(), values.end(), run.out<int64_t>(0));
+  };
 }
 
 Prepared prepare_shape(PrepareContext& ctx) {
@@ -131,7 +139,8 @@ Prepared prepare_constant_of_shape(PrepareContext& ctx) {
   const Tensor value = ctx.attributes<ConstantOfShapeAttributes>().value.value_or(Tensor::scalar<float>(0));
   ctx.expect(value.size() == 1, "elements of attribute 'value'", "1", std::to_string(value.size()));
   Dims dims = ctx.host_ints(0);
-  for (int64_t d : dims) ctx.expect(d >= 0, "input 'input' " + to_string(dims), "dimensions >= 0", std::to_string(d));
+  for (int64_t d : dims)
+    ctx.expect(d >= 0, "input 'input' " + to_string(dims), "dimensions >= 0", std::to_string(d));
   const int64_t n = element_count(dims);
   ctx.output(0, value.dtype(), std::move(dims));
   return [value, n](RunContext& run) { fill(value.dtype(), run.output(0).mutable_data(), value.data(), n); };
@@ -145,7 +154,8 @@ Prepared range_of(PrepareContext& ctx) {
   ctx.expect(delta != C(0), "input 'delta'", "a step other than 0", "0");
   int64_t n = 0;
   if constexpr (std::is_floating_point_v<C>) {
-    const double exact = std::ceil((static_cast<double>(limit) - static_cast<double>(start)) / static_cast<double>(delta));
+    const double exact =
+        std::ceil((static_cast<double>(limit) - static_cast<double>(start)) / static_cast<double>(delta));
     ctx.expect(!std::isnan(exact), "start, limit, delta", "numbers");
     if (exact > 9e18) throw LimitError("elements of Range", "less than 2^63", std::to_string(exact));
     n = static_cast<int64_t>(std::max(exact, 0.0));
@@ -153,7 +163,8 @@ Prepared range_of(PrepareContext& ctx) {
     const __int128 span = static_cast<__int128>(limit) - start, step = delta;
     if (span != 0 && (span > 0) == (step > 0)) {
       const __int128 count = (span + step - (step > 0 ? 1 : -1)) / step;
-      if (count > std::numeric_limits<int64_t>::max()) throw LimitError("elements of Range", "less than 2^63");
+      if (count > std::numeric_limits<int64_t>::max())
+        throw LimitError("elements of Range", "less than 2^63");
       n = static_cast<int64_t>(count);
     }
   }
@@ -163,7 +174,8 @@ Prepared range_of(PrepareContext& ctx) {
     parallel_for(n, grain_for(1), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         if constexpr (std::is_integral_v<C>)  // wraps
-          out[i] = static_cast<T>(static_cast<uint64_t>(start) + static_cast<uint64_t>(i) * static_cast<uint64_t>(delta));
+          out[i] = static_cast<T>(static_cast<uint64_t>(start) +
+                                  static_cast<uint64_t>(i) * static_cast<uint64_t>(delta));
         else
           out[i] = static_cast<T>(start + static_cast<C>(i) * delta);
       }
@@ -175,20 +187,29 @@ Prepared prepare_range(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<RangeAttributes>();
   for (size_t i = 0; i < 3; ++i) {
     ctx.expect(ctx.host(i) != nullptr, "input " + std::to_string(i), "a value known before the run");
-    ctx.expect(ctx.host(i)->size() == 1, "elements of input " + std::to_string(i), "1", std::to_string(ctx.host(i)->size()));
+    ctx.expect(ctx.host(i)->size() == 1, "elements of input " + std::to_string(i), "1",
+               std::to_string(ctx.host(i)->size()));
     ctx.expect(ctx.dtype(i) == ctx.dtype(0), "type of input " + std::to_string(i), dtype_name(ctx.dtype(0)),
                dtype_name(ctx.dtype(i)));
   }
   const bool wide = attributes.stash_type == static_cast<int64_t>(DType::Float64);
   switch (ctx.dtype(0)) {
-    case DType::Float32: return range_of<float, float>(ctx);
-    case DType::Float64: return range_of<double, double>(ctx);
-    case DType::Int16: return range_of<int16_t, int64_t>(ctx);
-    case DType::Int32: return range_of<int32_t, int64_t>(ctx);
-    case DType::Int64: return range_of<int64_t, int64_t>(ctx);
-    case DType::Float16: return wide ? range_of<Half, double>(ctx) : range_of<Half, float>(ctx);
-    case DType::BFloat16: return wide ? range_of<BFloat16, double>(ctx) : range_of<BFloat16, float>(ctx);
-    default: return decline("no range of this type");
+    case DType::Float32:
+      return range_of<float, float>(ctx);
+    case DType::Float64:
+      return range_of<double, double>(ctx);
+    case DType::Int16:
+      return range_of<int16_t, int64_t>(ctx);
+    case DType::Int32:
+      return range_of<int32_t, int64_t>(ctx);
+    case DType::Int64:
+      return range_of<int64_t, int64_t>(ctx);
+    case DType::Float16:
+      return wide ? range_of<Half, double>(ctx) : range_of<Half, float>(ctx);
+    case DType::BFloat16:
+      return wide ? range_of<BFloat16, double>(ctx) : range_of<BFloat16, float>(ctx);
+    default:
+      return decline("no range of this type");
   }
 }
 
@@ -205,8 +226,10 @@ Prepared prepare_eye_like(PrepareContext& ctx) {
       fill_zero(dtype_of<T>, out, rows * columns);
       if (k >= columns || k <= -rows) return;
       for (int64_t i = std::max<int64_t>(0, -k); i < rows && i + k < columns; ++i) {
-        if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) out[i * columns + i + k] = T(1.0f);
-        else out[i * columns + i + k] = T(1);
+        if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>)
+          out[i * columns + i + k] = T(1.0f);
+        else
+          out[i * columns + i + k] = T(1);
       }
     };
   });
@@ -230,18 +253,19 @@ Prepared prepare_trilu(PrepareContext& ctx) {
     visit_storage(dtype, [&]<typename T>() {
       const T* in = run.in<T>(0);
       T* out = run.out<T>(0);
-      parallel_for(total / columns, grain_for(3 + static_cast<double>(columns) * 0.3), [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          const T* from = in + r * columns;
-          T* to = out + r * columns;
-          // [0, edge) lies below the diagonal.
-          const int64_t edge = std::clamp<int64_t>(r % rows + k + (upper ? 0 : 1), 0, columns);
-          const int64_t first = upper ? edge : 0, last = upper ? columns : edge;
-          std::fill(to, to + first, T{});
-          if (from != to) std::copy(from + first, from + last, to + first);
-          std::fill(to + last, to + columns, T{});
-        }
-      });
+      parallel_for(total / columns, grain_for(3 + static_cast<double>(columns) * 0.3),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t r = begin; r < end; ++r) {
+                       const T* from = in + r * columns;
+                       T* to = out + r * columns;
+                       // [0, edge) lies below the diagonal.
+                       const int64_t edge = std::clamp<int64_t>(r % rows + k + (upper ? 0 : 1), 0, columns);
+                       const int64_t first = upper ? edge : 0, last = upper ? columns : edge;
+                       std::fill(to, to + first, T{});
+                       if (from != to) std::copy(from + first, from + last, to + first);
+                       std::fill(to + last, to + columns, T{});
+                     }
+                   });
     });
   };
 }

@@ -13,10 +13,12 @@ namespace {
 
 // The place of element `offset` of a tensor.
 const void* at(const Tensor& tensor, int64_t offset) {
-  return static_cast<const char*>(tensor.data()) + offset * static_cast<int64_t>(element_size(tensor.dtype()));
+  return static_cast<const char*>(tensor.data()) +
+         offset * static_cast<int64_t>(element_size(tensor.dtype()));
 }
 void* at(Tensor& tensor, int64_t offset) {
-  return static_cast<char*>(tensor.mutable_data()) + offset * static_cast<int64_t>(element_size(tensor.dtype()));
+  return static_cast<char*>(tensor.mutable_data()) +
+         offset * static_cast<int64_t>(element_size(tensor.dtype()));
 }
 
 int64_t product(const Dims& dims, size_t begin, size_t end) {
@@ -49,14 +51,16 @@ Prepared prepare_transpose(PrepareContext& ctx) {
   std::iota(perm.rbegin(), perm.rend(), 0);
   if (given) {
     perm = *given;
-    ctx.expect(perm.size() == rank, "length of attribute 'perm'", std::to_string(rank), std::to_string(perm.size()));
+    ctx.expect(perm.size() == rank, "length of attribute 'perm'", std::to_string(rank),
+               std::to_string(perm.size()));
   }
   std::vector<bool> seen(rank, false);
   const Dims in_strides = contiguous_strides(in);
   Dims dims, strides;
   for (int64_t axis : perm) {
     const bool valid = axis >= 0 && axis < static_cast<int64_t>(rank) && !seen[static_cast<size_t>(axis)];
-    ctx.expect(valid, "attribute 'perm'", "each axis below " + std::to_string(rank) + " once", to_string(perm));
+    ctx.expect(valid, "attribute 'perm'", "each axis below " + std::to_string(rank) + " once",
+               to_string(perm));
     seen[static_cast<size_t>(axis)] = true;
     dims.push_back(in[static_cast<size_t>(axis)]);
     strides.push_back(in_strides[static_cast<size_t>(axis)]);
@@ -77,8 +81,8 @@ Prepared prepare_concat(PrepareContext& ctx) {
     ctx.expect(ctx.dtype(i) == dtype, "type of " + name, dtype_name(dtype), dtype_name(ctx.dtype(i)));
     ctx.expect(ctx.rank(i) == rank, "rank of " + name, std::to_string(rank), std::to_string(ctx.rank(i)));
     for (size_t d = 0; d < dims.size(); ++d)
-      ctx.expect(d == axis || ctx.dims(i)[d] == dims[d], name + " dim " + std::to_string(d), std::to_string(dims[d]),
-                 std::to_string(ctx.dims(i)[d]));
+      ctx.expect(d == axis || ctx.dims(i)[d] == dims[d], name + " dim " + std::to_string(d),
+                 std::to_string(dims[d]), std::to_string(ctx.dims(i)[d]));
     dims[axis] = checked_add(dims[axis], ctx.dims(i)[axis], "dimension of Concat");
   }
   const int64_t total = element_count(dims);
@@ -121,16 +125,19 @@ Prepared prepare_split(PrepareContext& ctx) {
                std::to_string(sizes.size()));
   } else {
     ctx.expect(attributes.num_outputs.value_or(count) == count, "attribute 'num_outputs'",
-               std::to_string(count) + ", the outputs of the node", std::to_string(attributes.num_outputs.value_or(0)));
+               std::to_string(count) + ", the outputs of the node",
+               std::to_string(attributes.num_outputs.value_or(0)));
     const int64_t part = (dim + count - 1) / count;
-    for (int64_t i = 0, left = dim; i < count; ++i, left -= sizes.back()) sizes.push_back(std::min(part, left));
+    for (int64_t i = 0, left = dim; i < count; ++i, left -= sizes.back())
+      sizes.push_back(std::min(part, left));
   }
   int64_t sum = 0;
   for (int64_t size : sizes) {
     ctx.expect(size >= 0, "input 'split'", "sizes >= 0", to_string(sizes));
     sum = checked_add(sum, size, "sum of input 'split'");
   }
-  ctx.expect(sum == dim, "sum of input 'split' " + to_string(sizes), std::to_string(dim), std::to_string(sum));
+  ctx.expect(sum == dim, "sum of input 'split' " + to_string(sizes), std::to_string(dim),
+             std::to_string(sum));
   struct Part {
     size_t output;
     int64_t offset;
@@ -146,26 +153,31 @@ Prepared prepare_split(PrepareContext& ctx) {
     if (sizes[i] == dim) {
       ctx.alias(i, 0, std::move(dims));
     } else if (ctx.wants(i)) {
-      if (width * outer != 0) parts.push_back({i, offset, StridedCopy(ctx.dtype(0), {outer, width}, {dim * inner, 1}, {width, 1})});
+      if (width * outer != 0)
+        parts.push_back({i, offset, StridedCopy(ctx.dtype(0), {outer, width}, {dim * inner, 1}, {width, 1})});
       ctx.output(i, ctx.dtype(0), std::move(dims));
     }
     offset += width;
   }
   return [parts = std::move(parts)](RunContext& run) {
-    for (const Part& part : parts) part.copy.run(at(run.input(0), part.offset), run.output(part.output).mutable_data());
+    for (const Part& part : parts)
+      part.copy.run(at(run.input(0), part.offset), run.output(part.output).mutable_data());
   };
 }
 
 Prepared prepare_slice(PrepareContext& ctx) {
   const Dims& in = ctx.dims(0);
   const Dims starts = ctx.host_ints(1), ends = ctx.host_ints(2);
-  ctx.expect(ends.size() == starts.size(), "length of input 'ends'", std::to_string(starts.size()), std::to_string(ends.size()));
+  ctx.expect(ends.size() == starts.size(), "length of input 'ends'", std::to_string(starts.size()),
+             std::to_string(ends.size()));
   Dims axes(starts.size()), steps(starts.size(), 1);
   std::iota(axes.begin(), axes.end(), 0);
   if (ctx.has_input(3)) axes = ctx.host_ints(3);
   if (ctx.has_input(4)) steps = ctx.host_ints(4);
-  ctx.expect(axes.size() == starts.size(), "length of input 'axes'", std::to_string(starts.size()), std::to_string(axes.size()));
-  ctx.expect(steps.size() == starts.size(), "length of input 'steps'", std::to_string(starts.size()), std::to_string(steps.size()));
+  ctx.expect(axes.size() == starts.size(), "length of input 'axes'", std::to_string(starts.size()),
+             std::to_string(axes.size()));
+  ctx.expect(steps.size() == starts.size(), "length of input 'steps'", std::to_string(starts.size()),
+             std::to_string(steps.size()));
   Dims dims = in, strides = contiguous_strides(in);
   std::vector<bool> seen(in.size(), false);
   int64_t offset = 0;
@@ -176,10 +188,13 @@ Prepared prepare_slice(PrepareContext& ctx) {
     const int64_t dim = in[axis], step = steps[i];
     ctx.expect(step != 0, "input 'steps'", "steps other than 0", to_string(steps));
     const int64_t top = step > 0 ? dim : dim - 1;
-    const int64_t start = std::clamp<int64_t>(starts[i] < 0 ? starts[i] + dim : starts[i], 0, std::max<int64_t>(top, 0));
-    const int64_t end = std::clamp<int64_t>(ends[i] < 0 ? ends[i] + dim : ends[i], step > 0 ? 0 : -1, std::max<int64_t>(top, -1));
+    const int64_t start =
+        std::clamp<int64_t>(starts[i] < 0 ? starts[i] + dim : starts[i], 0, std::max<int64_t>(top, 0));
+    const int64_t end = std::clamp<int64_t>(ends[i] < 0 ? ends[i] + dim : ends[i], step > 0 ? 0 : -1,
+                                            std::max<int64_t>(top, -1));
     // Unsigned: the magnitude of a step may be 2^63.
-    const uint64_t span = static_cast<uint64_t>(step > 0 ? std::max<int64_t>(end - start, 0) : std::max<int64_t>(start - end, 0));
+    const uint64_t span = static_cast<uint64_t>(step > 0 ? std::max<int64_t>(end - start, 0)
+                                                         : std::max<int64_t>(start - end, 0));
     const uint64_t magnitude = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
     const int64_t count = dim == 0 || span == 0 ? 0 : static_cast<int64_t>((span - 1) / magnitude + 1);
     offset += count > 0 ? start * strides[axis] : 0;
@@ -204,7 +219,8 @@ Prepared prepare_expand(PrepareContext& ctx) {
 Prepared prepare_tile(PrepareContext& ctx) {
   const Dims& in = ctx.dims(0);
   const Dims repeats = ctx.host_ints(1);
-  ctx.expect(repeats.size() == in.size(), "length of input 'repeats'", std::to_string(in.size()), std::to_string(repeats.size()));
+  ctx.expect(repeats.size() == in.size(), "length of input 'repeats'", std::to_string(in.size()),
+             std::to_string(repeats.size()));
   const Dims in_strides = contiguous_strides(in);
   Dims dims, steps, strides;  // every axis twice: its turns, and the axis itself
   for (size_t i = 0; i < in.size(); ++i) {
@@ -218,7 +234,8 @@ Prepared prepare_tile(PrepareContext& ctx) {
 }
 
 // DepthToSpace and SpaceToDepth split the dimensions of the input into six and put these in another order.
-Prepared rearrange(PrepareContext& ctx, const Dims& dims, const Dims& split, const std::vector<size_t>& order) {
+Prepared rearrange(PrepareContext& ctx, const Dims& dims, const Dims& split,
+                   const std::vector<size_t>& order) {
   const Dims split_strides = contiguous_strides(split);
   Dims steps, strides;
   for (size_t i : order) {
@@ -232,7 +249,8 @@ int64_t block_size(PrepareContext& ctx, const BlockAttributes& attributes) {
   ctx.expect(ctx.rank(0) == 4, "rank of the input", "4", std::to_string(ctx.rank(0)));
   const int64_t block = attributes.blocksize.value_or(0);
   ctx.expect(block > 0, "attribute 'blocksize'", "1 or more", std::to_string(block));
-  ctx.expect(attributes.mode == "DCR" || attributes.mode == "CRD", "attribute 'mode'", "DCR or CRD", attributes.mode);
+  ctx.expect(attributes.mode == "DCR" || attributes.mode == "CRD", "attribute 'mode'", "DCR or CRD",
+             attributes.mode);
   return block;
 }
 
@@ -252,7 +270,8 @@ Prepared prepare_space_to_depth(PrepareContext& ctx) {
   const int64_t b = block_size(ctx, attributes);
   const Dims& in = ctx.dims(0);
   const int64_t n = in[0], c = in[1], h = in[2], w = in[3];
-  ctx.expect(h % b == 0 && w % b == 0, "height and width", "multiples of " + std::to_string(b), to_string(in));
+  ctx.expect(h % b == 0 && w % b == 0, "height and width", "multiples of " + std::to_string(b),
+             to_string(in));
   const Dims dims{n, checked_mul(c, checked_mul(b, b, "channels"), "channels"), h / b, w / b};
   const Dims split{n, c, h / b, b, w / b, b};
   if (attributes.mode == "DCR") return rearrange(ctx, dims, split, {0, 3, 5, 1, 2, 4});
@@ -266,10 +285,12 @@ Prepared prepare_center_crop_pad(PrepareContext& ctx) {
   Dims axes(in.size());
   std::iota(axes.begin(), axes.end(), 0);
   if (attributes.axes) axes = *attributes.axes;
-  ctx.expect(shape.size() == axes.size(), "length of input 'shape'", std::to_string(axes.size()), std::to_string(shape.size()));
+  ctx.expect(shape.size() == axes.size(), "length of input 'shape'", std::to_string(axes.size()),
+             std::to_string(shape.size()));
   Dims dims = in, kept = in, from(in.size(), 0), to(in.size(), 0);
   for (size_t i = 0; i < axes.size(); ++i) {
-    const size_t axis = static_cast<size_t>(normalize_axis(axes[i], ctx.rank(0), "value of attribute 'axes'"));
+    const size_t axis =
+        static_cast<size_t>(normalize_axis(axes[i], ctx.rank(0), "value of attribute 'axes'"));
     ctx.expect(shape[i] >= 0, "input 'shape'", "dimensions >= 0", to_string(shape));
     dims[axis] = shape[i];
     kept[axis] = std::min(shape[i], in[axis]);

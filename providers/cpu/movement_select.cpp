@@ -17,10 +17,12 @@ Prepared prepare_reverse_sequence(PrepareContext& ctx) {
   const Dims& dims = ctx.dims(0);
   ctx.expect(dims.size() >= 2, "rank of the input", "2 or more", std::to_string(dims.size()));
   const int64_t time = attributes.time_axis, batch = attributes.batch_axis;
-  ctx.expect((time == 0 && batch == 1) || (time == 1 && batch == 0), "attributes 'time_axis' and 'batch_axis'", "0 and 1, or 1 and 0",
+  ctx.expect((time == 0 && batch == 1) || (time == 1 && batch == 0),
+             "attributes 'time_axis' and 'batch_axis'", "0 and 1, or 1 and 0",
              std::to_string(time) + " and " + std::to_string(batch));
   const int64_t steps = dims[static_cast<size_t>(time)], sequences = dims[static_cast<size_t>(batch)];
-  ctx.expect(ctx.dims(1) == Dims{sequences}, "dims of input 'sequence_lens'", to_string(Dims{sequences}), to_string(ctx.dims(1)));
+  ctx.expect(ctx.dims(1) == Dims{sequences}, "dims of input 'sequence_lens'", to_string(Dims{sequences}),
+             to_string(ctx.dims(1)));
   const int64_t rows = dims[0] * dims[1], columns = dims[1];
   const int64_t inner = element_count(Dims(dims.begin() + 2, dims.end()));
   const DType dtype = ctx.dtype(0);
@@ -29,7 +31,8 @@ Prepared prepare_reverse_sequence(PrepareContext& ctx) {
     const int64_t* lengths = run.in<int64_t>(1);
     for (int64_t b = 0; b < sequences; ++b)
       if (lengths[b] < 0 || lengths[b] > steps)
-        run.fail("input 'sequence_lens' [" + std::to_string(b) + "]", "0 to " + std::to_string(steps), std::to_string(lengths[b]));
+        run.fail("input 'sequence_lens' [" + std::to_string(b) + "]", "0 to " + std::to_string(steps),
+                 std::to_string(lengths[b]));
     visit_storage(dtype, [&]<typename T>() {
       const T* in = run.in<T>(0);
       T* out = run.out<T>(0);
@@ -66,7 +69,8 @@ Prepared prepare_compress(PrepareContext& ctx) {
     std::vector<int64_t> chosen;
     for (int64_t i = 0; i < conditions; ++i) {
       if (!condition[i]) continue;
-      if (i >= dim) run.fail("input 'condition' chooses element " + std::to_string(i), "below " + std::to_string(dim));
+      if (i >= dim)
+        run.fail("input 'condition' chooses element " + std::to_string(i), "below " + std::to_string(dim));
       chosen.push_back(i);
     }
     const int64_t count = static_cast<int64_t>(chosen.size());
@@ -76,25 +80,31 @@ Prepared prepare_compress(PrepareContext& ctx) {
     visit_storage(dtype, [&]<typename T>() {
       const T* in = run.in<T>(0);
       T* out = run.out<T>(0);
-      parallel_for(outer * count, grain_for(3 + static_cast<double>(inner) * 0.5), [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) {
-          const T* source = in + (row / count * dim + chosen[static_cast<size_t>(row % count)]) * inner;
-          std::copy(source, source + inner, out + row * inner);
-        }
-      });
+      parallel_for(
+          outer * count, grain_for(3 + static_cast<double>(inner) * 0.5), [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; ++row) {
+              const T* source = in + (row / count * dim + chosen[static_cast<size_t>(row % count)]) * inner;
+              std::copy(source, source + inner, out + row * inner);
+            }
+          });
     });
   };
 }
 
-template <typename T> bool is_nonzero(const T& value) {
-  if constexpr (std::is_same_v<T, std::string>) return !value.empty();
-  else if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) return (value.bits & 0x7fff) != 0;
-  else return value != T{};
+template <typename T>
+bool is_nonzero(const T& value) {
+  if constexpr (std::is_same_v<T, std::string>)
+    return !value.empty();
+  else if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>)
+    return (value.bits & 0x7fff) != 0;
+  else
+    return value != T{};
 }
 
 // The positions of the elements that are not zero, coordinate by coordinate: counted in chunks first, so
 // that every chunk knows where its part of the output begins.
-template <typename T> void non_zero(RunContext& run, const Dims& dims, int64_t n) {
+template <typename T>
+void non_zero(RunContext& run, const Dims& dims, int64_t n) {
   constexpr int64_t chunk = 4096;
   const int64_t chunks = (n + chunk - 1) / chunk;
   const T* in = run.in<T>(0);

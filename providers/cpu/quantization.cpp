@@ -8,7 +8,7 @@
 
 #include "graph/shape.h"
 #include "ops/quantization.h"
-#include "providers/cpu/support/cast.h"
+#include "providers/cpu/quantization.h"
 #include "providers/cpu/support/elementwise.h"
 #include "providers/cpu/support/widen.h"
 
@@ -30,8 +30,11 @@ struct ScaleLayout {
 ScaleLayout scale_layout(const PrepareContext& ctx, int64_t axis_attribute, int64_t block_size) {
   const Dims& x = ctx.dims(0);
   const Dims& scale = ctx.dims(1);
-  if (ctx.has_input(2))
-    ctx.expect(ctx.dims(2) == scale, "shape of the zero point", to_string(scale), to_string(ctx.dims(2)));
+  if (ctx.has_input(2)) {
+    const bool both_single = element_count(scale) == 1 && ctx.input(2).size() == 1;
+    ctx.expect(both_single || ctx.dims(2) == scale, "shape of the zero point", to_string(scale),
+               to_string(ctx.dims(2)));
+  }
   ctx.expect(block_size >= 0, "attribute 'block_size'", "0 or more", std::to_string(block_size));
   ScaleLayout layout;
   const int64_t size = element_count(x);
@@ -46,7 +49,8 @@ ScaleLayout scale_layout(const PrepareContext& ctx, int64_t axis_attribute, int6
   for (int d = 0; d < rank; ++d)
     if (d != axis) (d < axis ? outer : inner) *= x[static_cast<size_t>(d)];
   if (block_size == 0) {
-    ctx.expect(scale == Dims{length}, "shape of the scale", "[] or " + to_string(Dims{length}), to_string(scale));
+    ctx.expect(scale == Dims{length}, "shape of the scale", "[] or " + to_string(Dims{length}),
+               to_string(scale));
     if (inner == 1) {
       layout.rows = outer;
       layout.n = length;
@@ -84,27 +88,24 @@ ScaleLayout scale_layout(const PrepareContext& ctx, int64_t axis_attribute, int6
 // f(at, n, scale): n elements from `at` on, whose scales begin at `scale`.
 template <typename F> void scale_rows(const ScaleLayout& layout, int64_t grain, const F& f) {
   if (layout.rows == 1) {
-    parallel_for(layout.n, grain, [&](int64_t begin, int64_t end) { f(begin, end - begin, layout.at(0) + begin * layout.step); });
+    parallel_for(layout.n, grain, [&](int64_t begin, int64_t end) {
+      f(begin, end - begin, layout.at(0) + begin * layout.step);
+    });
     return;
   }
-  parallel_for(layout.rows, std::max<int64_t>(1, grain / std::max<int64_t>(layout.n, 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end;) {
-      int64_t count = 1;
-      if (layout.n == 1 && layout.step == 0) {
-        const int64_t place = row % layout.group_rows;
-        count = std::min({end - row, layout.block - place % layout.block, layout.group_rows - place});
-      }
-      f(row * layout.n, layout.n * count, layout.at(row));
-      row += count;
-    }
-  });
-}
-
-// A tensor's elements as T, which holds them exactly.
-template <typename T> std::vector<T> elements_as(const Tensor& tensor) {
-  std::vector<T> values(static_cast<size_t>(tensor.size()));
-  cast_numbers(tensor.dtype(), tensor.data(), dtype_of<T>, values.data(), tensor.size(), {});
-  return values;
+  parallel_for(
+      layout.rows, std::max<int64_t>(1, grain / std::max<int64_t>(layout.n, 1)),
+      [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end;) {
+          int64_t count = 1;
+          if (layout.n == 1 && layout.step == 0) {
+            const int64_t place = row % layout.group_rows;
+            count = std::min({end - row, layout.block - place % layout.block, layout.group_rows - place});
+          }
+          f(row * layout.n, layout.n * count, layout.at(row));
+          row += count;
+        }
+      });
 }
 
 std::pair<double, double> integer_range(DType dtype) {
@@ -115,9 +116,11 @@ std::pair<double, double> integer_range(DType dtype) {
 
 // Quotients rounded as the precision asks: f16 and bf16 operands are rounded before the division too.
 template <typename C> C quotient(C x, C scale, DType precision) {
-  if (precision == DType::Float16) return static_cast<float>(Half(static_cast<float>(Half(x)) / static_cast<float>(Half(scale))));
+  if (precision == DType::Float16)
+    return static_cast<float>(Half(static_cast<float>(Half(x)) / static_cast<float>(Half(scale))));
   if (precision == DType::BFloat16)
-    return static_cast<float>(BFloat16(static_cast<float>(BFloat16(x)) / static_cast<float>(BFloat16(scale))));
+    return static_cast<float>(
+        BFloat16(static_cast<float>(BFloat16(x)) / static_cast<float>(BFloat16(scale))));
   return x / scale;
 }
 
@@ -131,11 +134,12 @@ struct Quantization {
 // moved by the zero point, and saturated.
 template <typename C> void quantize(const Quantization& q, RunContext& run) {
   const std::vector<C> scales = elements_as<C>(run.input(1));
-  std::vector<C> zeros(scales.size(), C(0));
+  std::vector<C> zeros(scales.size(), C(-0.0));  // adding it keeps the sign of zero
   if (run.has_input(2)) zeros = elements_as<C>(run.input(2));
   const char* x = run.in<char>(0);
   char* y = run.out<char>(0);
-  const int64_t from_size = static_cast<int64_t>(element_size(q.from)), to_size = static_cast<int64_t>(element_size(q.to));
+  const int64_t from_size = static_cast<int64_t>(element_size(q.from)),
+                to_size = static_cast<int64_t>(element_size(q.to));
   const bool integer = is_integer(q.to);
   const auto [low, high] = integer ? integer_range(q.to) : std::pair(0.0, 0.0);
   scale_rows(q.layout, grain_for(5), [&](int64_t at, int64_t n, int64_t scale) {
@@ -168,13 +172,16 @@ Prepared prepare_quantize(PrepareContext& ctx) {
   q.from = ctx.dtype(0);
   q.to = ctx.has_input(2) ? ctx.dtype(2) : a.output_dtype ? static_cast<DType>(a.output_dtype) : DType::UInt8;
   ctx.expect(!ctx.has_input(2) || a.output_dtype == 0 || a.output_dtype == static_cast<int64_t>(q.to),
-             "attribute 'output_dtype'", std::to_string(static_cast<int>(q.to)) + ", the type of the zero point",
+             "attribute 'output_dtype'",
+             std::to_string(static_cast<int>(q.to)) + ", the type of the zero point",
              std::to_string(a.output_dtype));
   ctx.expect(is_valid_dtype(static_cast<int32_t>(q.to)) && (is_integer(q.to) || is_narrow_float(q.to)) &&
                  q.to != DType::Float16 && q.to != DType::BFloat16,
              "attribute 'output_dtype'", "a quantized type", std::to_string(static_cast<int>(q.to)));
   const DType scale = ctx.dtype(1);
   q.precision = a.precision ? static_cast<DType>(a.precision) : scale;
+  ctx.expect(!a.precision || has_float_rows(q.precision) || q.precision == DType::Float64,
+             "attribute 'precision'", "float, float16, bfloat16 or double", std::to_string(a.precision));
   q.saturate = a.saturate != 0;
   ctx.output(0, q.to, ctx.dims(0));
   const bool wide = q.precision == DType::Int32 || q.precision == DType::Float64;
@@ -194,13 +201,19 @@ template <typename T> void quantize_vectors(const ScaleLayout& layout, RunContex
 
 Prepared prepare_simd_quantize(PrepareContext& ctx) {
   const auto a = ctx.attributes<QuantizeLinearAttributes>();
-  const DType to = ctx.has_input(2) ? ctx.dtype(2) : a.output_dtype ? static_cast<DType>(a.output_dtype) : DType::UInt8;
-  if (ctx.dtype(0) != DType::Float32 || ctx.dtype(1) != DType::Float32 || (to != DType::UInt8 && to != DType::Int8))
+  const DType to = ctx.has_input(2) ? ctx.dtype(2)
+                   : a.output_dtype ? static_cast<DType>(a.output_dtype)
+                                    : DType::UInt8;
+  if (ctx.dtype(0) != DType::Float32 || ctx.dtype(1) != DType::Float32 ||
+      (to != DType::UInt8 && to != DType::Int8))
     return decline("only float to 8-bit integers");
-  if (a.precision != 0 && a.precision != static_cast<int64_t>(DType::Float32)) return decline("only float precision");
-  if (a.output_dtype != 0 && a.output_dtype != static_cast<int64_t>(to)) return decline("contradicting output types");
+  if (a.precision != 0 && a.precision != static_cast<int64_t>(DType::Float32))
+    return decline("only float precision");
+  if (a.output_dtype != 0 && a.output_dtype != static_cast<int64_t>(to))
+    return decline("contradicting output types");
   const ScaleLayout layout = scale_layout(ctx, a.axis, a.block_size);
-  if (layout.step != 0 || (layout.n == 1 && layout.block < 8)) return decline("only a scale for many elements");
+  if (layout.step != 0 || (layout.n == 1 && layout.block < 8))
+    return decline("only a scale for many elements");
   ctx.output(0, to, ctx.dims(0));
   return [layout, to](RunContext& run) {
     to == DType::Int8 ? quantize_vectors<int8_t>(layout, run) : quantize_vectors<uint8_t>(layout, run);
@@ -214,7 +227,8 @@ void dequantize(const ScaleLayout& layout, RunContext& run, DType from, DType to
   if (run.has_input(2)) zeros = elements_as<double>(run.input(2));
   const char* x = run.in<char>(0);
   char* y = run.out<char>(0);
-  const int64_t from_size = static_cast<int64_t>(element_size(from)), to_size = static_cast<int64_t>(element_size(to));
+  const int64_t from_size = static_cast<int64_t>(element_size(from)),
+                to_size = static_cast<int64_t>(element_size(to));
   scale_rows(layout, grain_for(5), [&](int64_t at, int64_t n, int64_t scale) {
     constexpr int64_t kBlock = 256;
     double values[kBlock];
@@ -233,7 +247,8 @@ void dequantize(const ScaleLayout& layout, RunContext& run, DType from, DType to
 
 DType dequantized_dtype(const PrepareContext& ctx, int64_t attribute) {
   const DType to = attribute ? static_cast<DType>(attribute) : ctx.dtype(1);
-  ctx.expect(has_float_rows(to), "output type", "float, float16 or bfloat16", std::to_string(static_cast<int>(to)));
+  ctx.expect(has_float_rows(to), "output type", "float, float16 or bfloat16",
+             std::to_string(static_cast<int>(to)));
   return to;
 }
 
@@ -242,7 +257,8 @@ Prepared prepare_dequantize(PrepareContext& ctx) {
   const ScaleLayout layout = scale_layout(ctx, a.axis, a.block_size);
   const DType from = ctx.dtype(0), to = dequantized_dtype(ctx, a.output_dtype);
   if (ctx.has_input(2))
-    ctx.expect(ctx.dtype(2) == from, "element type of the zero point", dtype_name(from), dtype_name(ctx.dtype(2)));
+    ctx.expect(ctx.dtype(2) == from, "element type of the zero point", dtype_name(from),
+               dtype_name(ctx.dtype(2)));
   ctx.output(0, to, ctx.dims(0));
   return [layout, from, to](RunContext& run) { dequantize(layout, run, from, to); };
 }
@@ -264,7 +280,8 @@ Prepared prepare_simd_dequantize(PrepareContext& ctx) {
       dequantized_dtype(ctx, a.output_dtype) != DType::Float32 || (ctx.has_input(2) && ctx.dtype(2) != from))
     return decline("only 8-bit integers to float");
   const ScaleLayout layout = scale_layout(ctx, a.axis, a.block_size);
-  if (layout.step != 0 || (layout.n == 1 && layout.block < 8)) return decline("only a scale for many elements");
+  if (layout.step != 0 || (layout.n == 1 && layout.block < 8))
+    return decline("only a scale for many elements");
   ctx.output(0, DType::Float32, ctx.dims(0));
   return [layout, from](RunContext& run) {
     from == DType::Int8 ? dequantize_vectors<int8_t>(layout, run) : dequantize_vectors<uint8_t>(layout, run);

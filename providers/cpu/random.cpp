@@ -14,9 +14,11 @@ namespace sardonyx::cpu {
 namespace {
 
 // float draws for the types that are computed in float, double draws for double.
-template <typename T> using Draw = std::conditional_t<std::is_same_v<T, double>, double, float>;
+template <typename T>
+using Draw = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-Prepared normal(PrepareContext& ctx, DType dtype, Dims dims, float mean, float scale, std::optional<float> seed) {
+Prepared normal(PrepareContext& ctx, DType dtype, Dims dims, float mean, float scale,
+                std::optional<float> seed) {
   const int64_t n = element_count(dims);
   Prepared result = decline(std::string("no random ") + dtype_name(dtype));
   visit<AllFloats>(dtype, [&]<typename T>() {
@@ -26,15 +28,17 @@ Prepared normal(PrepareContext& ctx, DType dtype, Dims dims, float mean, float s
       const Philox philox(run, seed);
       T* out = run.out<T>(0);
       parallel_for(n, grain_for(15), [&](int64_t begin, int64_t end) {
-        philox.each_normal<D>(static_cast<uint64_t>(begin), static_cast<uint64_t>(end),
-                              [&](uint64_t i, D draw) { out[i] = T(static_cast<D>(mean) + static_cast<D>(scale) * draw); });
+        philox.each_normal<D>(
+            static_cast<uint64_t>(begin), static_cast<uint64_t>(end),
+            [&](uint64_t i, D draw) { out[i] = T(static_cast<D>(mean) + static_cast<D>(scale) * draw); });
       });
     };
   });
   return result;
 }
 
-Prepared uniform(PrepareContext& ctx, DType dtype, Dims dims, float low, float high, std::optional<float> seed) {
+Prepared uniform(PrepareContext& ctx, DType dtype, Dims dims, float low, float high,
+                 std::optional<float> seed) {
   const int64_t n = element_count(dims);
   Prepared result = decline(std::string("no random ") + dtype_name(dtype));
   visit<AllFloats>(dtype, [&]<typename T>() {
@@ -98,9 +102,11 @@ Prepared prepare_bernoulli(PrepareContext& ctx) {
         const P* probabilities = run.in<P>(0);
         T* out = run.out<T>(0);
         parallel_for(n, grain_for(8), [&](int64_t begin, int64_t end) {
-          philox.each_uniform<D>(static_cast<uint64_t>(begin), static_cast<uint64_t>(end), [&](uint64_t i, D draw) {
-            out[i] = static_cast<T>(static_cast<Compute<T>>(draw < static_cast<D>(probabilities[i]) ? 1 : 0));
-          });
+          philox.each_uniform<D>(
+              static_cast<uint64_t>(begin), static_cast<uint64_t>(end), [&](uint64_t i, D draw) {
+                out[i] =
+                    static_cast<T>(static_cast<Compute<T>>(draw < static_cast<D>(probabilities[i]) ? 1 : 0));
+              });
         });
       };
     });
@@ -110,8 +116,8 @@ Prepared prepare_bernoulli(PrepareContext& ctx) {
 
 // Samples one row of unnormalized log-probabilities: the class in whose share of the sum a draw falls.
 template <typename P, typename T>
-void sample_row(RunContext& run, const Philox& philox, const P* row, int64_t classes, uint64_t first, int64_t samples,
-                std::vector<double>& sums, T* out) {
+void sample_row(RunContext& run, const Philox& philox, const P* row, int64_t classes, uint64_t first,
+                int64_t samples, std::vector<double>& sums, T* out) {
   double top = -INFINITY, sum = 0;
   for (int64_t c = 0; c < classes; ++c) {
     const double value = static_cast<double>(static_cast<Compute<P>>(row[c]));
@@ -146,12 +152,14 @@ Prepared prepare_multinomial(PrepareContext& ctx) {
       result = [=](RunContext& run) {
         if (samples == 0) return;
         const Philox philox(run, seed);
-        parallel_for(batch, grain_for(static_cast<double>(classes) * 10 + static_cast<double>(samples) * 30), [&](int64_t begin, int64_t end) {
-          std::vector<double> sums(static_cast<size_t>(classes));
-          for (int64_t b = begin; b < end; ++b)
-            sample_row(run, philox, run.in<P>(0) + b * classes, classes, static_cast<uint64_t>(b * samples), samples, sums,
-                       run.out<T>(0) + b * samples);
-        });
+        parallel_for(batch, grain_for(static_cast<double>(classes) * 10 + static_cast<double>(samples) * 30),
+                     [&](int64_t begin, int64_t end) {
+                       std::vector<double> sums(static_cast<size_t>(classes));
+                       for (int64_t b = begin; b < end; ++b)
+                         sample_row(run, philox, run.in<P>(0) + b * classes, classes,
+                                    static_cast<uint64_t>(b * samples), samples, sums,
+                                    run.out<T>(0) + b * samples);
+                     });
       };
     });
   });

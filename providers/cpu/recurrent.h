@@ -27,13 +27,17 @@ struct Recurrent {
   int64_t x_row(int64_t t, int64_t b) const { return batch_first ? b * steps + t : t * batch + b; }
   // Offsets in Y, and in the initial and final states.
   int64_t y_at(int64_t t, int64_t direction, int64_t b) const {
-    return (batch_first ? (b * steps + t) * directions + direction : (t * directions + direction) * batch + b) * hidden;
+    return (batch_first ? (b * steps + t) * directions + direction
+                        : (t * directions + direction) * batch + b) *
+           hidden;
   }
   int64_t state_at(int64_t direction, int64_t b) const {
     return (batch_first ? b * directions + direction : direction * batch + b) * hidden;
   }
   // Step s of a sequence of `length` stands at this time.
-  int64_t time(int64_t s, int64_t length, int64_t direction) const { return backwards(direction) && s < length ? length - 1 - s : s; }
+  int64_t time(int64_t s, int64_t length, int64_t direction) const {
+    return backwards(direction) && s < length ? length - 1 - s : s;
+  }
 };
 
 // Validates the node and declares its outputs.

@@ -13,8 +13,8 @@
 namespace sardonyx::cpu {
 namespace {
 
-constexpr int64_t kTileRows = 24;           // sequences of the batch taken together
-constexpr int64_t kProjected = 2'000'000;   // floats of projected input held at once
+constexpr int64_t kTileRows = 24;          // sequences of the batch taken together
+constexpr int64_t kProjected = 2'000'000;  // floats of projected input held at once
 
 // Weights as panels in the order (direction, block, gate); biases as 32 floats for each panel.
 struct Weights {
@@ -29,14 +29,16 @@ struct Plan {
   bool gathers = false;            // rows of X are copied into step order first
   double item_ns = 0, panel_ns = 0;
   std::shared_ptr<Buffer> w, rec, bias;  // packed constants; null where packed in each run
-  int64_t at_w = 0, at_r = 0, at_bias = 0, at_x = 0, at_xw = 0, at_h = 0, at_c = 0, at_z = 0, at_rh = 0, floats = 0;
+  int64_t at_w = 0, at_r = 0, at_bias = 0, at_x = 0, at_xw = 0, at_h = 0, at_c = 0, at_z = 0, at_rh = 0,
+          floats = 0;
 
   int64_t columns(int64_t block) const { return std::min(kPanel, r.hidden - block * kPanel); }
 };
 
 void pack_weights(const Plan& p, const float* from, int64_t k, int64_t begin, int64_t end, float* to) {
   for (int64_t panel = begin; panel < end; ++panel) {
-    const int64_t gate = panel % p.r.gates, block = panel / p.r.gates % p.blocks, d = panel / p.r.gates / p.blocks;
+    const int64_t gate = panel % p.r.gates, block = panel / p.r.gates % p.blocks,
+                  d = panel / p.r.gates / p.blocks;
     const int64_t row = (d * p.r.gates + gate) * p.r.hidden + block * kPanel;
     pack_panels(from + row * k, 1, k, k, p.columns(block), to + panel * k * kPanel);
   }
@@ -71,9 +73,12 @@ struct Run {
   int64_t first = 0, rows = 0;  // first projected step, projected rows of a direction
 
   int64_t length(int64_t b) const { return lengths ? lengths[b] : r.steps; }
-  float* hidden(int64_t parity, int64_t d, int64_t b) const { return h + ((parity * r.directions + d) * r.batch + b) * p.padded; }
+  float* hidden(int64_t parity, int64_t d, int64_t b) const {
+    return h + ((parity * r.directions + d) * r.batch + b) * p.padded;
+  }
   const float* projected(int64_t s, int64_t d, int64_t b, int64_t block, int64_t gate) const {
-    return xw + ((d * rows + (s - first) * r.batch + b) * p.blocks + block) * r.gates * kPanel + gate * kPanel;
+    return xw + ((d * rows + (s - first) * r.batch + b) * p.blocks + block) * r.gates * kPanel +
+           gate * kPanel;
   }
   int64_t row_stride() const { return p.blocks * r.gates * kPanel; }
 
@@ -86,10 +91,20 @@ struct Run {
     simd_gate(r.functions[d][which], v, n);
   }
   // out = init + state * R of one gate, for `n` sequences from b on.
-  void product(const float* state, int64_t d, int64_t block, int64_t gate, int64_t n, const float* init, int64_t stride, float* out) const {
+  void product(const float* state, int64_t d, int64_t block, int64_t gate, int64_t n, const float* init,
+               int64_t stride, float* out) const {
     const int64_t panel = (d * p.blocks + block) * r.gates + gate;
-    panel_gemm({.m = n, .n = kPanel, .k = r.hidden, .a = state, .lda = p.padded, .b = weights.r + panel * r.hidden * kPanel,
-                .ldb = kPanel, .c = out, .ldc = kPanel, .init = init, .init_stride = stride});
+    panel_gemm({.m = n,
+                .n = kPanel,
+                .k = r.hidden,
+                .a = state,
+                .lda = p.padded,
+                .b = weights.r + panel * r.hidden * kPanel,
+                .ldb = kPanel,
+                .c = out,
+                .ldc = kPanel,
+                .init = init,
+                .init_stride = stride});
   }
 
   // The new state of one sequence in one block: kept when the sequence has ended.
@@ -100,8 +115,10 @@ struct Run {
     std::memcpy(next, live ? value : hidden(s & 1, d, b) + at, kPanel * sizeof(float));
     if (!y) return;
     float* out = y + r.y_at(r.time(s, ends, d), d, b) + at;
-    if (live) std::memcpy(out, value, static_cast<size_t>(p.columns(block)) * sizeof(float));
-    else std::memset(out, 0, static_cast<size_t>(p.columns(block)) * sizeof(float));
+    if (live)
+      std::memcpy(out, value, static_cast<size_t>(p.columns(block)) * sizeof(float));
+    else
+      std::memset(out, 0, static_cast<size_t>(p.columns(block)) * sizeof(float));
   }
 
   void rnn(int64_t s, int64_t d, int64_t block, int64_t b0, int64_t n) const {
@@ -117,7 +134,8 @@ struct Run {
     const int64_t size = n * kPanel;
     float *in = tile, *out = tile + size, *forget = tile + 2 * size, *fresh = tile + 3 * size;
     for (int64_t g = 0; g < 4; ++g)
-      product(hidden(s & 1, d, b0), d, block, g, n, projected(s, d, b0, block, g), row_stride(), tile + g * size);
+      product(hidden(s & 1, d, b0), d, block, g, n, projected(s, d, b0, block, g), row_stride(),
+              tile + g * size);
     alignas(64) float peep[3][kPanel] = {};
     if (peephole)
       for (int64_t g = 0; g < 3; ++g)
@@ -154,7 +172,8 @@ struct Run {
     for (int64_t i = 0; i < n; ++i) store(s, d, b0 + i, block, cell + i * kPanel);
   }
 
-  void gru_output(int64_t s, int64_t d, int64_t block, int64_t b0, int64_t n, const float* update, int64_t stride, float* fresh) const {
+  void gru_output(int64_t s, int64_t d, int64_t block, int64_t b0, int64_t n, const float* update,
+                  int64_t stride, float* fresh) const {
     for (int64_t i = 0; i < n; ++i) {
       const float* before = hidden(s & 1, d, b0 + i) + block * kPanel;
       const float* u = update + i * stride;
@@ -169,13 +188,15 @@ struct Run {
     alignas(64) float tile[3 * kTileRows * kPanel];
     const int64_t size = n * kPanel;
     const float* state = hidden(s & 1, d, b0);
-    for (int64_t g = 0; g < 2; ++g) product(state, d, block, g, n, projected(s, d, b0, block, g), row_stride(), tile + g * size);
+    for (int64_t g = 0; g < 2; ++g)
+      product(state, d, block, g, n, projected(s, d, b0, block, g), row_stride(), tile + g * size);
     product(state, d, block, 2, n, weights.reset_bias + (d * p.blocks + block) * kPanel, 0, tile + 2 * size);
     apply(d, 0, tile, 2 * size);
     float *reset = tile + size, *fresh = tile + 2 * size;
     for (int64_t i = 0; i < n; ++i) {
       const float* x = projected(s, d, b0 + i, block, 2);
-      for (int64_t j = 0; j < kPanel; ++j) fresh[i * kPanel + j] = x[j] + reset[i * kPanel + j] * fresh[i * kPanel + j];
+      for (int64_t j = 0; j < kPanel; ++j)
+        fresh[i * kPanel + j] = x[j] + reset[i * kPanel + j] * fresh[i * kPanel + j];
     }
     apply(d, 1, fresh, size);
     gru_output(s, d, block, b0, n, tile, kPanel, fresh);
@@ -186,7 +207,8 @@ struct Run {
     alignas(64) float tile[2 * kTileRows * kPanel];
     const int64_t size = n * kPanel;
     const float* state = hidden(s & 1, d, b0);
-    for (int64_t g = 0; g < 2; ++g) product(state, d, block, g, n, projected(s, d, b0, block, g), row_stride(), tile + g * size);
+    for (int64_t g = 0; g < 2; ++g)
+      product(state, d, block, g, n, projected(s, d, b0, block, g), row_stride(), tile + g * size);
     apply(d, 0, tile, 2 * size);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t at = (d * r.batch + b0 + i) * p.padded + block * kPanel;
@@ -207,53 +229,73 @@ struct Run {
   void blocks_of_step(double ns, F f) const {
     parallel_for(r.directions * p.blocks, grain_for(ns), [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item)
-        for (int64_t b = 0; b < r.batch; b += kTileRows) f(item / p.blocks, item % p.blocks, b, std::min(kTileRows, r.batch - b));
+        for (int64_t b = 0; b < r.batch; b += kTileRows)
+          f(item / p.blocks, item % p.blocks, b, std::min(kTileRows, r.batch - b));
     });
   }
 
   void step(int64_t s) const {
     switch (r.cell) {
-      case Cell::Rnn: return blocks_of_step(p.item_ns, [&](int64_t d, int64_t k, int64_t b, int64_t n) { rnn(s, d, k, b, n); });
-      case Cell::Lstm: return blocks_of_step(p.item_ns, [&](int64_t d, int64_t k, int64_t b, int64_t n) { lstm(s, d, k, b, n); });
-      case Cell::Gru: break;
+      case Cell::Rnn:
+        return blocks_of_step(p.item_ns,
+                              [&](int64_t d, int64_t k, int64_t b, int64_t n) { rnn(s, d, k, b, n); });
+      case Cell::Lstm:
+        return blocks_of_step(p.item_ns,
+                              [&](int64_t d, int64_t k, int64_t b, int64_t n) { lstm(s, d, k, b, n); });
+      case Cell::Gru:
+        break;
     }
     if (r.linear_before_reset)
-      return blocks_of_step(p.item_ns, [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_linear(s, d, k, b, n); });
-    blocks_of_step(p.item_ns * 2 / 3, [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_gates(s, d, k, b, n); });
-    blocks_of_step(p.item_ns / 3, [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_state(s, d, k, b, n); });
+      return blocks_of_step(p.item_ns,
+                            [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_linear(s, d, k, b, n); });
+    blocks_of_step(p.item_ns * 2 / 3,
+                   [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_gates(s, d, k, b, n); });
+    blocks_of_step(p.item_ns / 3,
+                   [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_state(s, d, k, b, n); });
   }
 
   // The input projection of steps [first, first + steps) of every direction.
   void project(const float* x, float* gathered, int64_t steps) {
     rows = steps * r.batch;
     if (p.gathers) {
-      parallel_for(r.directions * rows, grain_for(static_cast<double>(r.input) * 0.3 + 5), [&](int64_t begin, int64_t end) {
-        for (int64_t item = begin; item < end; ++item) {
-          const int64_t d = item / rows, s = first + item % rows / r.batch, b = item % r.batch, t = r.time(s, length(b), d);
-          std::copy_n(x + r.x_row(t, b) * r.input, r.input, gathered + item * r.input);
-        }
-      });
+      parallel_for(r.directions * rows, grain_for(static_cast<double>(r.input) * 0.3 + 5),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t item = begin; item < end; ++item) {
+                       const int64_t d = item / rows, s = first + item % rows / r.batch, b = item % r.batch,
+                                     t = r.time(s, length(b), d);
+                       std::copy_n(x + r.x_row(t, b) * r.input, r.input, gathered + item * r.input);
+                     }
+                   });
     }
-    parallel_for(p.panels, grain_for(p.panel_ns * static_cast<double>(rows)), [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; ++panel) {
-        const int64_t per_direction = p.blocks * r.gates, d = panel / per_direction;
-        panel_gemm({.m = rows, .n = kPanel, .k = r.input,
-                    .a = p.gathers ? gathered + d * rows * r.input : x + first * r.batch * r.input, .lda = r.input,
-                    .b = weights.w + panel * r.input * kPanel, .ldb = kPanel,
-                    .c = xw + d * rows * row_stride() + panel % per_direction * kPanel, .ldc = row_stride(),
-                    .init = weights.bias + panel * kPanel, .init_stride = 0});
-      }
-    });
+    parallel_for(
+        p.panels, grain_for(p.panel_ns * static_cast<double>(rows)), [&](int64_t begin, int64_t end) {
+          for (int64_t panel = begin; panel < end; ++panel) {
+            const int64_t per_direction = p.blocks * r.gates, d = panel / per_direction;
+            panel_gemm({.m = rows,
+                        .n = kPanel,
+                        .k = r.input,
+                        .a = p.gathers ? gathered + d * rows * r.input : x + first * r.batch * r.input,
+                        .lda = r.input,
+                        .b = weights.w + panel * r.input * kPanel,
+                        .ldb = kPanel,
+                        .c = xw + d * rows * row_stride() + panel % per_direction * kPanel,
+                        .ldc = row_stride(),
+                        .init = weights.bias + panel * kPanel,
+                        .init_stride = 0});
+          }
+        });
   }
 };
 
 void run_plan(const Plan& p, RunContext& context) {
   const Recurrent& r = p.r;
   float* base = reinterpret_cast<float*>(context.scratch());
-  const auto weight = [&](const std::shared_ptr<Buffer>& packed, size_t input, int64_t k, int64_t at) -> const float* {
+  const auto weight = [&](const std::shared_ptr<Buffer>& packed, size_t input, int64_t k,
+                          int64_t at) -> const float* {
     if (packed) return static_cast<const float*>(packed->data());
     const float* from = context.in<float>(input);
-    parallel_for(p.panels, grain_for(static_cast<double>(k) * 16), [&](int64_t begin, int64_t end) { pack_weights(p, from, k, begin, end, base + at); });
+    parallel_for(p.panels, grain_for(static_cast<double>(k) * 16),
+                 [&](int64_t begin, int64_t end) { pack_weights(p, from, k, begin, end, base + at); });
     return base + at;
   };
   Weights weights{weight(p.w, 1, r.input, p.at_w), weight(p.rec, 2, r.hidden, p.at_r), nullptr, nullptr};
@@ -266,8 +308,17 @@ void run_plan(const Plan& p, RunContext& context) {
   weights.reset_bias = weights.bias + p.panels * kPanel;
   std::vector<int64_t> lengths;
   if (context.has_input(4)) lengths = sequence_lengths(context, r);
-  Run run{p, r, weights, context.has_input(4) ? lengths.data() : nullptr, context.in<float>(7),
-          base + p.at_xw, base + p.at_h, base + p.at_c, base + p.at_z, base + p.at_rh, context.out<float>(0)};
+  Run run{p,
+          r,
+          weights,
+          context.has_input(4) ? lengths.data() : nullptr,
+          context.in<float>(7),
+          base + p.at_xw,
+          base + p.at_h,
+          base + p.at_c,
+          base + p.at_z,
+          base + p.at_rh,
+          context.out<float>(0)};
   const float *h0 = context.in<float>(5), *c0 = context.in<float>(6);
   std::fill_n(run.h, 2 * r.directions * r.batch * p.padded, 0.0f);
   if (r.cell == Cell::Lstm) std::fill_n(run.c, r.directions * r.batch * p.padded, 0.0f);
@@ -309,10 +360,12 @@ Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
   p.panels = r.directions * p.blocks * r.gates;
   p.gathers = r.batch_first || r.reverse || r.directions == 2 || ctx.has_input(4);
   const int64_t sequences = checked_mul(r.directions, r.batch, "batch size");
-  const int64_t step_floats = std::max<int64_t>(1, checked_mul(sequences, p.padded * r.gates, "projected input"));
+  const int64_t step_floats =
+      std::max<int64_t>(1, checked_mul(sequences, p.padded * r.gates, "projected input"));
   p.chunk = std::clamp<int64_t>(kProjected / step_floats, 1, std::max<int64_t>(r.steps, 1));
   // A product of few rows runs at the speed of the cache that holds the weights.
-  const double flops = static_cast<double>(r.batch * r.gates * r.hidden * kPanel * 2), bytes = static_cast<double>(r.gates * r.hidden * kPanel * 4);
+  const double flops = static_cast<double>(r.batch * r.gates * r.hidden * kPanel * 2),
+               bytes = static_cast<double>(r.gates * r.hidden * kPanel * 4);
   p.item_ns = std::max(flops / 80, bytes / 40) + static_cast<double>(r.batch * r.gates * kPanel);
   p.panel_ns = static_cast<double>(r.input * kPanel * 2) / 60 + 3;
 
@@ -324,8 +377,9 @@ Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
   const auto weights = [&](size_t input, int64_t k, std::shared_ptr<Buffer>& packed, int64_t& at) {
     const int64_t floats = checked_mul(p.panels * kPanel, k, "packed weights");
     if (const Tensor* source = ctx.constant(input))
-      packed = packed_constant(*source, "recurrent " + to_string(source->dims()), floats,
-                               [&](float* to) { pack_weights(p, source->data<float>(), k, 0, p.panels, to); });
+      packed = packed_constant(*source, "recurrent " + to_string(source->dims()), floats, [&](float* to) {
+        pack_weights(p, source->data<float>(), k, 0, p.panels, to);
+      });
     else
       at = place(floats);
   };
@@ -334,11 +388,13 @@ Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
   const int64_t bias_floats = (p.panels + r.directions * p.blocks) * kPanel;
   if (!ctx.has_input(3) || ctx.constant(3)) {
     p.bias = Buffer::host(static_cast<size_t>(bias_floats) * sizeof(float));
-    pack_bias(p, ctx.has_input(3) ? ctx.constant(3)->data<float>() : nullptr, static_cast<float*>(p.bias->data()));
+    pack_bias(p, ctx.has_input(3) ? ctx.constant(3)->data<float>() : nullptr,
+              static_cast<float*>(p.bias->data()));
   } else {
     p.at_bias = place(bias_floats);
   }
-  const int64_t rows = checked_mul(p.chunk, sequences, "projected input"), state = checked_mul(sequences, p.padded, "state");
+  const int64_t rows = checked_mul(p.chunk, sequences, "projected input"),
+                state = checked_mul(sequences, p.padded, "state");
   if (p.gathers) p.at_x = place(checked_mul(rows, r.input, "gathered input"));
   p.at_xw = place(checked_mul(rows, p.padded * r.gates, "projected input"));
   p.at_h = place(checked_mul(2, state, "state"));

@@ -24,8 +24,8 @@ struct Loops {
   bool inner_reduced = false;      // the innermost dimension is reduced: a run is contiguous
   int64_t lanes = 1, lane_stride = 1;
   int64_t run = 1, run_stride = 1;
-  Dims kept, kept_strides;        // the other kept dimensions
-  Dims reduced, reduced_strides;  // the other reduced dimensions
+  Dims kept, kept_strides;         // the other kept dimensions
+  Dims reduced, reduced_strides;   // the other reduced dimensions
   int64_t groups = 1, passes = 1;  // products of the two
 };
 
@@ -39,7 +39,10 @@ int64_t offset_of(int64_t index, const Dims& dims, const Dims& strides) {
 }
 
 Loops make_loops(const Dims& dims, const std::vector<bool>& reduce) {
-  struct Axis { int64_t dim, stride; bool reduced; };
+  struct Axis {
+    int64_t dim, stride;
+    bool reduced;
+  };
   std::vector<Axis> axes;
   const Dims strides = contiguous_strides(dims);
   Loops loops;
@@ -81,15 +84,18 @@ Loops prepare_loops(PrepareContext& ctx) {
   const int rank = ctx.rank(0);
   std::vector<int64_t> axes;
   if (ctx.has_input(1)) {
-    if (ctx.rank(1) > 1) ctx.fail("input 'axes'", "a one-dimensional tensor", "rank " + std::to_string(ctx.rank(1)));
+    if (ctx.rank(1) > 1)
+      ctx.fail("input 'axes'", "a one-dimensional tensor", "rank " + std::to_string(ctx.rank(1)));
     axes = ctx.host_ints(1);
   }
   std::vector<bool> reduce(dims.size(), axes.empty() && attributes.noop_with_empty_axes == 0);
   for (int64_t axis : axes) reduce[static_cast<size_t>(normalize_axis(axis, rank, "input 'axes'"))] = true;
   Dims out;
   for (size_t i = 0; i < dims.size(); ++i) {
-    if (!reduce[i]) out.push_back(dims[i]);
-    else if (attributes.keepdims != 0) out.push_back(1);
+    if (!reduce[i])
+      out.push_back(dims[i]);
+    else if (attributes.keepdims != 0)
+      out.push_back(1);
   }
   ctx.output(0, ctx.dtype(0), out);
   return make_loops(dims, reduce);
@@ -99,12 +105,20 @@ Loops prepare_loops(PrepareContext& ctx) {
 
 SimdReduce simd_op(Reduce op) {
   switch (op) {
-    case Reduce::Max: case Reduce::LogSumExp: return SimdReduce::Max;
-    case Reduce::Min: return SimdReduce::Min;
-    case Reduce::Prod: return SimdReduce::Prod;
-    case Reduce::L1: return SimdReduce::SumAbs;
-    case Reduce::L2: case Reduce::SumSquare: return SimdReduce::SumSquare;
-    default: return SimdReduce::Sum;
+    case Reduce::Max:
+    case Reduce::LogSumExp:
+      return SimdReduce::Max;
+    case Reduce::Min:
+      return SimdReduce::Min;
+    case Reduce::Prod:
+      return SimdReduce::Prod;
+    case Reduce::L1:
+      return SimdReduce::SumAbs;
+    case Reduce::L2:
+    case Reduce::SumSquare:
+      return SimdReduce::SumSquare;
+    default:
+      return SimdReduce::Sum;
   }
 }
 
@@ -115,18 +129,27 @@ double identity(SimdReduce op) {
 }
 
 void join(SimdReduce op, double& acc, double other) {
-  if (op == SimdReduce::Max) acc = std::isnan(acc) || acc >= other ? acc : other;
-  else if (op == SimdReduce::Min) acc = std::isnan(acc) || acc <= other ? acc : other;
-  else if (op == SimdReduce::Prod) acc *= other;
-  else acc += other;
+  if (op == SimdReduce::Max)
+    acc = std::isnan(acc) || acc >= other ? acc : other;
+  else if (op == SimdReduce::Min)
+    acc = std::isnan(acc) || acc <= other ? acc : other;
+  else if (op == SimdReduce::Prod)
+    acc *= other;
+  else
+    acc += other;
 }
 
-float finish(Reduce op, double acc, double count) {
+// `share`: one over the number of elements.
+float finish(Reduce op, double acc, double share) {
   switch (op) {
-    case Reduce::Mean: return static_cast<float>(acc / count);
-    case Reduce::L2: return static_cast<float>(std::sqrt(acc));
-    case Reduce::LogSum: return static_cast<float>(std::log(acc));
-    default: return static_cast<float>(acc);
+    case Reduce::Mean:
+      return static_cast<float>(acc * share);
+    case Reduce::L2:
+      return static_cast<float>(std::sqrt(acc));
+    case Reduce::LogSum:
+      return static_cast<float>(std::log(acc));
+    default:
+      return static_cast<float>(acc);
   }
 }
 
@@ -162,8 +185,10 @@ void accumulate(const Loops& l, SimdReduce op, const float* x, int64_t n, const 
 void accumulate_exp(const Loops& l, const float* x, int64_t n, const float* shift, double* acc) {
   for (int64_t pass = 0; pass < l.passes; ++pass) {
     const float* p = x + offset_of(pass, l.reduced, l.reduced_strides);
-    if (l.inner_reduced) simd_sum_exp_rows(p, n, l.lane_stride, l.run, shift, acc);
-    else simd_sum_exp_columns(p, l.run, l.run_stride, n, shift, acc);
+    if (l.inner_reduced)
+      simd_sum_exp_rows(p, n, l.lane_stride, l.run, shift, acc);
+    else
+      simd_sum_exp_columns(p, l.run, l.run_stride, n, shift, acc);
   }
 }
 
@@ -173,15 +198,17 @@ Prepared prepare_f32(PrepareContext& ctx, Reduce op) {
   if (l.outputs == 0) return [](RunContext&) {};
   if (l.count == 0) {
     const float value = op == Reduce::LogSumExp ? -std::numeric_limits<float>::infinity()
-                                                : finish(op, identity(simd_op(op)), 0);
+                                                : finish(op, identity(simd_op(op)), INFINITY);
     return [n = l.outputs, value](RunContext& run) { std::fill_n(run.out<float>(0), n, value); };
   }
   const SimdReduce inner = simd_op(op);
+  const double share = 1 / static_cast<double>(l.count);
   const int64_t wanted = std::max<int64_t>(1, 32768 / l.count);
   const int64_t chunk = std::min({l.lanes, kChunk, l.inner_reduced ? wanted : kChunk});
   const int64_t chunks = (l.lanes + chunk - 1) / chunk;
   const int64_t items = l.groups * chunks;
-  const double item_ns = static_cast<double>(chunk) * static_cast<double>(l.count) * (op == Reduce::LogSumExp ? 0.6 : 0.12);
+  const double item_ns =
+      static_cast<double>(chunk) * static_cast<double>(l.count) * (op == Reduce::LogSumExp ? 0.6 : 0.12);
   const auto out_at = [](const Loops&, int64_t group, int64_t chunk_index, int64_t size, int64_t lanes) {
     return group * lanes + chunk_index * size;
   };
@@ -214,7 +241,7 @@ Prepared prepare_f32(PrepareContext& ctx, Reduce op) {
       });
       for (int64_t p = 1; p < parts; ++p)
         for (int64_t i = 0; i < l.outputs; ++i) join(inner, sums[i], sums[p * l.outputs + i]);
-      for (int64_t i = 0; i < l.outputs; ++i) y[i] = finish(op, sums[i], static_cast<double>(l.count));
+      for (int64_t i = 0; i < l.outputs; ++i) y[i] = finish(op, sums[i], share);
     };
   }
   return [=](RunContext& run) {
@@ -237,7 +264,7 @@ Prepared prepare_f32(PrepareContext& ctx, Reduce op) {
           for (int64_t i = 0; i < n; ++i)
             to[i] = std::isfinite(shift[i]) ? static_cast<float>(shift[i] + std::log(acc[i])) : shift[i];
         } else {
-          for (int64_t i = 0; i < n; ++i) to[i] = finish(op, acc[i], static_cast<double>(l.count));
+          for (int64_t i = 0; i < n; ++i) to[i] = finish(op, acc[i], share);
         }
       }
     });
@@ -247,56 +274,76 @@ Prepared prepare_f32(PrepareContext& ctx, Reduce op) {
 // ---- every dtype
 
 // Wide enough for sums of means, and the type itself where wrapping is the rule.
-template <typename T> using Wide = std::conditional_t<std::is_floating_point_v<T>, T,
-                                                      std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>>;
+template <typename T>
+using Wide = std::conditional_t<std::is_floating_point_v<T>, T,
+                                std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>>;
 
 template <typename A>
 A wrap_add(A a, A b) {
-  if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
-  else return a + b;
+  if constexpr (std::is_integral_v<A>)
+    return static_cast<A>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+  else
+    return a + b;
 }
 template <typename A>
 A wrap_mul(A a, A b) {
-  if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
-  else return a * b;
+  if constexpr (std::is_integral_v<A>)
+    return static_cast<A>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+  else
+    return a * b;
 }
 
 template <typename A>
 bool is_nan(A a) {
-  if constexpr (std::is_floating_point_v<A>) return std::isnan(a);
-  else return false;
+  if constexpr (std::is_floating_point_v<A>)
+    return std::isnan(a);
+  else
+    return false;
 }
 
 template <Reduce kOp, typename T, typename A>
 A first() {
-  if constexpr (kOp == Reduce::Prod) return A(1);
+  if constexpr (kOp == Reduce::Prod)
+    return A(1);
   else if constexpr (kOp == Reduce::Max)
-    return std::is_floating_point_v<T> ? -std::numeric_limits<A>::infinity() : static_cast<A>(std::numeric_limits<T>::lowest());
+    return std::is_floating_point_v<T> ? -std::numeric_limits<A>::infinity()
+                                       : static_cast<A>(std::numeric_limits<T>::lowest());
   else if constexpr (kOp == Reduce::Min)
-    return std::is_floating_point_v<T> ? std::numeric_limits<A>::infinity() : static_cast<A>(std::numeric_limits<T>::max());
-  else return A(0);
+    return std::is_floating_point_v<T> ? std::numeric_limits<A>::infinity()
+                                       : static_cast<A>(std::numeric_limits<T>::max());
+  else
+    return A(0);
 }
 
 template <Reduce kOp, typename A>
 A meet(A acc, A value) {
-  if constexpr (kOp == Reduce::Prod) return wrap_mul(acc, value);
-  else if constexpr (kOp == Reduce::Max) return is_nan(acc) || acc >= value ? acc : value;
-  else if constexpr (kOp == Reduce::Min) return is_nan(acc) || acc <= value ? acc : value;
-  else return wrap_add(acc, value);
+  if constexpr (kOp == Reduce::Prod)
+    return wrap_mul(acc, value);
+  else if constexpr (kOp == Reduce::Max)
+    return is_nan(acc) || acc >= value ? acc : value;
+  else if constexpr (kOp == Reduce::Min)
+    return is_nan(acc) || acc <= value ? acc : value;
+  else
+    return wrap_add(acc, value);
 }
 
 template <Reduce kOp, typename A>
 A contribution(A value) {
-  if constexpr (kOp == Reduce::L1) return value < A(0) ? wrap_mul(value, A(-1)) : value;
-  else if constexpr (kOp == Reduce::L2 || kOp == Reduce::SumSquare) return wrap_mul(value, value);
-  else return value;
+  if constexpr (kOp == Reduce::L1)
+    return value < A(0) ? wrap_mul(value, A(-1)) : value;
+  else if constexpr (kOp == Reduce::L2 || kOp == Reduce::SumSquare)
+    return wrap_mul(value, value);
+  else
+    return value;
 }
 
 template <Reduce kOp, typename T, typename A>
 T result(A acc, int64_t count) {
   if constexpr (kOp == Reduce::Mean) {
-    if constexpr (std::is_integral_v<A>) return count == 0 ? T(0) : static_cast<T>(acc / static_cast<A>(count));
-    else return static_cast<T>(acc / static_cast<A>(count));
+    if constexpr (std::is_integral_v<A>)
+      return count == 0 ? T(0) : static_cast<T>(acc / static_cast<A>(count));
+    else
+      return static_cast<T>(acc / static_cast<A>(count));
   } else if constexpr (kOp == Reduce::L2) {
     return static_cast<T>(std::sqrt(static_cast<std::conditional_t<std::is_integral_v<A>, double, A>>(acc)));
   } else if constexpr (kOp == Reduce::LogSum) {
@@ -310,7 +357,8 @@ template <Reduce kOp, typename T>
 void reduce_plain(const Loops& l, const T* x, T* y) {
   using A = Wide<T>;
   constexpr Reduce kPass = kOp == Reduce::LogSumExp ? Reduce::Max : kOp;
-  const int64_t chunk = std::min<int64_t>(l.lanes, l.inner_reduced ? 1 : 64), chunks = (l.lanes + chunk - 1) / chunk;
+  const int64_t chunk = std::min<int64_t>(l.lanes, l.inner_reduced ? 1 : 64),
+                chunks = (l.lanes + chunk - 1) / chunk;
   const auto walk = [&l](const T* from, int64_t n, A* acc, auto step, auto start) {
     for (int64_t pass = 0; pass < l.passes; ++pass) {
       const T* p = from + offset_of(pass, l.reduced, l.reduced_strides);
@@ -319,8 +367,10 @@ void reduce_plain(const Loops& l, const T* x, T* y) {
         A block[64];
         std::fill_n(block, n, start);
         for (int64_t r = r0; r < std::min(l.run, r0 + 1024); ++r)
-          for (int64_t i = 0; i < n; ++i) block[i] = step(block[i], static_cast<A>(p[r * l.run_stride + i * l.lane_stride]), i);
-        for (int64_t i = 0; i < n; ++i) acc[i] = meet<kOp == Reduce::LogSumExp ? Reduce::Sum : kOp>(acc[i], block[i]);
+          for (int64_t i = 0; i < n; ++i)
+            block[i] = step(block[i], static_cast<A>(p[r * l.run_stride + i * l.lane_stride]), i);
+        for (int64_t i = 0; i < n; ++i)
+          acc[i] = meet < kOp == Reduce::LogSumExp ? Reduce::Sum : kOp > (acc[i], block[i]);
       }
     }
   };
@@ -332,27 +382,34 @@ void reduce_plain(const Loops& l, const T* x, T* y) {
           acc[i] = meet<Reduce::Max>(acc[i], static_cast<A>(p[r * l.run_stride + i * l.lane_stride]));
     }
   };
-  parallel_for(l.groups * chunks, grain_for(static_cast<double>(chunk * std::max<int64_t>(l.count, 1))), [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t group = item / chunks, c = item % chunks, n = std::min(chunk, l.lanes - c * chunk);
-      const T* from = x + offset_of(group, l.kept, l.kept_strides) + c * chunk * l.lane_stride;
-      T* to = y + group * l.lanes + c * chunk;
-      A acc[64];
-      std::fill_n(acc, n, first<kPass, T, A>());
-      if constexpr (kOp == Reduce::LogSumExp) {
-        A top[64];
-        walk_max(from, n, acc);
-        std::copy_n(acc, n, top);
-        std::fill_n(acc, n, A(0));
-        walk(from, n, acc, [&top](A sum, A value, int64_t i) { return sum + std::exp(value - top[i]); }, A(0));
-        for (int64_t i = 0; i < n; ++i) to[i] = std::isfinite(top[i]) ? top[i] + std::log(acc[i]) : top[i];
-      } else {
-        walk(from, n, acc, [](A sum, A value, int64_t) { return meet<kOp>(sum, contribution<kOp>(value)); },
-             first<kOp, T, A>());
-        for (int64_t i = 0; i < n; ++i) to[i] = result<kOp, T>(acc[i], l.count);
-      }
-    }
-  });
+  parallel_for(l.groups * chunks, grain_for(static_cast<double>(chunk * std::max<int64_t>(l.count, 1))),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t item = begin; item < end; ++item) {
+                   const int64_t group = item / chunks, c = item % chunks,
+                                 n = std::min(chunk, l.lanes - c * chunk);
+                   const T* from = x + offset_of(group, l.kept, l.kept_strides) + c * chunk * l.lane_stride;
+                   T* to = y + group * l.lanes + c * chunk;
+                   A acc[64];
+                   std::fill_n(acc, n, first<kPass, T, A>());
+                   if constexpr (kOp == Reduce::LogSumExp) {
+                     A top[64];
+                     walk_max(from, n, acc);
+                     std::copy_n(acc, n, top);
+                     std::fill_n(acc, n, A(0));
+                     walk(
+                         from, n, acc,
+                         [&top](A sum, A value, int64_t i) { return sum + std::exp(value - top[i]); }, A(0));
+                     for (int64_t i = 0; i < n; ++i)
+                       to[i] = std::isfinite(top[i]) ? top[i] + std::log(acc[i]) : top[i];
+                   } else {
+                     walk(
+                         from, n, acc,
+                         [](A sum, A value, int64_t) { return meet<kOp>(sum, contribution<kOp>(value)); },
+                         first<kOp, T, A>());
+                     for (int64_t i = 0; i < n; ++i) to[i] = result<kOp, T>(acc[i], l.count);
+                   }
+                 }
+               });
 }
 
 template <Reduce kOp>
@@ -366,7 +423,8 @@ Prepared prepare_ref(PrepareContext& ctx) {
     prepared = [l](RunContext& run) {
       if (l.outputs == 0) return;
       // A bool is held as a byte of 0 or 1.
-      reduce_plain<kOp, T>(l, static_cast<const T*>(run.input(0).data()), static_cast<T*>(run.output(0).mutable_data()));
+      reduce_plain<kOp, T>(l, static_cast<const T*>(run.input(0).data()),
+                           static_cast<T*>(run.output(0).mutable_data()));
     };
   };
   if constexpr (kOp == Reduce::LogSum || kOp == Reduce::LogSumExp) {

@@ -18,7 +18,8 @@ namespace sardonyx::cpu {
 namespace {
 
 template <typename E>
-E one_of(PrepareContext& ctx, const char* attribute, const std::string& name, std::initializer_list<std::pair<const char*, E>> known) {
+E one_of(PrepareContext& ctx, const char* attribute, const std::string& name,
+         std::initializer_list<std::pair<const char*, E>> known) {
   std::string names;
   for (const auto& [text, value] : known) {
     if (name == text) return value;
@@ -30,27 +31,38 @@ E one_of(PrepareContext& ctx, const char* attribute, const std::string& name, st
 Sampling sampling_of(PrepareContext& ctx, const ResizeAttributes& a) {
   Sampling s;
   s.interpolation = one_of<Interpolation>(ctx, "mode", a.mode,
-      {{"nearest", Interpolation::Nearest}, {"linear", Interpolation::Linear}, {"cubic", Interpolation::Cubic}});
+                                          {{"nearest", Interpolation::Nearest},
+                                           {"linear", Interpolation::Linear},
+                                           {"cubic", Interpolation::Cubic}});
   s.coordinates = one_of<Coordinates>(ctx, "coordinate_transformation_mode", a.coordinate_transformation_mode,
-      {{"half_pixel", Coordinates::HalfPixel}, {"half_pixel_symmetric", Coordinates::HalfPixelSymmetric},
-       {"pytorch_half_pixel", Coordinates::PytorchHalfPixel}, {"align_corners", Coordinates::AlignCorners},
-       {"asymmetric", Coordinates::Asymmetric}, {"tf_crop_and_resize", Coordinates::TfCropAndResize}});
+                                      {{"half_pixel", Coordinates::HalfPixel},
+                                       {"half_pixel_symmetric", Coordinates::HalfPixelSymmetric},
+                                       {"pytorch_half_pixel", Coordinates::PytorchHalfPixel},
+                                       {"align_corners", Coordinates::AlignCorners},
+                                       {"asymmetric", Coordinates::Asymmetric},
+                                       {"tf_crop_and_resize", Coordinates::TfCropAndResize}});
   s.rounding = one_of<Rounding>(ctx, "nearest_mode", a.nearest_mode,
-      {{"round_prefer_floor", Rounding::PreferFloor}, {"round_prefer_ceil", Rounding::PreferCeil},
-       {"floor", Rounding::Floor}, {"ceil", Rounding::Ceil}});
+                                {{"round_prefer_floor", Rounding::PreferFloor},
+                                 {"round_prefer_ceil", Rounding::PreferCeil},
+                                 {"floor", Rounding::Floor},
+                                 {"ceil", Rounding::Ceil}});
   s.cubic_a = a.cubic_coeff_a;
   s.antialias = a.antialias != 0;
   s.exclude_outside = a.exclude_outside != 0;
-  ctx.expect(!s.antialias || s.interpolation != Interpolation::Nearest, "attribute 'antialias'", "mode linear or cubic", "nearest");
+  ctx.expect(!s.antialias || s.interpolation != Interpolation::Nearest, "attribute 'antialias'",
+             "mode linear or cubic", "nearest");
   return s;
 }
 
 // The axes as the scales say: out = floor(in * scale), in float as ONNX's shape inference has it.
-void take_scales(PrepareContext& ctx, const std::vector<double>& scales, const Dims& axes, std::vector<AxisScale>& result) {
-  ctx.expect(scales.size() == axes.size(), "length of input 'scales'", std::to_string(axes.size()), std::to_string(scales.size()));
+void take_scales(PrepareContext& ctx, const std::vector<double>& scales, const Dims& axes,
+                 std::vector<AxisScale>& result) {
+  ctx.expect(scales.size() == axes.size(), "length of input 'scales'", std::to_string(axes.size()),
+             std::to_string(scales.size()));
   for (size_t i = 0; i < axes.size(); ++i) {
     AxisScale& axis = result[static_cast<size_t>(axes[i])];
-    ctx.expect(scales[i] > 0 && std::isfinite(scales[i]), "input 'scales'", "positive numbers", std::to_string(scales[i]));
+    ctx.expect(scales[i] > 0 && std::isfinite(scales[i]), "input 'scales'", "positive numbers",
+               std::to_string(scales[i]));
     const float out = std::floor(static_cast<float>(axis.in) * static_cast<float>(scales[i]));
     if (!(out < 9e18f)) throw LimitError("a resized dimension", "less than 2^63", std::to_string(out));
     axis.out = static_cast<int64_t>(out);
@@ -59,8 +71,10 @@ void take_scales(PrepareContext& ctx, const std::vector<double>& scales, const D
   }
 }
 
-void take_sizes(PrepareContext& ctx, const Dims& sizes, const Dims& axes, const std::string& policy, std::vector<AxisScale>& result) {
-  ctx.expect(sizes.size() == axes.size(), "length of input 'sizes'", std::to_string(axes.size()), std::to_string(sizes.size()));
+void take_sizes(PrepareContext& ctx, const Dims& sizes, const Dims& axes, const std::string& policy,
+                std::vector<AxisScale>& result) {
+  ctx.expect(sizes.size() == axes.size(), "length of input 'sizes'", std::to_string(axes.size()),
+             std::to_string(sizes.size()));
   double least = std::numeric_limits<double>::infinity(), most = 0;
   for (size_t i = 0; i < axes.size(); ++i) {
     AxisScale& axis = result[static_cast<size_t>(axes[i])];
@@ -70,7 +84,8 @@ void take_sizes(PrepareContext& ctx, const Dims& sizes, const Dims& axes, const 
     least = std::min(least, axis.scale);
     most = std::max(most, axis.scale);
   }
-  const bool larger = one_of<bool>(ctx, "keep_aspect_ratio_policy", policy, {{"stretch", false}, {"not_larger", false}, {"not_smaller", true}});
+  const bool larger = one_of<bool>(ctx, "keep_aspect_ratio_policy", policy,
+                                   {{"stretch", false}, {"not_larger", false}, {"not_smaller", true}});
   if (policy == "stretch" || axes.empty()) return;
   for (int64_t d : axes) {
     AxisScale& axis = result[static_cast<size_t>(d)];
@@ -83,8 +98,10 @@ void take_sizes(PrepareContext& ctx, const Dims& sizes, const Dims& axes, const 
 }
 
 // Rounds half to even and saturates.
-template <typename C, typename T> T to_integer(C value) {
-  constexpr C low = static_cast<C>(std::numeric_limits<T>::lowest()), high = static_cast<C>(std::numeric_limits<T>::max());
+template <typename C, typename T>
+T to_integer(C value) {
+  constexpr C low = static_cast<C>(std::numeric_limits<T>::lowest()),
+              high = static_cast<C>(std::numeric_limits<T>::max());
   if (value != value) return 0;
   if (value <= low) return std::numeric_limits<T>::lowest();
   if (value >= high) return std::numeric_limits<T>::max();
@@ -92,19 +109,24 @@ template <typename C, typename T> T to_integer(C value) {
 }
 
 // One element of the dtype with the value that positions outside take.
-template <typename List> bool element_of(DType dtype, double value, std::vector<std::byte>& bytes) {
+template <typename List>
+bool element_of(DType dtype, double value, std::vector<std::byte>& bytes) {
   return visit<List>(dtype, [&]<typename T>() {
     T element{};
-    if constexpr (std::is_same_v<T, bool>) element = value != 0;
-    else if constexpr (std::is_integral_v<T>) element = to_integer<double, T>(value);
-    else element = T(static_cast<Compute<T>>(value));
+    if constexpr (std::is_same_v<T, bool>)
+      element = value != 0;
+    else if constexpr (std::is_integral_v<T>)
+      element = to_integer<double, T>(value);
+    else
+      element = T(static_cast<Compute<T>>(value));
     bytes.resize(sizeof(T));
     std::memcpy(bytes.data(), &element, sizeof(T));
   });
 }
 
 // Integers are resampled in C and rounded once.
-template <typename T, typename C> Prepared resample_integers(ResamplePlan plan, int64_t in_size, int64_t out_size, float outside) {
+template <typename T, typename C>
+Prepared resample_integers(ResamplePlan plan, int64_t in_size, int64_t out_size, float outside) {
   return [=, plan = std::move(plan)](RunContext& run) {
     const T* in = run.in<T>(0);
     T* out = run.out<T>(0);
@@ -143,7 +165,8 @@ Prepared weighted(PrepareContext& ctx, ResamplePlan plan, int64_t out_size, floa
 }
 
 // `axes` has one entry for each dimension of input 0.
-Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector<AxisScale>& axes, float outside) {
+Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector<AxisScale>& axes,
+                float outside) {
   const DType dtype = ctx.dtype(0);
   Dims dims;
   bool same = true, crop = sampling.coordinates == Coordinates::TfCropAndResize;
@@ -153,7 +176,8 @@ Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector
   for (const AxisScale& axis : axes) {
     dims.push_back(axis.out);
     same &= untouched(axis);
-    ctx.expect(axis.in > 0 || axis.out == 0, "input dims " + to_string(ctx.dims(0)), "elements to resize from");
+    ctx.expect(axis.in > 0 || axis.out == 0, "input dims " + to_string(ctx.dims(0)),
+               "elements to resize from");
   }
   const int64_t out_size = element_count(dims);
   if (same) {
@@ -179,7 +203,8 @@ Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector
     plan.inner = plan.axes.back().taps.in;
     plan.axes.pop_back();
   }
-  if (sampling.interpolation != Interpolation::Nearest) return weighted(ctx, std::move(plan), out_size, outside);
+  if (sampling.interpolation != Interpolation::Nearest)
+    return weighted(ctx, std::move(plan), out_size, outside);
   std::vector<std::byte> constant;
   if (!element_of<Join<AllNumbers, Types<bool>>>(dtype, outside, constant) && plan.any_outside)
     return decline(std::string("no extrapolation of ") + dtype_name(dtype));
@@ -210,13 +235,16 @@ Prepared prepare_resize(PrepareContext& ctx) {
     axes.clear();
     for (int64_t axis : *attributes.axes) {
       const int64_t d = normalize_axis(axis, rank, "value of attribute 'axes'");
-      ctx.expect(std::find(axes.begin(), axes.end(), d) == axes.end(), "attribute 'axes'", "each axis once", to_string(*attributes.axes));
+      ctx.expect(std::find(axes.begin(), axes.end(), d) == axes.end(), "attribute 'axes'", "each axis once",
+                 to_string(*attributes.axes));
       axes.push_back(d);
     }
   }
   std::vector<AxisScale> scaled = whole_axes(ctx.dims(0));
-  const bool scales = ctx.has_input(2) && ctx.input(2).size() > 0, sizes = ctx.has_input(3) && ctx.input(3).size() > 0;
-  if (scales == sizes && !axes.empty()) ctx.fail("inputs 'scales' and 'sizes'", "one of them", scales ? "both" : "none");
+  const bool scales = ctx.has_input(2) && ctx.input(2).size() > 0,
+             sizes = ctx.has_input(3) && ctx.input(3).size() > 0;
+  if (scales == sizes && !axes.empty())
+    ctx.fail("inputs 'scales' and 'sizes'", "one of them", scales ? "both" : "none");
   if (scales) {
     ctx.expect(ctx.host(2) != nullptr, "input 'scales'", "a value known before the run");
     take_scales(ctx, ctx.host(2)->to_doubles(), axes, scaled);
@@ -226,7 +254,8 @@ Prepared prepare_resize(PrepareContext& ctx) {
   if (sampling.coordinates == Coordinates::TfCropAndResize) {
     ctx.expect(ctx.host(1) != nullptr, "input 'roi'", "a value known before the run");
     const std::vector<double> roi = ctx.host(1)->to_doubles();
-    ctx.expect(roi.size() == 2 * axes.size(), "length of input 'roi'", std::to_string(2 * axes.size()), std::to_string(roi.size()));
+    ctx.expect(roi.size() == 2 * axes.size(), "length of input 'roi'", std::to_string(2 * axes.size()),
+               std::to_string(roi.size()));
     for (size_t i = 0; i < axes.size(); ++i) {
       scaled[static_cast<size_t>(axes[i])].roi_start = roi[i];
       scaled[static_cast<size_t>(axes[i])].roi_end = roi[axes.size() + i];
@@ -239,7 +268,9 @@ Prepared prepare_resize(PrepareContext& ctx) {
 Prepared prepare_upsample(PrepareContext& ctx) {
   Sampling sampling;
   sampling.interpolation = one_of<Interpolation>(ctx, "mode", ctx.attributes<UpsampleAttributes>().mode,
-      {{"nearest", Interpolation::Nearest}, {"linear", Interpolation::Linear}, {"bilinear", Interpolation::Linear}});
+                                                 {{"nearest", Interpolation::Nearest},
+                                                  {"linear", Interpolation::Linear},
+                                                  {"bilinear", Interpolation::Linear}});
   sampling.coordinates = Coordinates::Asymmetric;
   sampling.rounding = Rounding::Floor;
   if (is_narrow_float(ctx.dtype(0)) && sampling.interpolation != Interpolation::Nearest)

@@ -39,11 +39,11 @@ struct SampleAxis {
   int64_t size = 1;
   double low = 0, high = 0;  // the borders at which positions are mirrored
 
-  int64_t element(double i, Padding padding) const {
-    if (i >= 0 && i < static_cast<double>(size)) return static_cast<int64_t>(i);
+  int64_t element(int64_t i, Padding padding) const {
+    if (i >= 0 && i < size) return i;
     if (padding == Padding::Zeros) return -1;
-    if (padding == Padding::Reflection) i = reflect(i, low, high);
-    return static_cast<int64_t>(std::clamp(i, 0.0, static_cast<double>(size - 1)));
+    if (padding == Padding::Reflection) i = static_cast<int64_t>(reflect(static_cast<double>(i), low, high));
+    return std::clamp<int64_t>(i, 0, size - 1);
   }
 
   Taps taps(double normalized, Mode mode, Padding padding, bool align_corners, bool single) const {
@@ -60,11 +60,13 @@ struct SampleAxis {
     Taps result;
     if (mode == Mode::Nearest) {
       result.count = 1;
-      result.index[0] = element(std::trunc(x), padding);
+      result.index[0] = element(static_cast<int64_t>(x), padding);
       result.weight[0] = 1;
       return result;
     }
-    const double base = std::floor(x), r = x - base;
+    int64_t base = static_cast<int64_t>(x);
+    if (static_cast<double>(base) > x) --base;
+    const double r = x - static_cast<double>(base);
     if (mode == Mode::Linear) {
       result.count = 2;
       result.weight = {1 - r, r, 0, 0};
@@ -89,77 +91,129 @@ struct SamplePlan {
   int64_t batches, channels, plane, positions;
 };
 
-// What a position reads of one channel.
+// What the positions of a block read of one channel: each the product of the taps of its axes.
+template <typename W>
 struct Reads {
-  std::vector<int64_t> offsets;
-  std::vector<double> weights;
+  size_t most;  // reads of one position
+  int64_t positions;
+  std::vector<int64_t> offsets;  // `most` for each position
+  std::vector<W> weights;
+  std::vector<size_t> counts;
 
-  template <typename G> void find(const SamplePlan& plan, const G* at) {
-    offsets.assign(1, 0);
-    weights.assign(1, 1);
+  Reads(size_t most_reads, int64_t block)
+      : most(most_reads),
+        positions(block),
+        offsets(most * static_cast<size_t>(block)),
+        weights(offsets.size()),
+        counts(static_cast<size_t>(block)) {}
+
+  template <typename G>
+  void find(const SamplePlan& plan, size_t position, const G* at) {
+    int64_t* to = offsets.data() + position * most;
+    W* w = weights.data() + position * most;
+    size_t count = 1;
+    to[0] = 0;
+    w[0] = 1;
     for (size_t d = 0; d < plan.axes.size(); ++d) {
       const double x = static_cast<double>(static_cast<Compute<G>>(at[plan.axes.size() - 1 - d]));
-      const Taps taps = plan.axes[d].taps(x, plan.mode, plan.padding, plan.align_corners, !std::is_same_v<G, double>);
-      const size_t before = offsets.size();
-      for (size_t t = 0; t < static_cast<size_t>(taps.count); ++t) {
-        for (size_t i = 0; i < before; ++i) {
-          if (taps.index[t] < 0) continue;
-          offsets.push_back(offsets[i] * plan.axes[d].size + taps.index[t]);
-          weights.push_back(weights[i] * taps.weight[t]);
+      const Taps taps =
+          plan.axes[d].taps(x, plan.mode, plan.padding, plan.align_corners, !std::is_same_v<G, double>);
+      size_t used[4], n = 0;
+      for (size_t t = 0; t < static_cast<size_t>(taps.count); ++t)
+        if (taps.index[t] >= 0) used[n++] = t;
+      // Every read so far becomes one for each tap; backwards, so that it is read before it is overwritten.
+      for (size_t i = count; i-- > 0;) {
+        const int64_t offset = to[i] * plan.axes[d].size;
+        const W weight = w[i];
+        for (size_t k = n; k-- > 0;) {
+          to[i * n + k] = offset + taps.index[used[k]];
+          w[i * n + k] = weight * static_cast<W>(taps.weight[used[k]]);
         }
       }
-      offsets.erase(offsets.begin(), offsets.begin() + static_cast<std::ptrdiff_t>(before));
-      weights.erase(weights.begin(), weights.begin() + static_cast<std::ptrdiff_t>(before));
+      count *= n;
     }
+    counts[position] = count;
   }
 };
 
-// f(reads, first element of the image, first element of the output) for every position.
-template <typename G, typename F> void each_position(const SamplePlan& plan, const G* grid, F&& f) {
-  const int64_t rank = static_cast<int64_t>(plan.axes.size());
-  const double cost = 40 + static_cast<double>(plan.channels << (2 * std::min<int64_t>(rank, 8)));
-  parallel_for(plan.batches * plan.positions, grain_for(cost), [&](int64_t begin, int64_t end) {
-    Reads reads;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t image = i / plan.positions * plan.channels;
-      reads.find(plan, grid + i * rank);
-      f(reads, image * plan.plane, image * plan.positions + i % plan.positions);
+// f(reads, n, first element of the image, first element of the output) for blocks of n positions of an image,
+// so that a channel is read for many positions at once.
+template <typename W, typename G, typename F>
+void each_block(const SamplePlan& plan, const G* grid, F&& f) {
+  const size_t rank = plan.axes.size();
+  const size_t most =
+      plan.mode == Mode::Nearest ? 1 : size_t{1} << (plan.mode == Mode::Cubic ? 2 * rank : rank);
+  const int64_t block = std::max<int64_t>(1, 1024 / static_cast<int64_t>(most));
+  const int64_t blocks = (plan.positions + block - 1) / block;
+  const double cost =
+      static_cast<double>(block) * (60 + static_cast<double>(plan.channels * static_cast<int64_t>(most)));
+  parallel_for(plan.batches * blocks, grain_for(cost), [&](int64_t begin, int64_t end) {
+    Reads<W> reads(most, block);
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t image = b / blocks, first = b % blocks * block,
+                    n = std::min(block, plan.positions - first);
+      for (int64_t i = 0; i < n; ++i)
+        reads.find(plan, static_cast<size_t>(i),
+                   grid + (image * plan.positions + first + i) * static_cast<int64_t>(rank));
+      f(reads, n, image * plan.channels * plan.plane, image * plan.channels * plan.positions + first);
     }
   });
 }
 
-template <typename T> constexpr bool kComplex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
+template <typename T>
+constexpr bool kComplex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
 
-template <typename T> T rounded(double sum) {
+template <typename T, typename W>
+T rounded(W sum) {
   if constexpr (std::is_integral_v<T>) {
-    if (!(sum > static_cast<double>(std::numeric_limits<T>::lowest()))) return std::numeric_limits<T>::lowest();
-    if (sum >= static_cast<double>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+    if (!(sum > static_cast<W>(std::numeric_limits<T>::lowest()))) return std::numeric_limits<T>::lowest();
+    if (sum >= static_cast<W>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+    return static_cast<T>(sum);
+  } else if constexpr (kComplex<T>) {
+    return sum;
+  } else {
+    return T(static_cast<Compute<T>>(sum));
   }
-  return T(static_cast<Compute<T>>(sum));
 }
 
-template <typename T, typename G> void sample(const SamplePlan& plan, const T* in, const G* grid, T* out) {
-  each_position(plan, grid, [&](const Reads& reads, int64_t from, int64_t to) {
+template <typename T, typename G>
+void sample(const SamplePlan& plan, const T* in, const G* grid, T* out) {
+  using W = std::conditional_t<std::is_same_v<Compute<T>, float> || std::is_same_v<T, std::complex<float>>,
+                               float, double>;
+  using Sum = std::conditional_t<kComplex<T>, T, W>;
+  each_block<W>(plan, grid, [&](const Reads<W>& reads, int64_t n, int64_t from, int64_t to) {
     for (int64_t c = 0; c < plan.channels; ++c, from += plan.plane, to += plan.positions) {
-      if constexpr (kComplex<T>) {
-        T sum{};
-        for (size_t i = 0; i < reads.offsets.size(); ++i)
-          sum += static_cast<typename T::value_type>(reads.weights[i]) * in[from + reads.offsets[i]];
-        out[to] = sum;
-      } else {
-        double sum = 0;
-        for (size_t i = 0; i < reads.offsets.size(); ++i)
-          sum += reads.weights[i] * static_cast<double>(static_cast<Compute<T>>(in[from + reads.offsets[i]]));
-        out[to] = rounded<T>(sum);
+      const T* image = in + from;
+      const auto element = [&](int64_t offset) {
+        if constexpr (kComplex<T>)
+          return image[offset];
+        else
+          return static_cast<W>(static_cast<Compute<T>>(image[offset]));
+      };
+      const int64_t* at = reads.offsets.data();
+      const W* w = reads.weights.data();
+      for (int64_t i = 0; i < n; ++i, at += reads.most, w += reads.most) {
+        Sum sum{};
+        if (reads.counts[static_cast<size_t>(i)] == 4) {
+          sum = (w[0] * element(at[0]) + w[1] * element(at[1])) +
+                (w[2] * element(at[2]) + w[3] * element(at[3]));
+        } else {
+          for (size_t k = 0; k < reads.counts[static_cast<size_t>(i)]; ++k) sum += w[k] * element(at[k]);
+        }
+        out[to + i] = rounded<T>(sum);
       }
     }
   });
 }
 
-template <typename T, typename G> void pick(const SamplePlan& plan, const T* in, const G* grid, T* out) {
-  each_position(plan, grid, [&](const Reads& reads, int64_t from, int64_t to) {
+template <typename T, typename G>
+void pick(const SamplePlan& plan, const T* in, const G* grid, T* out) {
+  each_block<float>(plan, grid, [&](const Reads<float>& reads, int64_t n, int64_t from, int64_t to) {
     for (int64_t c = 0; c < plan.channels; ++c, from += plan.plane, to += plan.positions)
-      out[to] = reads.offsets.empty() ? T{} : in[from + reads.offsets[0]];
+      for (int64_t i = 0; i < n; ++i)
+        out[to + i] = reads.counts[static_cast<size_t>(i)] == 0
+                          ? T{}
+                          : in[from + reads.offsets[static_cast<size_t>(i)]];
   });
 }
 
@@ -168,18 +222,26 @@ Prepared prepare_grid_sample(PrepareContext& ctx) {
   const Dims& in = ctx.dims(0);
   const Dims& grid = ctx.dims(1);
   const size_t rank = in.size();
-  ctx.expect(rank >= 3, "rank of input 'X'", "3 or more", std::to_string(rank));
-  ctx.expect(grid.size() == rank && grid[0] == in[0] && grid.back() == static_cast<int64_t>(rank) - 2, "dims of input 'grid'",
-             "[" + std::to_string(in[0]) + ", ..., " + std::to_string(rank - 2) + "] of rank " + std::to_string(rank), to_string(grid));
+  ctx.expect(rank >= 3 && rank <= 10, "rank of input 'X'", "3 to 10", std::to_string(rank));
+  ctx.expect(grid.size() == rank && grid[0] == in[0] && grid.back() == static_cast<int64_t>(rank) - 2,
+             "dims of input 'grid'",
+             "[" + std::to_string(in[0]) + ", ..., " + std::to_string(rank - 2) + "] of rank " +
+                 std::to_string(rank),
+             to_string(grid));
   SamplePlan plan;
   const std::string& mode = attributes.mode;
-  ctx.expect(mode == "nearest" || mode == "linear" || mode == "bilinear" || mode == "cubic" || mode == "bicubic",
-             "attribute 'mode'", "nearest, linear or cubic", mode);
-  plan.mode = mode == "nearest" ? Mode::Nearest : mode == "linear" || mode == "bilinear" ? Mode::Linear : Mode::Cubic;
+  ctx.expect(
+      mode == "nearest" || mode == "linear" || mode == "bilinear" || mode == "cubic" || mode == "bicubic",
+      "attribute 'mode'", "nearest, linear or cubic", mode);
+  plan.mode = mode == "nearest"                        ? Mode::Nearest
+              : mode == "linear" || mode == "bilinear" ? Mode::Linear
+                                                       : Mode::Cubic;
   const std::string& padding = attributes.padding_mode;
   ctx.expect(padding == "zeros" || padding == "border" || padding == "reflection", "attribute 'padding_mode'",
              "zeros, border or reflection", padding);
-  plan.padding = padding == "zeros" ? Padding::Zeros : padding == "border" ? Padding::Border : Padding::Reflection;
+  plan.padding = padding == "zeros"    ? Padding::Zeros
+                 : padding == "border" ? Padding::Border
+                                       : Padding::Reflection;
   plan.align_corners = attributes.align_corners != 0;
   plan.batches = in[0];
   plan.channels = in[1];
@@ -193,7 +255,8 @@ Prepared prepare_grid_sample(PrepareContext& ctx) {
   dims.insert(dims.end(), grid.begin() + 1, grid.end() - 1);
   const DType dtype = ctx.dtype(0);
   const bool empty = element_count(dims) == 0;
-  ctx.expect(empty || plan.plane > 0 || plan.padding == Padding::Zeros, "dims of input 'X'", "elements to sample", to_string(in));
+  ctx.expect(empty || plan.plane > 0 || plan.padding == Padding::Zeros, "dims of input 'X'",
+             "elements to sample", to_string(in));
   Prepared result = decline(std::string("no interpolation of ") + dtype_name(dtype));
   visit<AllFloats>(ctx.dtype(1), [&]<typename G>() {
     if (plan.mode == Mode::Nearest) {
@@ -223,7 +286,8 @@ double grid_position(int64_t i, int64_t n, bool align_corners) {
 Prepared prepare_affine_grid(PrepareContext& ctx) {
   const bool align_corners = ctx.attributes<AffineGridAttributes>().align_corners != 0;
   const Dims size = ctx.host_ints(1);
-  ctx.expect(size.size() == 4 || size.size() == 5, "length of input 'size'", "4 or 5", std::to_string(size.size()));
+  ctx.expect(size.size() == 4 || size.size() == 5, "length of input 'size'", "4 or 5",
+             std::to_string(size.size()));
   for (int64_t d : size) ctx.expect(d >= 0, "input 'size'", "dimensions >= 0", to_string(size));
   const int64_t rank = static_cast<int64_t>(size.size()) - 2;
   const Dims wanted{size[0], rank, rank + 1};
@@ -252,7 +316,8 @@ Prepared prepare_affine_grid(PrepareContext& ctx) {
           const T* matrix = theta + i / positions * rank * (rank + 1);
           for (int64_t r = 0; r < rank; ++r) {
             double sum = 0;
-            for (int64_t k = 0; k <= rank; ++k) sum += static_cast<double>(static_cast<Compute<T>>(matrix[r * (rank + 1) + k])) * at[k];
+            for (int64_t k = 0; k <= rank; ++k)
+              sum += static_cast<double>(static_cast<Compute<T>>(matrix[r * (rank + 1) + k])) * at[k];
             out[i * rank + r] = T(static_cast<Compute<T>>(sum));
           }
         }

@@ -50,12 +50,13 @@ Prepared prepare_f32(PrepareContext& ctx) {
   return [v, width, tiles](RunContext& run) {
     const float* x = run.in<float>(0);
     float* y = run.out<float>(0);
-    parallel_for(v.outer * tiles, grain_for(static_cast<double>(v.n * width) + 10), [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t column = item % tiles * width, at = item / tiles * v.n * v.inner + column;
-        simd_softmax_columns(x + at, y + at, v.n, v.inner, std::min(width, v.inner - column), kLog);
-      }
-    });
+    parallel_for(
+        v.outer * tiles, grain_for(static_cast<double>(v.n * width) + 10), [&](int64_t begin, int64_t end) {
+          for (int64_t item = begin; item < end; ++item) {
+            const int64_t column = item % tiles * width, at = item / tiles * v.n * v.inner + column;
+            simd_softmax_columns(x + at, y + at, v.n, v.inner, std::min(width, v.inner - column), kLog);
+          }
+        });
   };
 }
 
@@ -68,19 +69,20 @@ Prepared prepare_ref(PrepareContext& ctx) {
   return [v](RunContext& run) {
     const double* x = run.in<double>(0);
     double* y = run.out<double>(0);
-    parallel_for(v.outer * v.inner, grain_for(static_cast<double>(v.n) * 10), [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t at = item / v.inner * v.n * v.inner + item % v.inner;
-        double max = -INFINITY, sum = 0;
-        for (int64_t i = 0; i < v.n; ++i) max = std::max(max, x[at + i * v.inner]);
-        for (int64_t i = 0; i < v.n; ++i) sum += std::exp(x[at + i * v.inner] - max);
-        const double shift = kLog ? std::log(sum) : 0;
-        for (int64_t i = 0; i < v.n; ++i) {
-          const double diff = x[at + i * v.inner] - max;
-          y[at + i * v.inner] = kLog ? diff - shift : std::exp(diff) / sum;
-        }
-      }
-    });
+    parallel_for(v.outer * v.inner, grain_for(static_cast<double>(v.n) * 10),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t item = begin; item < end; ++item) {
+                     const int64_t at = item / v.inner * v.n * v.inner + item % v.inner;
+                     double max = -INFINITY, sum = 0;
+                     for (int64_t i = 0; i < v.n; ++i) max = std::max(max, x[at + i * v.inner]);
+                     for (int64_t i = 0; i < v.n; ++i) sum += std::exp(x[at + i * v.inner] - max);
+                     const double shift = kLog ? std::log(sum) : 0;
+                     for (int64_t i = 0; i < v.n; ++i) {
+                       const double diff = x[at + i * v.inner] - max;
+                       y[at + i * v.inner] = kLog ? diff - shift : std::exp(diff) / sum;
+                     }
+                   }
+                 });
   };
 }
 

@@ -23,8 +23,10 @@ enum class Case { None, Lower, Upper };
 std::string with_case(const std::string& text, Case action, const icu::Locale& locale) {
   if (action == Case::None) return text;
   icu::UnicodeString unicode = icu::UnicodeString::fromUTF8(text);
-  if (action == Case::Lower) unicode.toLower(locale);
-  else unicode.toUpper(locale);
+  if (action == Case::Lower)
+    unicode.toLower(locale);
+  else
+    unicode.toUpper(locale);
   std::string result;
   return unicode.toUTF8String(result);
 }
@@ -32,9 +34,11 @@ std::string with_case(const std::string& text, Case action, const icu::Locale& l
 Prepared prepare_string_normalizer(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<StringNormalizerAttributes>();
   const Dims& dims = ctx.dims(0);
-  ctx.expect(dims.size() == 1 || (dims.size() == 2 && dims[0] == 1), "dims of the input", "[C] or [1, C]", to_string(dims));
+  ctx.expect(dims.size() == 1 || (dims.size() == 2 && dims[0] == 1), "dims of the input", "[C] or [1, C]",
+             to_string(dims));
   const std::string& name = attributes.case_change_action;
-  ctx.expect(name == "NONE" || name == "LOWER" || name == "UPPER", "attribute 'case_change_action'", "NONE, LOWER or UPPER", name);
+  ctx.expect(name == "NONE" || name == "LOWER" || name == "UPPER", "attribute 'case_change_action'",
+             "NONE, LOWER or UPPER", name);
   const Case action = name == "LOWER" ? Case::Lower : name == "UPPER" ? Case::Upper : Case::None;
   const icu::Locale locale = icu::Locale::createCanonical(attributes.locale.value_or("en_US").c_str());
   ctx.expect(!locale.isBogus(), "attribute 'locale'", "a locale", attributes.locale.value_or(""));
@@ -49,7 +53,8 @@ Prepared prepare_string_normalizer(PrepareContext& ctx) {
     const std::string* in = run.in<std::string>(0);
     std::vector<std::string> kept;
     for (int64_t i = 0; i < n; ++i)
-      if (stopwords.empty() || !stopwords.count(with_case(in[i], compared, locale))) kept.push_back(with_case(in[i], action, locale));
+      if (stopwords.empty() || !stopwords.count(with_case(in[i], compared, locale)))
+        kept.push_back(with_case(in[i], action, locale));
     if (kept.empty()) kept.emplace_back();
     const int64_t count = static_cast<int64_t>(kept.size());
     Tensor& out = run.allocate(0, DType::String, row ? Dims{1, count} : Dims{count});
@@ -144,7 +149,8 @@ Prepared prepare_string_split(PrepareContext& ctx) {
     std::vector<std::vector<std::string>> parts(static_cast<size_t>(n));
     size_t longest = 0;
     for (size_t i = 0; i < parts.size(); ++i) {
-      if (in[i].size() > INT32_MAX) run.fail("a string", "less than 2 GiB", std::to_string(in[i].size()) + " bytes");
+      if (in[i].size() > INT32_MAX)
+        run.fail("a string", "less than 2 GiB", std::to_string(in[i].size()) + " bytes");
       parts[i] = delimiter.empty() ? split_at_spaces(in[i], most) : split_at(in[i], delimiter, most);
       longest = std::max(longest, parts[i].size());
       if (counts) counts[i] = static_cast<int64_t>(parts[i].size());

@@ -7,6 +7,7 @@
 #include <list>
 #include <set>
 
+#include "graph/allocation.h"
 #include "ops/registry/operator.h"
 #include "providers/runtime/log.h"
 
@@ -90,7 +91,7 @@ class Executor::BodyRunner final : public Body {
   const Graph& graph() const override { return executor_.graph(); }
   std::vector<Value> run(RunContext& outer, std::vector<Value> inputs) override {
     outer.check_cancelled();
-    RunScope scope{outer.cancel_, outer.random_};
+    RunScope scope{outer.cancel_, outer.random_, outer.loops_};
     scope.random.loop_path = mix(outer.random_.loop_path, ++outer.body_calls_);
     return executor_.run(std::move(inputs), outer.captures_, scope);
   }
@@ -217,6 +218,7 @@ void Executor::execute(Run& run, Step& step) {
   RunContext& ctx = synchronous ? run.context : run.in_flight.emplace_back();
   ctx.node_ = &node;
   ctx.cancel_ = run.scope.cancel;
+  ctx.loops_ = run.scope.loops;
   ctx.random_ = run.scope.random;
   ctx.body_calls_ = 0;
   ctx.run_ = state_->pool.get();
@@ -228,7 +230,8 @@ void Executor::execute(Run& run, Step& step) {
   // Where a tensor has to be: on the provider's device, or on the host.
   const auto located = [&](ValueId id, const Value& value, Provider* target) -> Value {
     const int device = target ? target->device() : 0;
-    if (!value.is_tensor() || value.tensor().device() == device) return value;
+    // Strings live on the host only.
+    if (!value.is_tensor() || value.tensor().device() == device || value.tensor().dtype() == DType::String) return value;
     Value& copy = run.copies[{device, id}];
     if (copy.defined()) return copy;
     const Tensor& from = value.tensor();
@@ -405,6 +408,7 @@ void Executor::execute(Run& run, Step& step) {
 
 std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Value>& captures, const RunScope& scope,
                                  const std::vector<Tensor>* presets) {
+  const AllocationScope allocations([](void* pool, size_t bytes) { return static_cast<BufferPool*>(pool)->allocate(bytes); }, state_->pool.get());
   Run run{*this, scope, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   run.slots.resize(graph_->values().size());
   if (inputs.size() != graph_->inputs().size())

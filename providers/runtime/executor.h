@@ -40,6 +40,7 @@ struct RuntimeState {
 struct RunScope {
   CancelFlag cancel;
   RandomState random;
+  LoopBudget* loops = nullptr;  // outlives the run; null: unbounded
 };
 
 class Executor {

@@ -134,6 +134,8 @@ GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator) {
     } catch (const Error&) {
       continue;  // reported when the graph runs, if it still stands there
     }
+    // Sequences, maps and optionals are made anew in each run: a file has no constants of these kinds.
+    if (!std::all_of(outputs.begin(), outputs.end(), [](const Value& v) { return !v.defined() || v.is_tensor(); })) continue;
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       if (node.outputs[i] == kNone || !outputs[i].defined()) continue;
       known[node.outputs[i]] = outputs[i];

@@ -78,7 +78,7 @@ def from_binding(value):
         if dtype is None:
             raise TypeError(f"an output of ONNX type {code} needs the package ml_dtypes")
         if code in _SIGNED_NARROW:
-            array = array & _SIGNED_NARROW[code]
+            array = np.asarray(array & _SIGNED_NARROW[code])
         return array if array.dtype == dtype else array.view(dtype)
     if isinstance(value, list):
         return [from_binding(v) for v in value]

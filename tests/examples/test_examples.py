@@ -1,6 +1,7 @@
 """The example programs, in both languages, against each other and against ONNX Runtime.
 
-The reference of a Python program is that program itself over ONNX Runtime (reference/sardonyx.py).
+The reference of a Python program is that program itself over ONNX Runtime (reference/sardonyx.py). Without the
+models the tests are skipped, or fail when SARDONYX_REQUIRE_MODELS is set.
 """
 import json
 import os
@@ -14,13 +15,21 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("SARDONYX_BUILD") or ROOT / "build")
-MODELS = pathlib.Path(os.environ.get("SARDONYX_MODELS") or ROOT / ".deps/models")
+MODELS = pathlib.Path(os.environ.get("SARDONYX_MODELS") or
+                      pathlib.Path(os.environ.get("SARDONYX_DEPS") or ROOT / ".deps") / "models")
 PROGRAMS = ("file_type", "ocr", "speech", "detect")
 IMAGE_PROGRAMS = ("ocr", "detect")
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-pytestmark = pytest.mark.skipif(not (MODELS / "sklearn/china.jpg").is_file(),
-                                reason=f"no models in {MODELS}: run tools/fetch_models")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models():
+    missing = [name for name in ("magika", "ppocr", "silero_vad", "nudenet", "sklearn")
+               if not (MODELS / name).is_dir()]
+    if missing:
+        message = f"{MODELS} holds no {', '.join(missing)}: run tools/fetch_models"
+        pytest.fail(message) if os.environ.get("SARDONYX_REQUIRE_MODELS") else pytest.skip(message)
 
 
 def execute(runtime, program, *arguments, models=MODELS):
@@ -320,5 +329,5 @@ def test_broken_input(runtime, folder):
         (folder / name).write_bytes(data)
         assert_refused(execute(runtime, "speech", folder / name), name)
 
-    nowhere = folder / "no/such/folder.png"
-    assert_refused(execute(runtime, "detect", MODELS / "sklearn/china.jpg", "--output", nowhere), "folder.png")
+    done = execute(runtime, "detect", MODELS / "sklearn/china.jpg", "--output", folder / "no/such/folder.png")
+    assert_refused(done, "folder.png")

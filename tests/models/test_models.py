@@ -39,9 +39,9 @@ def sessions(path):
     return sx.InferenceSession(str(path)), ort.InferenceSession(str(path), options)
 
 
-def compare(path, feeds, tolerance=TOLERANCE, parts=None):
-    """Runs both; each output (or each part of it) must agree to `tolerance` of its own largest value.
-    Returns onnxruntime's outputs by name."""
+def compare(path, feeds, tolerance=TOLERANCE, parts=None, measure=np.max):
+    """Runs both; each output (or each part of it) must agree to `tolerance` of its own largest value, in the
+    worst element or by another measure. Returns onnxruntime's outputs by name."""
     ours, reference = sessions(path)
     names = [output.name for output in reference.get_outputs()]
     assert [output.name for output in ours.get_outputs()] == names
@@ -53,9 +53,10 @@ def compare(path, feeds, tolerance=TOLERANCE, parts=None):
         assert a.dtype == b.dtype, f"{name}: expected {b.dtype}, got {a.dtype}"
         for x, y in zip(parts(a), parts(b)) if parts else [(a, b)]:
             x, y = x.astype(np.float64), y.astype(np.float64)
-            assert np.array_equal(np.isnan(x), np.isnan(y)), f"{name}: NaN in different places"
-            scale = max(np.nanmax(np.abs(y), initial=0), 1e-3)
-            error = np.nanmax(np.abs(x - y), initial=0) / scale
+            finite = np.isfinite(y)
+            assert np.array_equal(x[~finite], y[~finite], equal_nan=True), f"{name}: NaN or infinity elsewhere"
+            scale = max(np.max(np.abs(y[finite]), initial=0), 1e-3)
+            error = measure(np.abs(x - y)[finite]) / scale if finite.any() else 0
             assert error <= tolerance, f"{name}: expected within {tolerance:g} of {scale:.4g}, off by {error:.3g}"
     return expected
 
@@ -176,16 +177,32 @@ def float_minilm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dynamically_quantized(float_minilm):
-    """DynamicQuantizeLinear and MatMulInteger."""
+    """DynamicQuantizeLinear and MatMulInteger: (the first layer, the whole model)."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    path = float_minilm.with_name("dynamic.onnx")
-    quantize_dynamic(str(float_minilm), str(path), weight_type=QuantType.QUInt8, op_types_to_quantize=["MatMul"])
-    return path
+    model = onnx.load(float_minilm)
+    norms = [node.output[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
+    layer = float_minilm.with_name("layer.onnx")
+    # One follows the embedding, two make a layer.
+    onnx.utils.extract_model(str(float_minilm), str(layer), [i.name for i in model.graph.input], [norms[2]],
+                             check_model=False)
+    paths = []
+    for source in (layer, float_minilm):
+        paths.append(source.with_name(f"dynamic_{source.name}"))
+        quantize_dynamic(str(source), str(paths[-1]), weight_type=QuantType.QUInt8, op_types_to_quantize=["MatMul"])
+    return paths
 
 
 @pytest.mark.parametrize("batch, length", [(1, 8), (2, 33), (3, 64)])
-def test_dynamically_quantized(dynamically_quantized, batch, length):
-    compare(dynamically_quantized, sentences(batch, length), LOW_PRECISION)
+def test_dynamically_quantized_layer(dynamically_quantized, batch, length):
+    compare(dynamically_quantized[0], sentences(batch, length))
+
+
+@pytest.mark.parametrize("batch, length", [(1, 8), (2, 33), (3, 64)])
+def test_dynamically_quantized_model(dynamically_quantized, batch, length):
+    # One activation that rounds to the other of two 8-bit steps is magnified by the layers after it, to 6 % of
+    # the largest value in single elements between onnxruntime with and without its optimizations.
+    compare(dynamically_quantized[1], sentences(batch, length), LOW_PRECISION, measure=np.mean)
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,9 @@ def test_arithmetic_broadcast(opset, op, shape, axis, seen, knowledge):
 
 
 @knowledge
-@pytest.mark.parametrize("op,function", [("And", np.logical_and), ("Or", np.logical_or), ("Xor", np.logical_xor),
-                                         ("Equal", np.equal), ("Greater", np.greater), ("Less", np.less),
-                                         ("Pow", np.power)])
+@pytest.mark.parametrize("op,function", [
+    ("And", np.logical_and), ("Or", np.logical_or), ("Xor", np.logical_xor), ("Equal", np.equal),
+    ("Greater", np.greater), ("Less", np.less), ("Pow", np.power)])
 @pytest.mark.parametrize("opset", [1, 6])
 def test_logic_broadcast(opset, op, function, knowledge):
     a, b = floats(2, 3, 4), floats(3, seed=1)
@@ -132,13 +132,16 @@ def test_softmax_flattens(opset, op, axis, knowledge):
     check(ours, [result.reshape(x.shape).astype(np.float32)])
 
 
-@pytest.mark.parametrize("op", ["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
-                                "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"])
-@pytest.mark.parametrize("opset,axes", [(1, None), (1, [1]), (7, [0, 2]), (11, [-1]), (12, [1, -1]), (12, None)])
+@pytest.mark.parametrize("op", [
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare"])
+@pytest.mark.parametrize("opset,axes", [
+    (1, None), (1, [1]), (7, [0, 2]), (11, [-1]), (12, [1, -1]), (12, None)])
 @pytest.mark.parametrize("keepdims", [0, 1, None])
 def test_reduce(op, opset, axes, keepdims):
     x = np.abs(floats(2, 3, 4)) + 0.5
-    attributes = ({} if axes is None else {"axes": axes}) | ({} if keepdims is None else {"keepdims": keepdims})
+    given = {"axes": axes, "keepdims": keepdims}
+    attributes = {name: value for name, value in given.items() if value is not None}
     ours, theirs = run_node(op, [x], max(opset, 7), ort=True, **attributes)
     check(ours, theirs)
     check(run_node(op, [x], opset, **attributes), theirs)
@@ -288,7 +291,8 @@ def test_label_encoder_of_opset_1(direction):
     model_of = dict(opset=9, domain="ai.onnx.ml", domains=[("ai.onnx.ml", 1)], ort=True)
     if direction == 0:
         x = np.array([["dog", "cow"], ["eel", "cat"]], object)
-        ours, theirs = run_node("LabelEncoder", [x], types=[INT64], classes_strings=classes, default_int64=-7, **model_of)
+        ours, theirs = run_node("LabelEncoder", [x], types=[INT64], classes_strings=classes,
+                                default_int64=-7, **model_of)
         check(ours, theirs)
         assert ours[0].tolist() == [[3, 2], [-7, 0]]
     else:
@@ -305,7 +309,8 @@ def test_label_encoder_of_opset_1(direction):
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_recurrent(op, gates, opsets, direction):
     ways, hidden = (2 if direction == "bidirectional" else 1), 4
-    x, w, r = floats(5, 2, 3), floats(ways, gates * hidden, 3, seed=1), floats(ways, gates * hidden, hidden, seed=2)
+    x = floats(5, 2, 3)
+    w, r = floats(ways, gates * hidden, 3, seed=1), floats(ways, gates * hidden, hidden, seed=2)
     b = floats(ways, 2 * gates * hidden, seed=3)
     attributes = dict(hidden_size=hidden, direction=direction)
     _, theirs = run_node(op, [x, w, r, b], 7, 2, ort=True, **attributes)
@@ -361,7 +366,8 @@ def test_loop_of_opset_1():
          helper.make_node("ReduceSum", ["v_out"], ["s"], axes=[1], keepdims=0)], "body",
         [helper.make_tensor_value_info("i", INT64, []), helper.make_tensor_value_info("cond", BOOL, []),
          helper.make_tensor_value_info("v", FLOAT, [2, 3])],
-        [helper.make_tensor_value_info("cond_out", BOOL, []), helper.make_tensor_value_info("v_out", FLOAT, [2, 3]),
+        [helper.make_tensor_value_info("cond_out", BOOL, []),
+         helper.make_tensor_value_info("v_out", FLOAT, [2, 3]),
          helper.make_tensor_value_info("s", FLOAT, [2])])
     node = helper.make_node("Loop", ["n", "", "v0"], ["v_end", "sums"], body=body)
     v, b = floats(2, 3), floats(2, seed=1)
@@ -381,7 +387,8 @@ def test_newer_model_is_left_alone():
 def test_a_small_network_at_every_opset(opset):
     x, w, b = floats(4, 3), floats(3, 5, seed=1), floats(5, seed=2)
     legacy = {"broadcast": 1} if opset < 7 else {}
-    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"], **legacy), helper.make_node("Relu", ["h"], ["r"]),
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"], **legacy),
+             helper.make_node("Relu", ["h"], ["r"]),
              helper.make_node("Softmax", ["r"], ["y"], axis=1)]
     model = make_model(nodes, {"x": x}, {"y": FLOAT}, opset, constants={"w": w, "b": b})
     power = np.exp(np.maximum(x.astype(np.float64) @ w + b, 0))

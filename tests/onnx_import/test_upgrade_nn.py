@@ -52,7 +52,8 @@ def normalized(x, scale, bias, mean, var, axes=None):
 
 
 def statistics(*shape):
-    return [floats(*shape, seed=1), floats(*shape, seed=2), floats(*shape, seed=3), np.abs(floats(*shape, seed=4)) + 0.1]
+    scale, bias, mean, var = (floats(*shape, seed=seed) for seed in range(1, 5))
+    return [scale, bias, mean, np.abs(var) + 0.1]
 
 
 @knowledge
@@ -74,11 +75,12 @@ def test_batch_normalization_of_a_training(opset, knowledge):
     batch_mean, batch_var = x.mean((0, 2, 3)), x.var((0, 2, 3))
     expected = [normalized(x, scale, bias, batch_mean, batch_var), mean * 0.8 + batch_mean * 0.2,
                 var * 0.8 + batch_var * 0.2, batch_mean, batch_var]
-    ours = run_node("BatchNormalization", [x, scale, bias, mean, var], opset, 5, knowledge=knowledge, momentum=0.8,
-                    **attributes)
+    inputs = [x, scale, bias, mean, var]
+    ours = run_node("BatchNormalization", inputs, opset, 5, knowledge=knowledge, momentum=0.8, **attributes)
     check(ours, [e.astype(np.float32) for e in expected], 1e-4)
     if opset >= 7:
-        _, theirs = run_node("BatchNormalization", [x, scale, bias, mean, var], opset, 5, ort=True, momentum=0.8)
+        # Its last output is not the variance but 1 / sqrt(variance + epsilon).
+        _, theirs = run_node("BatchNormalization", inputs, opset, 5, ort=True, momentum=0.8)
         check(ours[:4], theirs[:4], 1e-4)
 
 
@@ -113,14 +115,16 @@ def test_instance_normalization(opset):
     attributes = {"consumed_inputs": [0]} if opset == 1 else {}
     mean, var = x.mean((2, 3), keepdims=True), x.var((2, 3), keepdims=True)
     expected = (x - mean) / np.sqrt(var + 1e-5) * scale[:, None, None] + bias[:, None, None]
-    check(run_node("InstanceNormalization", [x, scale, bias], opset, **attributes), [expected.astype(np.float32)], 1e-4)
+    ours = run_node("InstanceNormalization", [x, scale, bias], opset, **attributes)
+    check(ours, [expected.astype(np.float32)], 1e-4)
 
 
 @knowledge
 @pytest.mark.parametrize("dtype,tolerance", [(np.float32, 1e-4), (np.float64, 1e-12)])
 @pytest.mark.parametrize("shape", [(2, 6, 4, 5), (3, 6)])
 def test_group_normalization_of_opset_18(shape, dtype, tolerance, knowledge):
-    x, scale, bias = floats(*shape, dtype=dtype), floats(3, seed=1, dtype=dtype), floats(3, seed=2, dtype=dtype)
+    x = floats(*shape, dtype=dtype)
+    scale, bias = floats(3, seed=1, dtype=dtype), floats(3, seed=2, dtype=dtype)
     groups = x.reshape(shape[0], 3, -1)
     epsilon = float(np.float32(1e-5))
     y = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + epsilon)
@@ -133,7 +137,8 @@ def test_group_normalization_of_opset_18(shape, dtype, tolerance, knowledge):
 
 def lp_pool(x, p, kernel, stride, pad):
     padded = np.pad(np.abs(x.astype(np.float64)), [(0, 0), (0, 0), (pad, pad), (pad, pad)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (2, 3))
+    windows = windows[:, :, ::stride, ::stride]
     return ((windows ** p).sum((4, 5)) ** (1 / p)).astype(np.float32)
 
 
@@ -141,7 +146,9 @@ def lp_pool(x, p, kernel, stride, pad):
 @pytest.mark.parametrize("p", [None, 1.0, 2.0, 3.0, 2.5])
 def test_lp_pool_of_opset_1(p, knowledge):
     x = floats(2, 3, 6, 7)
-    attributes = dict(kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]) | ({} if p is None else {"p": p})
+    attributes = dict(kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    if p is not None:
+        attributes["p"] = p
     ours = run_node("LpPool", [x], 1, knowledge=knowledge, **attributes)
     check(ours, [lp_pool(x, p or 2.0, 3, 2, 1)], 1e-4)
 
@@ -163,7 +170,8 @@ def test_pooling(opset):
     check(*run_node("MaxPool", [x], opset, ort=True, **attributes))
     check(*run_node("AveragePool", [x], opset, ort=True, **attributes))
     check(*run_node("AveragePool", [x], opset, ort=True, count_include_pad=1, **attributes))
-    check(*run_node("AveragePool", [x], opset, ort=True, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER"))
+    check(*run_node("AveragePool", [x], opset, ort=True, kernel_shape=[3, 3], strides=[2, 2],
+                    auto_pad="SAME_LOWER"))
 
 
 # --- resizing ---------------------------------------------------------------------------------------------
@@ -182,13 +190,13 @@ def factors(scales):
 def test_upsample(scales, mode, knowledge):
     x = floats(2, 3, 4, 5)
     for fixed in ((1,), ()):
-        ours, theirs = run_node("Upsample", [x, factors(scales)], 9, ort=True, fixed=fixed, knowledge=knowledge, mode=mode)
-        check(ours, theirs)
-    seven, _ = run_node("Upsample", [x], 7, ort=True, knowledge=knowledge, mode=mode, scales=factors(scales).tolist())
-    check(seven, theirs)
-    one = run_node("Upsample", [x], 1, knowledge=knowledge, mode="nearest" if mode == "nearest" else "bilinear",
-                   height_scale=float(scales[0]), width_scale=float(scales[1]))
-    check(one, theirs)
+        nine, theirs = run_node("Upsample", [x, factors(scales)], 9, ort=True, fixed=fixed,
+                                knowledge=knowledge, mode=mode)
+        check(nine, theirs)
+    check(*run_node("Upsample", [x], 7, ort=True, knowledge=knowledge, mode=mode,
+                    scales=factors(scales).tolist()))
+    check(run_node("Upsample", [x], 1, knowledge=knowledge, mode={"linear": "bilinear"}.get(mode, mode),
+                   height_scale=float(scales[0]), width_scale=float(scales[1])), theirs)
 
 
 @knowledge
@@ -197,7 +205,8 @@ def test_upsample(scales, mode, knowledge):
 @pytest.mark.parametrize("fixed", [(), (1,)])
 def test_resize_of_opset_10(scales, mode, fixed, knowledge):
     x = floats(2, 3, 6, 7)
-    check(*run_node("Resize", [x, factors(scales)], 10, ort=True, fixed=fixed, knowledge=knowledge, mode=mode))
+    check(*run_node("Resize", [x, factors(scales)], 10, ort=True, fixed=fixed, knowledge=knowledge,
+                    mode=mode))
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
@@ -238,20 +247,22 @@ def scan_model(feeds, lengths, directions, knowledge):
     """A running sum of x + w * z, where w is of the enclosing graph, and twice the sum of each step."""
     body = helper.make_graph(
         [helper.make_node("Mul", ["z", "w"], ["zw"]), helper.make_node("Add", ["x", "zw"], ["step"]),
-         helper.make_node("Add", ["state", "step"], ["next"]), helper.make_node("Add", ["next", "next"], ["twice"])],
+         helper.make_node("Add", ["state", "step"], ["next"]),
+         helper.make_node("Add", ["next", "next"], ["twice"])],
         "body", [helper.make_tensor_value_info(n, FLOAT, [3]) for n in ("state", "x", "z")],
         [helper.make_tensor_value_info(n, FLOAT, [3]) for n in ("next", "twice")])
     attributes = {} if directions is None else {"directions": directions}
-    node = helper.make_node("Scan", ["lengths" if lengths else "", "start", "xs", "zs"], ["final", "sums"], body=body,
-                            num_scan_inputs=2, **attributes)
+    node = helper.make_node("Scan", ["lengths" if lengths else "", "start", "xs", "zs"], ["final", "sums"],
+                            body=body, num_scan_inputs=2, **attributes)
     return make_model([node], feeds, {"final": FLOAT, "sums": FLOAT}, 8, knowledge=knowledge)
 
 
 @pytest.mark.parametrize("knowledge", ["shape", "symbols"])
-@pytest.mark.parametrize("lengths", [None, [5, 2, 4], [1, 5, 5]])
+@pytest.mark.parametrize("lengths", [None, [5, 2, 4], [1, 5, 5], [0, 5, 2]])
 @pytest.mark.parametrize("directions", [None, [0, 1], [1, 1]])
 def test_scan_over_a_batch(lengths, directions, knowledge):
-    feeds = {"start": floats(3, 3), "xs": floats(3, 5, 3, seed=1), "zs": floats(3, 5, 3, seed=2), "w": floats(3, seed=3)}
+    feeds = {"start": floats(3, 3), "xs": floats(3, 5, 3, seed=1), "zs": floats(3, 5, 3, seed=2),
+             "w": floats(3, seed=3)}
     if lengths:
         feeds["lengths"] = np.array(lengths, np.int64)
     model = scan_model(feeds, lengths, directions, knowledge)
@@ -267,7 +278,8 @@ def test_scan_over_a_batch(lengths, directions, knowledge):
         final[example] = state
     ours = run(model, feeds)
     check(ours, [final, sums], 1e-4)
-    check(ours, run_ort(model, feeds), 1e-4)
+    if not lengths or 0 not in lengths:  # ONNX Runtime refuses an empty sequence
+        check(ours, run_ort(model, feeds), 1e-4)
 
 
 def test_scan_without_states():

@@ -27,11 +27,11 @@ def outputs_of(names, types):
     return [helper.make_tensor_value_info(name, elem, None) for name, elem in zip(names, types)]
 
 
-def make_model(nodes, feeds, outputs, opset, *, domains=(), knowledge="shape", constants=(), functions=(), ir=None):
+def make_model(nodes, feeds, outputs, opset, *, domains=(), knowledge="shape", constants=(), functions=()):
     """A model of the given nodes. `feeds` and `constants` are dicts of arrays, `outputs` a dict of types."""
     inputs = [value_info(name, array, knowledge) for name, array in feeds.items()]
     constants = dict(constants)
-    ir = ir or (3 if opset < 9 else 8)
+    ir = 3 if opset < 9 else 8
     if ir < 4:
         inputs += [value_info(name, array) for name, array in constants.items()]
     graph = helper.make_graph(

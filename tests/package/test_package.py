@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("SARDONYX_BUILD") or ROOT / "build")
 # Nothing of the build tree or of this process's environment helps the installed files find each other.
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("LD_LIBRARY_PATH", "PYTHONPATH")}
+CLEAN["CXX"] = "c++"  # as in the build tree, so that ccache knows the files again
+CLEAN["PATH"] = f"{pathlib.Path(sys.executable).parent}:{CLEAN['PATH']}"  # CMake is a Python package
 
 
 def run(*command, **options):

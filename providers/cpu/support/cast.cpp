@@ -22,8 +22,9 @@ template <int kBits, bool kSigned> inline constexpr bool kSmallInt<SmallInt<kBit
 // The type that holds every value of T exactly, through which the rarer pairs go: 26 loads and 3 * 26 stores
 // instead of 26 * 26 loops.
 template <typename T>
-using Carrier = std::conditional_t<std::is_same_v<T, uint64_t>, uint64_t,
-                                   std::conditional_t<std::is_integral_v<T> || kSmallInt<T>, int64_t, double>>;
+using Carrier =
+    std::conditional_t<std::is_same_v<T, uint64_t>, uint64_t,
+                       std::conditional_t<std::is_integral_v<T> || kSmallInt<T>, int64_t, double>>;
 
 // An integer as a double that rounds to any narrower float as the integer itself would.
 template <typename I> double odd_double(I value) {
@@ -102,7 +103,8 @@ Direct direct_for(DType from, DType to) {
   if (is(DType::Float32, DType::BFloat16)) return vectors<simd::float_to_bfloat16, float, uint16_t>;
   using Usual = Types<float, double, int32_t, int64_t, uint8_t, int8_t, bool>;
   Direct found = nullptr;
-  visit<Usual>(from, [&]<typename From>() { visit<Usual>(to, [&]<typename To>() { found = direct<From, To>; }); });
+  visit<Usual>(from,
+               [&]<typename From>() { visit<Usual>(to, [&]<typename To>() { found = direct<From, To>; }); });
   return found;
 }
 
@@ -113,7 +115,8 @@ void cast_numbers(DType from, const void* src, DType to, void* dst, int64_t n, c
     const size_t from_size = element_size(from), to_size = element_size(to);
     parallel_for(n, grain_for(1), [&](int64_t begin, int64_t end) {
       const size_t at = static_cast<size_t>(begin);
-      loop(static_cast<const char*>(src) + at * from_size, static_cast<char*>(dst) + at * to_size, end - begin);
+      loop(static_cast<const char*>(src) + at * from_size, static_cast<char*>(dst) + at * to_size,
+           end - begin);
     });
     return;
   }
@@ -124,7 +127,8 @@ void cast_numbers(DType from, const void* src, DType to, void* dst, int64_t n, c
     store_block = store_for<Carrier<T>>(to);
   });
   if (!load_block || !store_block)
-    throw UnsupportedError("Cast", "numbers or bool", std::string(dtype_name(from)) + " to " + dtype_name(to));
+    throw UnsupportedError("Cast", "numbers or bool",
+                           std::string(dtype_name(from)) + " to " + dtype_name(to));
   parallel_for(n, grain_for(5), [&](int64_t begin, int64_t end) {
     constexpr int64_t kBlock = 256;
     alignas(64) uint64_t carriers[kBlock];

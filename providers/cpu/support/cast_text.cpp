@@ -25,15 +25,16 @@ std::string shortest_scientific(DType dtype, const void* element, double value) 
       double back = 0;
       std::from_chars(text, end.ptr, back);
       char again[16];
-      cast_numbers(DType::Float64, &back, dtype, again, 1, {.saturate = true, .rounding = E8M0Rounding::Nearest});
+      cast_numbers(DType::Float64, &back, dtype, again, 1,
+                   {.saturate = true, .rounding = E8M0Rounding::Nearest});
       if (std::memcmp(again, element, size) == 0) break;
     }
   }
   return {text, end.ptr};
 }
 
-// Python's layout: plain from 1e-4 up to 1e16, always with a point or an exponent.
-std::string python_layout(const std::string& scientific) {
+// Python's layout of a number's digits: plain from 1e-4 up to 1e16, always with a point or an exponent.
+std::string python_layout(double value, const std::string& scientific) {
   const bool negative = scientific[0] == '-';
   const size_t e = scientific.find('e');
   const int exponent = std::stoi(scientific.substr(e + 1));
@@ -41,7 +42,8 @@ std::string python_layout(const std::string& scientific) {
   digits.erase(std::remove(digits.begin(), digits.end(), '.'), digits.end());
   while (digits.size() > 1 && digits.back() == '0') digits.pop_back();
   std::string text;
-  if (exponent < -4 || exponent >= 16) {
+  const double magnitude = std::fabs(value);
+  if (magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e16)) {
     text = digits.substr(0, 1) + (digits.size() > 1 ? "." + digits.substr(1) : "") + scientific.substr(e);
   } else if (exponent < 0) {
     text = "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
@@ -75,7 +77,8 @@ template <typename T> bool parse(std::string_view text, T* value) {
   if constexpr (std::is_floating_point_v<T>) {
     if (result.ec == std::errc::result_out_of_range) {
       // Too large or too small: the sign of the exponent says which.
-      const bool small = text.find("e-") != std::string_view::npos || text.find("E-") != std::string_view::npos;
+      const bool small =
+          text.find("e-") != std::string_view::npos || text.find("E-") != std::string_view::npos;
       const T magnitude = small ? T(0) : std::numeric_limits<T>::infinity();
       *value = text[0] == '-' ? -magnitude : magnitude;
       return true;
@@ -98,13 +101,15 @@ std::string number_to_text(DType dtype, const void* element) {
   cast_numbers(dtype, element, DType::Float64, &value, 1, {});
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  return python_layout(shortest_scientific(dtype, element, value));
+  return python_layout(value, shortest_scientific(dtype, element, value));
 }
 
 void text_to_number(std::string_view text, DType dtype, void* element, const CastRules& rules) {
   std::string_view number = trimmed(text);
   if (number.size() > 1 && number[0] == '+' && number[1] != '-') number.remove_prefix(1);
-  const auto give = [&](DType from, const void* value) { cast_numbers(from, value, dtype, element, 1, rules); };
+  const auto give = [&](DType from, const void* value) {
+    cast_numbers(from, value, dtype, element, 1, rules);
+  };
   if (dtype == DType::Float32) {
     float value = 0;
     if (parse(number, &value)) return give(DType::Float32, &value);

@@ -7,8 +7,8 @@ namespace sardonyx::cpu {
 void expect_same_dtype(const PrepareContext& ctx, size_t count) {
   for (size_t i = 1; i < count; ++i)
     if (ctx.has_input(i))
-      ctx.expect(ctx.dtype(i) == ctx.dtype(0), "element type of input " + std::to_string(i), dtype_name(ctx.dtype(0)),
-                 dtype_name(ctx.dtype(i)));
+      ctx.expect(ctx.dtype(i) == ctx.dtype(0), "element type of input " + std::to_string(i),
+                 dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(i)));
 }
 
 void declare_elementwise(PrepareContext& ctx, DType dtype, const Dims& dims) {
@@ -104,8 +104,8 @@ Prepared prepare_simd_binary(PrepareContext& ctx, simd::Binary op) {
     const int64_t a_step = plan.step(0), b_step = plan.step(1);
     plan.rows(grain_for(0.5), [&](int64_t at, const int64_t* from, int64_t n) {
       if (dtype == DType::Float32)
-        return row(static_cast<const float*>(a) + from[0], a_step, static_cast<const float*>(b) + from[1], b_step,
-                   static_cast<float*>(out) + at, n);
+        return row(static_cast<const float*>(a) + from[0], a_step, static_cast<const float*>(b) + from[1],
+                   b_step, static_cast<float*>(out) + at, n);
       alignas(64) float x[kFloatBlock], y[kFloatBlock];
       for (int64_t i = 0; i < n; i += kFloatBlock) {
         const int64_t count = std::min(kFloatBlock, n - i);

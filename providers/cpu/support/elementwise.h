@@ -18,7 +18,9 @@ template <typename T> decltype(auto) widen(const T& value) {
   else return static_cast<Compute<T>>(value);
 }
 
-inline Prepared no_kernel_for(DType dtype) { return decline(std::string("no loop for ") + dtype_name(dtype)); }
+inline Prepared no_kernel_for(DType dtype) {
+  return decline(std::string("no loop for ") + dtype_name(dtype));
+}
 
 // InputError unless inputs [0, count) have the dtype of the first.
 void expect_same_dtype(const PrepareContext& ctx, size_t count);
@@ -49,7 +51,8 @@ void run_simd_unary(DType dtype, const void* x, void* y, int64_t n, simd::UnaryR
 // A plain loop over a row. f is a stateless struct, called as f(x), or as f(x, a, b) where it has parameters,
 // in the type to compute in.
 using UnaryRow = void (*)(const void* x, void* y, int64_t n, double a, double b);
-template <typename T, typename R, typename F> void unary_row(const void* x, void* y, int64_t n, double a, double b) {
+template <typename T, typename R, typename F>
+void unary_row(const void* x, void* y, int64_t n, double a, double b) {
   using C = Compute<T>;
   const T* in = static_cast<const T*>(x);
   R* out = static_cast<R*>(y);
@@ -59,7 +62,8 @@ template <typename T, typename R, typename F> void unary_row(const void* x, void
   }
 }
 // Steps are 0 or 1.
-using BinaryRow = void (*)(const void* x, int64_t x_step, const void* y, int64_t y_step, void* out, int64_t n);
+using BinaryRow = void (*)(const void* x, int64_t x_step, const void* y, int64_t y_step, void* out,
+                           int64_t n);
 template <typename A, typename B, typename R, typename F>
 void binary_row(const void* x, int64_t x_step, const void* y, int64_t y_step, void* out, int64_t n) {
   const A* a = static_cast<const A*>(x);
@@ -88,7 +92,8 @@ Prepared prepare_unary(PrepareContext& ctx, double ns, double a = 0, double b = 
 }
 
 // The ref kernel of a binary operator whose operands have one dtype.
-template <typename List, typename F, typename R = void> Prepared prepare_binary(PrepareContext& ctx, double ns) {
+template <typename List, typename F, typename R = void>
+Prepared prepare_binary(PrepareContext& ctx, double ns) {
   expect_same_dtype(ctx, 2);
   BinaryRow row = nullptr;
   DType result = DType::Undefined;

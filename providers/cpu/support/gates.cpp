@@ -32,19 +32,31 @@ void Apply(const GateFunction& f, float* x, int64_t n) {
   const D d;
   const V zero = hn::Zero(d), one = hn::Set(d, 1.0f), alpha = hn::Set(d, f.alpha), beta = hn::Set(d, f.beta);
   switch (f.gate) {
-    case Gate::Relu: return each(x, n, [=](V v) { return hn::Max(v, zero); });
-    case Gate::Tanh: return each(x, n, [=](V v) { return hn::Tanh(d, v); });
-    case Gate::Sigmoid: return each(x, n, [=](V v) { return sigmoid(d, v); });
-    case Gate::Affine: return each(x, n, [=](V v) { return hn::Add(hn::Mul(alpha, v), beta); });
-    case Gate::LeakyRelu: return each(x, n, [=](V v) { return hn::IfThenElse(hn::Ge(v, zero), v, hn::Mul(alpha, v)); });
-    case Gate::ThresholdedRelu: return each(x, n, [=](V v) { return hn::IfThenElseZero(hn::Ge(v, alpha), v); });
-    case Gate::ScaledTanh: return each(x, n, [=](V v) { return hn::Mul(alpha, hn::Tanh(d, hn::Mul(beta, v))); });
+    case Gate::Relu:
+      return each(x, n, [=](V v) { return hn::Max(v, zero); });
+    case Gate::Tanh:
+      return each(x, n, [=](V v) { return hn::Tanh(d, v); });
+    case Gate::Sigmoid:
+      return each(x, n, [=](V v) { return sigmoid(d, v); });
+    case Gate::Affine:
+      return each(x, n, [=](V v) { return hn::Add(hn::Mul(alpha, v), beta); });
+    case Gate::LeakyRelu:
+      return each(x, n, [=](V v) { return hn::IfThenElse(hn::Ge(v, zero), v, hn::Mul(alpha, v)); });
+    case Gate::ThresholdedRelu:
+      return each(x, n, [=](V v) { return hn::IfThenElseZero(hn::Ge(v, alpha), v); });
+    case Gate::ScaledTanh:
+      return each(x, n, [=](V v) { return hn::Mul(alpha, hn::Tanh(d, hn::Mul(beta, v))); });
     case Gate::HardSigmoid:
       return each(x, n, [=](V v) { return hn::Min(hn::Max(hn::Add(hn::Mul(alpha, v), beta), zero), one); });
-    case Gate::Elu: return each(x, n, [=](V v) { return hn::IfThenElse(hn::Ge(v, zero), v, hn::Mul(alpha, hn::Expm1(d, v))); });
-    case Gate::Softsign: return each(x, n, [=](V v) { return hn::Div(v, hn::Add(one, hn::Abs(v))); });
+    case Gate::Elu:
+      return each(x, n,
+                  [=](V v) { return hn::IfThenElse(hn::Ge(v, zero), v, hn::Mul(alpha, hn::Expm1(d, v))); });
+    case Gate::Softsign:
+      return each(x, n, [=](V v) { return hn::Div(v, hn::Add(one, hn::Abs(v))); });
     case Gate::Softplus:
-      return each(x, n, [=](V v) { return hn::Add(hn::Max(v, zero), hn::Log1p(d, hn::Exp(d, hn::Neg(hn::Abs(v))))); });
+      return each(x, n, [=](V v) {
+        return hn::Add(hn::Max(v, zero), hn::Log1p(d, hn::Exp(d, hn::Neg(hn::Abs(v)))));
+      });
   }
 }
 

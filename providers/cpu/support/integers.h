@@ -1,6 +1,10 @@
 // Integer arithmetic without undefined behaviour: signed types wrap as unsigned ones do.
 #pragma once
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -15,13 +19,23 @@ template <typename T> constexpr Wrapping<T> unsigned_of(T value) { return static
 // The low bits of `value` as a T.
 template <typename T> constexpr T wrapped(Wrapping<T> value) { return static_cast<T>(value); }
 
-// What a conversion to a signed integer of the processor gives: truncation, and the smallest value for NaN
-// and for what is out of range.
+// What the conversion instruction of x86-64 gives: truncation, and the smallest integer for NaN and for what
+// is out of range.
 inline int32_t truncate_to_int32(double value) {
-  return value > -2147483649.0 && value < 2147483648.0 ? static_cast<int32_t>(value) : std::numeric_limits<int32_t>::min();
+#ifdef __SSE2__
+  return _mm_cvttsd_si32(_mm_set_sd(value));
+#else
+  return value > -2147483649.0 && value < 2147483648.0 ? static_cast<int32_t>(value)
+                                                       : std::numeric_limits<int32_t>::min();
+#endif
 }
 inline int64_t truncate_to_int64(double value) {
-  return value >= -0x1p63 && value < 0x1p63 ? static_cast<int64_t>(value) : std::numeric_limits<int64_t>::min();
+#ifdef __SSE2__
+  return _mm_cvttsd_si64(_mm_set_sd(value));
+#else
+  return value >= -0x1p63 && value < 0x1p63 ? static_cast<int64_t>(value)
+                                            : std::numeric_limits<int64_t>::min();
+#endif
 }
 
 // A float as an integer, as numpy on x86-64 converts: types narrower than 32 bits keep the low bits of an

@@ -89,11 +89,13 @@ void Gemm(const PanelGemm& g) {
   const int64_t blocks = (g.m + kRows - 1) / kRows;
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t row = g.m * block / blocks, rows = g.m * (block + 1) / blocks - row;
-    for (int64_t column = 0; column < g.n; column += 2 * kLanes) tile_of<kRows>(static_cast<int>(rows), g, row, column);
+    for (int64_t column = 0; column < g.n; column += 2 * kLanes)
+      tile_of<kRows>(static_cast<int>(rows), g, row, column);
   }
 }
 
-void DotRows(const float* a, const float* b, int64_t rows, int64_t stride, int64_t n, float scale, float* out) {
+void DotRows(const float* a, const float* b, int64_t rows, int64_t stride, int64_t n, float scale,
+             float* out) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t j = 0; j < rows; ++j, b += stride) {
@@ -110,6 +112,49 @@ void DotRows(const float* a, const float* b, int64_t rows, int64_t stride, int64
   }
 }
 
+// Rows r to r + 3 of columns c to c + 3 of a matrix stored by columns.
+void pack_four(const float* from, int64_t stride, float* to, float scale) {
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<float, 4> d;
+  const hn::FixedTag<double, 2> dd;
+  const auto load = [&](int64_t c) { return hn::Mul(hn::LoadU(d, from + c * stride), hn::Set(d, scale)); };
+  const auto a = load(0), b = load(1), c = load(2), e = load(3);
+  const auto ab0 = hn::BitCast(dd, hn::InterleaveLower(d, a, b)),
+             ab1 = hn::BitCast(dd, hn::InterleaveUpper(d, a, b));
+  const auto ce0 = hn::BitCast(dd, hn::InterleaveLower(d, c, e)),
+             ce1 = hn::BitCast(dd, hn::InterleaveUpper(d, c, e));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab0, ce0)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab0, ce0)), d, to + kPanel);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, ab1, ce1)), d, to + 2 * kPanel);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, ab1, ce1)), d, to + 3 * kPanel);
+#else
+  for (int64_t r = 0; r < 4; ++r)
+    for (int64_t c = 0; c < 4; ++c) to[r * kPanel + c] = from[c * stride + r] * scale;
+#endif
+}
+
+void Pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n, float* packed,
+          float scale) {
+  for (int64_t first = 0; first < n; first += kPanel, packed += k * kPanel) {
+    const int64_t columns = std::min(kPanel, n - first);
+    const float* from = b + first * column_stride;
+    if (column_stride == 1) {
+      for (int64_t r = 0; r < k; ++r)
+        for (int64_t c = 0; c < columns; ++c) packed[r * kPanel + c] = from[r * row_stride + c] * scale;
+    } else {
+      const int64_t whole_rows = k - k % 4, whole_columns = columns - columns % 4;
+      for (int64_t r = 0; r < whole_rows; r += 4)
+        for (int64_t c = 0; c < whole_columns; c += 4)
+          pack_four(from + r + c * column_stride, column_stride, packed + r * kPanel + c, scale);
+      for (int64_t c = 0; c < columns; ++c)
+        for (int64_t r = c < whole_columns ? whole_rows : 0; r < k; ++r)
+          packed[r * kPanel + c] = from[r + c * column_stride] * scale;
+    }
+    for (int64_t r = 0; r < k && columns < kPanel; ++r)
+      std::fill(packed + r * kPanel + columns, packed + (r + 1) * kPanel, 0.0f);
+  }
+}
+
 }  // namespace sardonyx::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -117,31 +162,18 @@ HWY_AFTER_NAMESPACE();
 namespace sardonyx::cpu {
 HWY_EXPORT(Gemm);
 HWY_EXPORT(DotRows);
+HWY_EXPORT(Pack);
 
 void panel_gemm(const PanelGemm& g) { HWY_DYNAMIC_DISPATCH(Gemm)(g); }
 
-void dot_rows(const float* a, const float* b, int64_t rows, int64_t stride, int64_t n, float scale, float* out) {
+void dot_rows(const float* a, const float* b, int64_t rows, int64_t stride, int64_t n, float scale,
+              float* out) {
   HWY_DYNAMIC_DISPATCH(DotRows)(a, b, rows, stride, n, scale, out);
 }
 
-void pack_panels(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n, float* packed) {
-  for (int64_t first = 0; first < n; first += kPanel) {
-    const int64_t columns = std::min(kPanel, n - first);
-    const float* from = b + first * column_stride;
-    for (int64_t r0 = 0; r0 < k; r0 += 32) {
-      // Blocks of 32 x 32, so that a transposed source is read along its rows.
-      const int64_t rows = std::min<int64_t>(32, k - r0);
-      if (column_stride == 1) {
-        for (int64_t r = r0; r < r0 + rows; ++r) std::copy_n(from + r * row_stride, columns, packed + r * kPanel);
-      } else {
-        for (int64_t c = 0; c < columns; ++c)
-          for (int64_t r = r0; r < r0 + rows; ++r) packed[r * kPanel + c] = from[r * row_stride + c * column_stride];
-      }
-      for (int64_t r = r0; r < r0 + rows && columns < kPanel; ++r)
-        std::fill(packed + r * kPanel + columns, packed + (r + 1) * kPanel, 0.0f);
-    }
-    packed += k * kPanel;
-  }
+void pack_panels(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
+                 float* packed, float scale) {
+  HWY_DYNAMIC_DISPATCH(Pack)(b, row_stride, column_stride, k, n, packed, scale);
 }
 }  // namespace sardonyx::cpu
 #endif

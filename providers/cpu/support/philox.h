@@ -23,8 +23,8 @@ class Philox {
       : key_(seed), stream_(mix(mix(mix(stream) ^ step) ^ loop_path)) {}
   // The draws of the node that is running. A seed attribute of the node takes the place of the session's.
   explicit Philox(const RunContext& run, std::optional<double> seed = std::nullopt)
-      : Philox(seed ? mix(std::bit_cast<uint64_t>(*seed)) : run.random().seed, run.node().stream, run.random().step,
-               run.random().loop_path) {}
+      : Philox(seed ? mix(std::bit_cast<uint64_t>(*seed)) : run.random().seed, run.node().stream,
+               run.random().step, run.random().loop_path) {}
 
   Block block(uint64_t index) const {
     return rounds({low(index), high(index), low(stream_), high(stream_)}, low(key_), high(key_));

@@ -3,6 +3,8 @@
 #include "providers/runtime/host_provider.h"
 #include "providers/runtime/registry.h"
 
+extern "C" void sardonyx_forget_wait_policy();
+
 namespace sardonyx::cpu {
 
 void register_all_kernels(KernelRegistry& registry);
@@ -19,6 +21,7 @@ class CpuProvider final : public HostMemoryProvider {
 };
 
 const bool registered = [] {
+  sardonyx_forget_wait_policy();
   register_provider("cpu", [] {
     static const auto provider = [] {
       KernelRegistry kernels;

@@ -14,21 +14,27 @@ namespace sardonyx::cpu {
 namespace {
 
 // Where output position x of the axis lies in the input, in T arithmetic.
-template <typename T> T source_position(const AxisScale& axis, Coordinates coordinates, int64_t position) {
+template <typename T>
+T source_position(const AxisScale& axis, Coordinates coordinates, int64_t position) {
   const T x = static_cast<T>(position), in = static_cast<T>(axis.in), scale = static_cast<T>(axis.scale);
-  const T resized = axis.exact ? static_cast<T>(axis.out) : static_cast<T>(axis.scale * static_cast<double>(axis.in));
+  const T resized =
+      axis.exact ? static_cast<T>(axis.out) : static_cast<T>(axis.scale * static_cast<double>(axis.in));
   const T half = static_cast<T>(0.5);
   // One division of integers gives the exact position where there is one.
   auto pixel_center = [&] {
     return axis.exact ? (2 * x + 1) * in / (2 * resized) - half : (x + half) / scale - half;
   };
   switch (coordinates) {
-    case Coordinates::HalfPixel: return pixel_center();
+    case Coordinates::HalfPixel:
+      return pixel_center();
     case Coordinates::HalfPixelSymmetric:
       return in / 2 * (1 - static_cast<T>(axis.out) / resized) + pixel_center();
-    case Coordinates::PytorchHalfPixel: return axis.out > 1 ? pixel_center() : T(0);
-    case Coordinates::AlignCorners: return resized == 1 ? T(0) : x * (in - 1) / (resized - 1);
-    case Coordinates::Asymmetric: return axis.exact ? x * in / resized : x / scale;
+    case Coordinates::PytorchHalfPixel:
+      return axis.out > 1 ? pixel_center() : T(0);
+    case Coordinates::AlignCorners:
+      return resized == 1 ? T(0) : x * (in - 1) / (resized - 1);
+    case Coordinates::Asymmetric:
+      return axis.exact ? x * in / resized : x / scale;
     case Coordinates::TfCropAndResize: {
       const T start = static_cast<T>(axis.roi_start), end = static_cast<T>(axis.roi_end);
       if (resized == 1) return (start + end) * (in - 1) / 2;
@@ -40,10 +46,14 @@ template <typename T> T source_position(const AxisScale& axis, Coordinates coord
 
 double round_to(double x, Rounding rounding) {
   switch (rounding) {
-    case Rounding::PreferFloor: return std::ceil(x - 0.5);
-    case Rounding::PreferCeil: return std::floor(x + 0.5);
-    case Rounding::Floor: return std::floor(x);
-    case Rounding::Ceil: return std::ceil(x);
+    case Rounding::PreferFloor:
+      return std::ceil(x - 0.5);
+    case Rounding::PreferCeil:
+      return std::floor(x + 0.5);
+    case Rounding::Floor:
+      return std::floor(x);
+    case Rounding::Ceil:
+      return std::ceil(x);
   }
   return x;
 }
@@ -66,7 +76,9 @@ double cubic_filter(double distance, double a) {
 AxisTaps make_taps(const AxisScale& axis, const Sampling& sampling) {
   // The tables must not be out of proportion to what a machine can hold.
   constexpr int64_t most = int64_t{1} << 26;
-  if (axis.in > most || axis.out > most) throw LimitError("a resized dimension", "at most " + std::to_string(most), std::to_string(std::max(axis.in, axis.out)));
+  if (axis.in > most || axis.out > most)
+    throw LimitError("a resized dimension", "at most " + std::to_string(most),
+                     std::to_string(std::max(axis.in, axis.out)));
   AxisTaps result;
   result.in = axis.in;
   result.out = axis.out;
@@ -104,68 +116,131 @@ AxisTaps make_taps(const AxisScale& axis, const Sampling& sampling) {
     if ((sampling.exclude_outside || sampling.antialias) && sum != 0)
       for (size_t i = begin; i < result.weights.size(); ++i) result.weights[i] /= sum;
   }
-  if (std::find(result.outside.begin(), result.outside.end(), 1) == result.outside.end()) result.outside.clear();
+  if (std::find(result.outside.begin(), result.outside.end(), 1) == result.outside.end())
+    result.outside.clear();
+  if (nearest && axis.in > 0 && axis.out % axis.in == 0) {
+    result.repeat = axis.out / axis.in;
+    for (int64_t x = 0; x < axis.out; ++x)
+      if (result.repeat != 0 && result.indices[static_cast<size_t>(x)] != x / result.repeat)
+        result.repeat = 0;
+  }
   return result;
 }
 
 namespace {
 
-// Input row and whether the row is outside, for each row of the output: all axes but the last.
-struct Rows {
-  const ResamplePlan& plan;
-  int64_t count = 1;
-  explicit Rows(const ResamplePlan& p) : plan(p) {
-    for (size_t i = 0; i + 1 < p.axes.size(); ++i) count *= p.axes[i].taps.out;
-  }
-  // -1 for a row of extrapolation values.
-  int64_t source(int64_t row) const {
-    int64_t from = 0, scale = 1;
-    for (size_t i = plan.axes.size() - 1; i-- > 0;) {
-      const auto& axis = plan.axes[i];
-      const int64_t x = row % axis.taps.out;
-      row /= axis.taps.out;
-      if (!axis.taps.outside.empty() && axis.taps.outside[static_cast<size_t>(x)]) return -1;
-      from += (axis.resampled() ? axis.taps.indices[static_cast<size_t>(x)] : x) * scale;
-      scale *= axis.taps.in;
+// The rows of the output, all axes but the last, in order from `row` on.
+class Rows {
+ public:
+  Rows(const ResamplePlan& plan, int64_t row) : plan_(plan), at_(plan.axes.size() - 1) {
+    for (size_t i = at_.size(); i-- > 0;) {
+      at_[i] = row % plan.axes[i].taps.out;
+      row /= plan.axes[i].taps.out;
     }
-    return from;
+    find_outer();
   }
+  static int64_t count(const ResamplePlan& plan) {
+    int64_t count = 1;
+    for (size_t i = 0; i + 1 < plan.axes.size(); ++i) count *= plan.axes[i].taps.out;
+    return count;
+  }
+  // The row of the input; -1 for a row of extrapolation values.
+  int64_t source() const {
+    if (at_.empty() || outer_ < 0) return outer_;
+    const auto& axis = plan_.axes[at_.size() - 1];
+    const int64_t x = element(axis, at_.back());
+    return x < 0 ? x : outer_ * axis.taps.in + x;
+  }
+  void next() {
+    for (size_t i = at_.size(); i-- > 0;) {
+      if (++at_[i] < plan_.axes[i].taps.out) {
+        if (i + 1 < at_.size()) find_outer();
+        return;
+      }
+      at_[i] = 0;
+    }
+  }
+
+ private:
+  static int64_t element(const ResamplePlan::Axis& axis, int64_t x) {
+    const size_t i = static_cast<size_t>(x);
+    if (!axis.taps.outside.empty() && axis.taps.outside[i]) return -1;
+    return axis.resampled() ? axis.taps.indices[i] : x;
+  }
+  // What all axes but the last of these contribute.
+  void find_outer() {
+    outer_ = 0;
+    for (size_t i = 0; i + 1 < at_.size(); ++i) {
+      const int64_t x = element(plan_.axes[i], at_[i]);
+      if (x < 0) {
+        outer_ = -1;
+        return;
+      }
+      outer_ = outer_ * plan_.axes[i].taps.in + x;
+    }
+  }
+
+  const ResamplePlan& plan_;
+  std::vector<int64_t> at_;
+  int64_t outer_ = 0;
 };
 
-template <typename T> void nearest_rows(const ResamplePlan& plan, const T* in, T* out, const T& outside) {
-  const Rows rows(plan);
+// Shows each of n elements `repeat` times.
+template <typename T>
+void repeat_row(const T* from, T* to, int64_t n, int64_t repeat) {
+  if (repeat == 2) {
+#pragma omp simd
+    for (int64_t x = 0; x < n; ++x) {
+      to[2 * x] = from[x];
+      to[2 * x + 1] = from[x];
+    }
+    return;
+  }
+  for (int64_t x = 0; x < n; ++x, to += repeat) std::fill(to, to + repeat, from[x]);
+}
+
+template <typename T>
+void nearest_rows(const ResamplePlan& plan, const T* in, T* out, const T& outside) {
   const AxisTaps& last = plan.axes.back().taps;
   const bool gathered = plan.axes.back().resampled();
   const int64_t inner = plan.inner, width = last.out * inner;
-  parallel_for(rows.count, grain_for(5 + static_cast<double>(width) * 0.5), [&](int64_t begin, int64_t end) {
-    int64_t previous = -1;
-    for (int64_t row = begin; row < end; ++row) {
-      T* to = out + row * width;
-      const int64_t source = rows.source(row);
-      if (source < 0) {
-        std::fill(to, to + width, outside);
-      } else if (source == previous) {
-        std::copy(to - width, to, to);
-      } else if (!gathered) {
-        std::copy(in + source * width, in + (source + 1) * width, to);
-      } else {
-        const T* from = in + source * last.in * inner;
-        const int32_t* indices = last.indices.data();
-        if (inner == 1) {
-          for (int64_t x = 0; x < last.out; ++x) to[x] = from[indices[x]];
-        } else {
-          for (int64_t x = 0; x < last.out; ++x) std::copy(from + indices[x] * inner, from + (indices[x] + 1) * inner, to + x * inner);
+  parallel_for(
+      Rows::count(plan), grain_for(5 + static_cast<double>(width) * 0.5), [&](int64_t begin, int64_t end) {
+        int64_t previous = -1;
+        Rows rows(plan, begin);
+        for (int64_t row = begin; row < end; ++row, rows.next()) {
+          T* to = out + row * width;
+          const int64_t source = rows.source();
+          if (source < 0) {
+            std::fill(to, to + width, outside);
+          } else if (source == previous) {
+            std::copy(to - width, to, to);
+          } else if (!gathered) {
+            std::copy(in + source * width, in + (source + 1) * width, to);
+          } else {
+            const T* from = in + source * last.in * inner;
+            const int32_t* indices = last.indices.data();
+            if (inner == 1 && last.repeat > 0) {
+              repeat_row(from, to, last.in, last.repeat);
+            } else if (inner == 1) {
+              for (int64_t x = 0; x < last.out; ++x) to[x] = from[indices[x]];
+            } else {
+              for (int64_t x = 0; x < last.out; ++x)
+                std::copy(from + indices[x] * inner, from + (indices[x] + 1) * inner, to + x * inner);
+            }
+            for (size_t x = 0; x < last.outside.size(); ++x)
+              if (last.outside[x])
+                std::fill(to + static_cast<int64_t>(x) * inner, to + static_cast<int64_t>(x + 1) * inner,
+                          outside);
+          }
+          previous = source;
         }
-        for (size_t x = 0; x < last.outside.size(); ++x)
-          if (last.outside[x]) std::fill(to + static_cast<int64_t>(x) * inner, to + static_cast<int64_t>(x + 1) * inner, outside);
-      }
-      previous = source;
-    }
-  });
+      });
 }
 
 // to = sum of w[t] * rows[t].
-template <typename C> void combine_rows(const C* const* rows, const C* w, int64_t taps, C* to, int64_t n) {
+template <typename C>
+void combine_rows(const C* const* rows, const C* w, int64_t taps, C* to, int64_t n) {
   if (taps == 2) {
     const C *a = rows[0], *b = rows[1];
     const C wa = w[0], wb = w[1];
@@ -192,7 +267,8 @@ void resample_row(const AxisTaps& axis, const std::vector<C>& weights, int64_t i
   const C* w = weights.data();
   const int64_t taps = axis.taps;
   if (inner == 1 && taps == 2) {
-    for (int64_t x = 0; x < axis.out; ++x) to[x] = w[2 * x] * from[index[2 * x]] + w[2 * x + 1] * from[index[2 * x + 1]];
+    for (int64_t x = 0; x < axis.out; ++x)
+      to[x] = w[2 * x] * from[index[2 * x]] + w[2 * x + 1] * from[index[2 * x + 1]];
   } else if (inner == 1 && taps == 4) {
     for (int64_t x = 0; x < axis.out; ++x)
       to[x] = (w[4 * x] * from[index[4 * x]] + w[4 * x + 1] * from[index[4 * x + 1]]) +
@@ -212,19 +288,24 @@ void resample_row(const AxisTaps& axis, const std::vector<C>& weights, int64_t i
   }
 }
 
-template <typename C> std::vector<C> converted(const std::vector<double>& weights) { return {weights.begin(), weights.end()}; }
+template <typename C>
+std::vector<C> converted(const std::vector<double>& weights) {
+  return {weights.begin(), weights.end()};
+}
 
 // [outer, height.in, width.in, inner] -> [outer, height.out, width.out, inner]. Rows of the input are
 // resampled along the width when they are first needed, and kept while the height still reads them. An axis
 // without indices is copied.
 template <typename C>
-void resample_plane(const AxisTaps& height, const AxisTaps& width, int64_t outer, int64_t inner, const C* in, C* out) {
+void resample_plane(const AxisTaps& height, const AxisTaps& width, int64_t outer, int64_t inner, const C* in,
+                    C* out) {
   const bool tall = !height.indices.empty(), wide = !width.indices.empty();
   const std::vector<C> row_weights = converted<C>(width.weights), weights = converted<C>(height.weights);
   const int64_t from_size = width.in * inner, to_size = width.out * inner, taps = tall ? height.taps : 1;
   int64_t span = 1;
   for (int64_t y = 0; tall && y < height.out; ++y) {
-    const auto [low, high] = std::minmax_element(height.indices.begin() + y * taps, height.indices.begin() + (y + 1) * taps);
+    const auto [low, high] =
+        std::minmax_element(height.indices.begin() + y * taps, height.indices.begin() + (y + 1) * taps);
     span = std::max<int64_t>(span, *high - *low + 1);
   }
   const double cost = static_cast<double>(to_size) * (1.0 + 0.3 * static_cast<double>(taps));
@@ -257,18 +338,20 @@ void resample_plane(const AxisTaps& height, const AxisTaps& width, int64_t outer
 }
 
 // Overwrites the positions that some axis puts outside.
-template <typename C> void write_outside(const ResamplePlan& plan, C* out, C value) {
-  const Rows rows(plan);
+template <typename C>
+void write_outside(const ResamplePlan& plan, C* out, C value) {
+  Rows rows(plan, 0);
   const AxisTaps& last = plan.axes.back().taps;
-  const int64_t inner = plan.inner, width = last.out * inner;
-  for (int64_t row = 0; row < rows.count; ++row) {
+  const int64_t inner = plan.inner, width = last.out * inner, count = Rows::count(plan);
+  for (int64_t row = 0; row < count; ++row, rows.next()) {
     C* to = out + row * width;
-    if (rows.source(row) < 0) {
+    if (rows.source() < 0) {
       std::fill(to, to + width, value);
       continue;
     }
     for (size_t x = 0; x < last.outside.size(); ++x)
-      if (last.outside[x]) std::fill(to + static_cast<int64_t>(x) * inner, to + static_cast<int64_t>(x + 1) * inner, value);
+      if (last.outside[x])
+        std::fill(to + static_cast<int64_t>(x) * inner, to + static_cast<int64_t>(x + 1) * inner, value);
   }
 }
 
@@ -280,7 +363,8 @@ void resample_nearest(const ResamplePlan& plan, DType dtype, const void* in, voi
   });
 }
 
-template <typename C> void resample_weighted(const ResamplePlan& plan, const C* in, C* out, C outside) {
+template <typename C>
+void resample_weighted(const ResamplePlan& plan, const C* in, C* out, C outside) {
   // Two axes at a time, the inner ones first; what lies before and behind them is one dimension.
   std::vector<C> buffers[2];
   int turn = 0;

@@ -8,7 +8,14 @@
 
 namespace sardonyx::cpu {
 
-enum class Coordinates { HalfPixel, HalfPixelSymmetric, PytorchHalfPixel, AlignCorners, Asymmetric, TfCropAndResize };
+enum class Coordinates {
+  HalfPixel,
+  HalfPixelSymmetric,
+  PytorchHalfPixel,
+  AlignCorners,
+  Asymmetric,
+  TfCropAndResize
+};
 enum class Interpolation { Nearest, Linear, Cubic };
 enum class Rounding { PreferFloor, PreferCeil, Floor, Ceil };
 
@@ -23,15 +30,15 @@ struct Sampling {
 // One axis as the caller wants it.
 struct AxisScale {
   int64_t in = 1, out = 1;
-  double scale = 1;    // out / in, or the scale as given
-  bool exact = true;   // scale is out / in: positions are computed from the two integers
+  double scale = 1;   // out / in, or the scale as given
+  bool exact = true;  // scale is out / in: positions are computed from the two integers
   double roi_start = 0, roi_end = 1;
 };
 
 // Output position x of an axis reads `taps` elements: indices[x * taps ...] with weights[x * taps ...]. A
-// nearest axis has one tap and no weights.
+// nearest axis has one tap and no weights; `repeat` is k where every element is simply shown k times, else 0.
 struct AxisTaps {
-  int64_t in = 1, out = 1, taps = 1;
+  int64_t in = 1, out = 1, taps = 1, repeat = 0;
   std::vector<int32_t> indices;
   std::vector<double> weights;
   std::vector<char> outside;  // by position: the extrapolation value; empty when there is none
@@ -46,8 +53,8 @@ struct ResamplePlan {
     AxisTaps taps;
     bool resampled() const { return !taps.indices.empty(); }
   };
-  std::vector<Axis> axes;   // outermost first
-  int64_t inner = 1;        // elements of the block behind the last axis
+  std::vector<Axis> axes;  // outermost first
+  int64_t inner = 1;       // elements of the block behind the last axis
   bool any_outside = false;
 };
 
@@ -55,7 +62,8 @@ struct ResamplePlan {
 void resample_nearest(const ResamplePlan& plan, DType dtype, const void* in, void* out, const void* outside);
 
 // Linear and cubic in float or double. The plan must hold weights.
-template <typename C> void resample_weighted(const ResamplePlan& plan, const C* in, C* out, C outside);
+template <typename C>
+void resample_weighted(const ResamplePlan& plan, const C* in, C* out, C outside);
 extern template void resample_weighted(const ResamplePlan&, const float*, float*, float);
 extern template void resample_weighted(const ResamplePlan&, const double*, double*, double);
 

@@ -12,7 +12,7 @@ namespace sardonyx::cpu::simd {
 // NaN and infinities go through as in numpy.
 using UnaryRow = void (*)(const float* x, float* y, int64_t n, float a, float b);
 enum class Unary {
-  Abs, Neg, Reciprocal, Sqrt, Floor, Ceil, Round, Exp, Log, Erf, Tanh,
+  Abs, Neg, Reciprocal, Sqrt, Floor, Ceil, Round, Exp, Log, Sin, Cos, Erf, Tanh,
   Clip,           // a: lower bound, b: upper bound
   Relu, LeakyRelu, ThresholdedRelu, Elu, Celu,  // a: alpha
   Selu,           // a: alpha, b: gamma
@@ -24,15 +24,22 @@ inline constexpr int kUnaryCount = static_cast<int>(Unary::Swish) + 1;
 UnaryRow row(Unary op);
 
 // out[i] = f(x[i * x_step], y[i * y_step]); steps are 0 or 1.
-using BinaryRow = void (*)(const float* x, int64_t x_step, const float* y, int64_t y_step, float* out, int64_t n);
+using BinaryRow = void (*)(const float* x, int64_t x_step, const float* y, int64_t y_step, float* out,
+                           int64_t n);
 enum class Binary { Add, Sub, Mul, Div, Max, Min, PRelu };
 BinaryRow row(Binary op);
+
+// out[i] = x[i * x_step] compared with y[i * y_step], 1 or 0.
+using CompareRow = void (*)(const float* x, int64_t x_step, const float* y, int64_t y_step, uint8_t* out,
+                            int64_t n);
+enum class Comparison { Equal, Greater, GreaterOrEqual, Less, LessOrEqual };
+CompareRow row(Comparison op);
 
 // out[i] = x[i] * sigmoid(alpha * x[i]) * y[i]
 void swiglu(const float* x, const float* y, float* out, int64_t n, float alpha);
 // out[i] = condition[i * condition_step] ? x[i * x_step] : y[i * y_step] for elements of four bytes.
-void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step, const uint32_t* y,
-            int64_t y_step, uint32_t* out, int64_t n);
+void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step,
+            const uint32_t* y, int64_t y_step, uint32_t* out, int64_t n);
 
 // Between f32 and the bits of f16 and bf16, rounding to nearest even.
 void half_to_float(const uint16_t* x, float* y, int64_t n);
@@ -44,9 +51,15 @@ void float_to_bfloat16(const float* x, uint16_t* y, int64_t n);
 // NaN becomes the smallest T.
 template <typename T> void quantize(const float* x, T* y, int64_t n, float scale, int zero);
 template <typename T> void dequantize(const T* x, float* y, int64_t n, float scale, int zero);
-// y[i] = saturate(round(float(x[i]) * scale[i * scale_step]) + zero)
+// y[i] = saturate(round(float(x[i] + offset[i]) * scale[i * scale_step]) + zero); the sum wraps.
 template <typename T>
-void requantize(const int32_t* x, T* y, int64_t n, const float* scale, int64_t scale_step, int zero);
+void requantize(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale,
+                int64_t scale_step, int zero);
+// y[i] = x[i] + offset[i], wrapping.
+void add_int32(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n);
+// y[j * y_row + i] = x[i * x_row + j] ^ flip; unlike elsewhere, y may not be x.
+void transpose(const uint8_t* x, int64_t x_row, int64_t rows, int64_t columns, uint8_t* y, int64_t y_row,
+               uint8_t flip);
 // The smallest and the largest of x and 0; NaN where x has one.
 void range_with_zero(const float* x, int64_t n, float* lowest, float* highest);
 

@@ -24,8 +24,10 @@ template <Binary kOp> HWY_INLINE V apply(V x, V y) {
   if constexpr (kOp == Binary::Div) return hn::Div(x, y);
   // A comparison with NaN is false: the second operand's NaN is taken by the first selection, the first
   // operand's by the second.
-  if constexpr (kOp == Binary::Max) return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
-  if constexpr (kOp == Binary::Min) return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
+  if constexpr (kOp == Binary::Max)
+    return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
+  if constexpr (kOp == Binary::Min)
+    return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
   if constexpr (kOp == Binary::PRelu) return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, y), x);
 }
 
@@ -88,6 +90,49 @@ BinaryRow find_binary(Binary op) {
   return nullptr;
 }
 
+template <Comparison kOp> HWY_INLINE hn::Vec<hn::Rebind<uint8_t, D>> compare(V x, V y) {
+  const hn::RebindToSigned<D> di;
+  const auto as_bytes = [&](auto mask) HWY_ATTR {
+    const auto ones = hn::IfThenElseZero(hn::RebindMask(di, mask), hn::Set(di, 1));
+    return hn::DemoteTo(hn::Rebind<uint8_t, D>(), ones);
+  };
+  if constexpr (kOp == Comparison::Equal) return as_bytes(hn::Eq(x, y));
+  if constexpr (kOp == Comparison::Greater) return as_bytes(hn::Gt(x, y));
+  if constexpr (kOp == Comparison::GreaterOrEqual) return as_bytes(hn::Ge(x, y));
+  if constexpr (kOp == Comparison::Less) return as_bytes(hn::Lt(x, y));
+  if constexpr (kOp == Comparison::LessOrEqual) return as_bytes(hn::Le(x, y));
+}
+
+template <Comparison kOp, bool kX, bool kY>
+void compared(const float* x, const float* y, uint8_t* out, int64_t n) {
+  using DB = hn::Rebind<uint8_t, D>;
+  const Operand<kX, D> left(x);
+  const Operand<kY, D> right(y);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(compare<kOp>(left.at(i), right.at(i)), DB(), out + i);
+  if (i < n) store_last<DB>(compare<kOp>(left.last(i, n - i), right.last(i, n - i)), out + i, n - i);
+}
+
+template <Comparison kOp>
+void compare_loop(const float* x, int64_t x_step, const float* y, int64_t y_step, uint8_t* out, int64_t n) {
+  if (x_step && y_step) return compared<kOp, true, true>(x, y, out, n);
+  if (x_step) return compared<kOp, true, false>(x, y, out, n);
+  if (y_step) return compared<kOp, false, true>(x, y, out, n);
+  compared<kOp, false, false>(x, y, out, n);
+}
+
+CompareRow find_comparison(Comparison op) {
+  switch (op) {
+    case Comparison::Equal: return compare_loop<Comparison::Equal>;
+    case Comparison::Greater: return compare_loop<Comparison::Greater>;
+    case Comparison::GreaterOrEqual: return compare_loop<Comparison::GreaterOrEqual>;
+    case Comparison::Less: return compare_loop<Comparison::Less>;
+    case Comparison::LessOrEqual: return compare_loop<Comparison::LessOrEqual>;
+  }
+  return nullptr;
+}
+
 template <bool kX, bool kY>
 void select_by(const uint8_t* condition, const uint32_t* x, const uint32_t* y, uint32_t* out, int64_t n) {
   using DB = hn::Rebind<uint8_t, DU>;
@@ -129,10 +174,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sardonyx::cpu::simd {
 HWY_EXPORT(find_binary);
+HWY_EXPORT(find_comparison);
 HWY_EXPORT(select_rows);
 BinaryRow row(Binary op) { return HWY_DYNAMIC_DISPATCH(find_binary)(op); }
-void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step, const uint32_t* y,
-            int64_t y_step, uint32_t* out, int64_t n) {
+CompareRow row(Comparison op) { return HWY_DYNAMIC_DISPATCH(find_comparison)(op); }
+void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step,
+            const uint32_t* y, int64_t y_step, uint32_t* out, int64_t n) {
   HWY_DYNAMIC_DISPATCH(select_rows)(condition, condition_step, x, x_step, y, y_step, out, n);
 }
 }  // namespace sardonyx::cpu::simd

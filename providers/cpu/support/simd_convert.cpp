@@ -77,9 +77,28 @@ struct ToBFloat16 {
   }
 };
 
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+// The processor's own conversions.
+using DF16 = hn::Rebind<hwy::float16_t, D>;
+struct FromHalfInstruction {
+  HWY_INLINE V operator()(hn::Vec<DH> h) const { return hn::PromoteTo(D(), hn::BitCast(DF16(), h)); }
+};
+struct ToHalfInstruction {
+  HWY_INLINE hn::Vec<DH> operator()(V x) const { return hn::BitCast(DH(), hn::DemoteTo(DF16(), x)); }
+};
+void half_to_float_row(const uint16_t* x, float* y, int64_t n) {
+  map(DH(), D(), x, y, n, FromHalfInstruction());
+}
+void float_to_half_row(const float* x, uint16_t* y, int64_t n) {
+  map(D(), DH(), x, y, n, ToHalfInstruction());
+}
+#else
 void half_to_float_row(const uint16_t* x, float* y, int64_t n) { map(DH(), D(), x, y, n, FromHalf()); }
 void float_to_half_row(const float* x, uint16_t* y, int64_t n) { map(D(), DH(), x, y, n, ToHalf()); }
-void bfloat16_to_float_row(const uint16_t* x, float* y, int64_t n) { map(DH(), D(), x, y, n, FromBFloat16()); }
+#endif
+void bfloat16_to_float_row(const uint16_t* x, float* y, int64_t n) {
+  map(DH(), D(), x, y, n, FromBFloat16());
+}
 void float_to_bfloat16_row(const float* x, uint16_t* y, int64_t n) { map(D(), DH(), x, y, n, ToBFloat16()); }
 
 // Rounds, adds the zero point and saturates. NaN becomes the smallest T.
@@ -89,9 +108,13 @@ template <typename T> struct Narrow {
   HWY_INLINE hn::Vec<DT> operator()(V x) const {
     const V low = hn::Set(D(), static_cast<float>(std::numeric_limits<T>::min() - zero));
     const V high = hn::Set(D(), static_cast<float>(std::numeric_limits<T>::max() - zero));
-    V y = hn::IfThenElse(hn::Gt(x, low), x, low);  // NaN compares false
-    y = hn::IfThenElse(hn::Lt(y, high), y, high);
-    return hn::DemoteTo(DT(), hn::Add(hn::ConvertTo(DI(), hn::Round(y)), hn::Set(DI(), zero)));
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
+    const V y = hn::Min(hn::Max(x, low), high);  // the instruction gives its second operand when one is NaN
+#else
+    const V raised = hn::IfThenElse(hn::Gt(x, low), x, low);
+    const V y = hn::IfThenElse(hn::Lt(raised, high), raised, high);
+#endif
+    return hn::DemoteTo(DT(), hn::Add(hn::NearestInt(y), hn::Set(DI(), zero)));
   }
 };
 
@@ -110,41 +133,67 @@ template <typename T> struct Dequantize {
     return hn::Mul(hn::ConvertTo(D(), wide), hn::Set(D(), scale));
   }
 };
-template <typename T> struct Requantize {
-  float scale;
-  Narrow<T> narrow;
-  HWY_INLINE hn::Vec<typename Narrow<T>::DT> operator()(hn::Vec<DI> x) const {
-    return narrow(hn::Mul(hn::ConvertTo(D(), x), hn::Set(D(), scale)));
-  }
-};
-
 template <typename T> void quantize_row(const float* x, T* y, int64_t n, float scale, int zero) {
   map(D(), hn::Rebind<T, D>(), x, y, n, Quantize<T>{scale, {zero}});
 }
 template <typename T> void dequantize_row(const T* x, float* y, int64_t n, float scale, int zero) {
   map(hn::Rebind<T, D>(), D(), x, y, n, Dequantize<T>{scale, zero});
 }
-template <typename T>
-void requantize_row(const int32_t* x, T* y, int64_t n, const float* scale, int64_t scale_step, int zero) {
-  if (!scale_step) return map(DI(), hn::Rebind<T, D>(), x, y, n, Requantize<T>{*scale, {zero}});
+template <typename T, bool kStep>
+void requantize_row(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale, int zero) {
   const Narrow<T> narrow{zero};
+  const V repeated = hn::Set(D(), kStep ? 0 : *scale);
+  const auto one = [&](hn::Vec<DI> v, hn::Vec<DI> o, V s)
+                       HWY_ATTR { return narrow(hn::Mul(hn::ConvertTo(D(), hn::Add(v, o)), s)); };
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes)
-    hn::StoreU(narrow(hn::Mul(hn::ConvertTo(D(), hn::LoadU(DI(), x + i)), hn::LoadU(D(), scale + i))),
+    hn::StoreU(one(hn::LoadU(DI(), x + i), hn::LoadU(DI(), offset + i),
+                   kStep ? hn::LoadU(D(), scale + i) : repeated),
                hn::Rebind<T, D>(), y + i);
-  for (; i < n; ++i) map(DI(), hn::Rebind<T, D>(), x + i, y + i, 1, Requantize<T>{scale[i], {zero}});
+  if (i == n) return;
+  HWY_ALIGN int32_t last_x[hn::MaxLanes(DI())], last_offset[hn::MaxLanes(DI())];
+  HWY_ALIGN float last_scale[hn::MaxLanes(D())];
+  HWY_ALIGN T last_y[hn::MaxLanes(hn::Rebind<T, D>())];
+  copy_in(last_x, x + i, n - i);
+  copy_in(last_offset, offset + i, n - i);
+  copy_in(last_scale, kStep ? scale + i : scale, kStep ? n - i : 1);
+  hn::Store(
+      one(hn::Load(DI(), last_x), hn::Load(DI(), last_offset), kStep ? hn::Load(D(), last_scale) : repeated),
+      hn::Rebind<T, D>(), last_y);
+  copy_out(last_y, y + i, n - i);
+}
+
+void add_int32_row(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(DI()));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::Add(hn::LoadU(DI(), x + i), hn::LoadU(DI(), offset + i)), DI(), y + i);
+  for (; i < n; ++i)
+    y[i] = static_cast<int32_t>(static_cast<uint32_t>(x[i]) + static_cast<uint32_t>(offset[i]));
 }
 // HWY_EXPORT takes names, not templates.
-void quantize_u8(const float* x, uint8_t* y, int64_t n, float scale, int zero) { quantize_row(x, y, n, scale, zero); }
-void quantize_s8(const float* x, int8_t* y, int64_t n, float scale, int zero) { quantize_row(x, y, n, scale, zero); }
-void dequantize_u8(const uint8_t* x, float* y, int64_t n, float scale, int zero) { dequantize_row(x, y, n, scale, zero); }
-void dequantize_s8(const int8_t* x, float* y, int64_t n, float scale, int zero) { dequantize_row(x, y, n, scale, zero); }
-void requantize_u8(const int32_t* x, uint8_t* y, int64_t n, const float* scale, int64_t step, int zero) {
-  requantize_row(x, y, n, scale, step, zero);
+void quantize_u8(const float* x, uint8_t* y, int64_t n, float scale, int zero) {
+  quantize_row(x, y, n, scale, zero);
 }
-void requantize_s8(const int32_t* x, int8_t* y, int64_t n, const float* scale, int64_t step, int zero) {
-  requantize_row(x, y, n, scale, step, zero);
+void quantize_s8(const float* x, int8_t* y, int64_t n, float scale, int zero) {
+  quantize_row(x, y, n, scale, zero);
+}
+void dequantize_u8(const uint8_t* x, float* y, int64_t n, float scale, int zero) {
+  dequantize_row(x, y, n, scale, zero);
+}
+void dequantize_s8(const int8_t* x, float* y, int64_t n, float scale, int zero) {
+  dequantize_row(x, y, n, scale, zero);
+}
+void requantize_u8(const int32_t* x, const int32_t* offset, uint8_t* y, int64_t n, const float* scale,
+                   int64_t step, int zero) {
+  step ? requantize_row<uint8_t, true>(x, offset, y, n, scale, zero)
+       : requantize_row<uint8_t, false>(x, offset, y, n, scale, zero);
+}
+void requantize_s8(const int32_t* x, const int32_t* offset, int8_t* y, int64_t n, const float* scale,
+                   int64_t step, int zero) {
+  step ? requantize_row<int8_t, true>(x, offset, y, n, scale, zero)
+       : requantize_row<int8_t, false>(x, offset, y, n, scale, zero);
 }
 
 void find_range(const float* x, int64_t n, float* lowest, float* highest) {
@@ -186,10 +235,15 @@ HWY_EXPORT(dequantize_u8);
 HWY_EXPORT(dequantize_s8);
 HWY_EXPORT(requantize_u8);
 HWY_EXPORT(requantize_s8);
+HWY_EXPORT(add_int32_row);
 HWY_EXPORT(find_range);
 
-void half_to_float(const uint16_t* x, float* y, int64_t n) { HWY_DYNAMIC_DISPATCH(half_to_float_row)(x, y, n); }
-void float_to_half(const float* x, uint16_t* y, int64_t n) { HWY_DYNAMIC_DISPATCH(float_to_half_row)(x, y, n); }
+void half_to_float(const uint16_t* x, float* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(half_to_float_row)(x, y, n);
+}
+void float_to_half(const float* x, uint16_t* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(float_to_half_row)(x, y, n);
+}
 void bfloat16_to_float(const uint16_t* x, float* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(bfloat16_to_float_row)(x, y, n);
 }
@@ -205,16 +259,21 @@ template <typename T> void dequantize(const T* x, float* y, int64_t n, float sca
   else HWY_DYNAMIC_DISPATCH(dequantize_u8)(x, y, n, scale, zero);
 }
 template <typename T>
-void requantize(const int32_t* x, T* y, int64_t n, const float* scale, int64_t scale_step, int zero) {
-  if constexpr (std::is_signed_v<T>) HWY_DYNAMIC_DISPATCH(requantize_s8)(x, y, n, scale, scale_step, zero);
-  else HWY_DYNAMIC_DISPATCH(requantize_u8)(x, y, n, scale, scale_step, zero);
+void requantize(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale,
+                int64_t scale_step, int zero) {
+  if constexpr (std::is_signed_v<T>)
+    HWY_DYNAMIC_DISPATCH(requantize_s8)(x, offset, y, n, scale, scale_step, zero);
+  else HWY_DYNAMIC_DISPATCH(requantize_u8)(x, offset, y, n, scale, scale_step, zero);
+}
+void add_int32(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(add_int32_row)(x, offset, y, n);
 }
 template void quantize(const float*, uint8_t*, int64_t, float, int);
 template void quantize(const float*, int8_t*, int64_t, float, int);
 template void dequantize(const uint8_t*, float*, int64_t, float, int);
 template void dequantize(const int8_t*, float*, int64_t, float, int);
-template void requantize(const int32_t*, uint8_t*, int64_t, const float*, int64_t, int);
-template void requantize(const int32_t*, int8_t*, int64_t, const float*, int64_t, int);
+template void requantize(const int32_t*, const int32_t*, uint8_t*, int64_t, const float*, int64_t, int);
+template void requantize(const int32_t*, const int32_t*, int8_t*, int64_t, const float*, int64_t, int);
 
 void range_with_zero(const float* x, int64_t n, float* lowest, float* highest) {
   HWY_DYNAMIC_DISPATCH(find_range)(x, n, lowest, highest);

@@ -30,7 +30,8 @@ template <class T, size_t kSize> HWY_INLINE void copy_out(const T (&buffer)[kSiz
 // y[i] = f(x[i]) for vectors of DFrom and DTo, which have as many lanes. The last elements, fewer than a
 // vector, are done on copies. F is a struct: lambdas do not inherit the instruction set.
 template <class DFrom, class DTo, class F>
-HWY_INLINE void map(DFrom from, DTo to, const hn::TFromD<DFrom>* x, hn::TFromD<DTo>* y, int64_t n, const F& f) {
+HWY_INLINE void map(DFrom from, DTo to, const hn::TFromD<DFrom>* x, hn::TFromD<DTo>* y, int64_t n,
+                    const F& f) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(from));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) hn::StoreU(f(hn::LoadU(from, x + i)), to, y + i);

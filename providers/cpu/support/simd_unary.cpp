@@ -7,6 +7,9 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <cmath>
+#include <utility>
+
 #include "providers/cpu/support/simd_loop-inl.h"
 #include "providers/cpu/support/simd_math-inl.h"
 
@@ -28,6 +31,11 @@ template <Unary kOp> struct Function {
     if constexpr (kOp == Unary::Round) return hn::Round(x);
     if constexpr (kOp == Unary::Exp) return exp(x);
     if constexpr (kOp == Unary::Log) return log(x);
+    if constexpr (kOp == Unary::Sin || kOp == Unary::Cos) {
+      constexpr int kShift = kOp == Unary::Cos;
+      const auto far = hn::Gt(hn::Abs(x), constant(kLargestAngle));
+      return HWY_LIKELY(hn::AllFalse(D(), far)) ? sine<kShift>(x) : far_sine(x);
+    }
     if constexpr (kOp == Unary::Erf) return erf(x);
     if constexpr (kOp == Unary::Tanh) return tanh(x);
     if constexpr (kOp == Unary::Clip) {
@@ -73,6 +81,14 @@ template <Unary kOp> struct Function {
     }
     if constexpr (kOp == Unary::Swish) return hn::Mul(x, sigmoid(hn::Mul(a, x)));
   }
+
+  // Angles that need more digits of pi than the vector function has.
+  static HWY_NOINLINE V far_sine(V x) {
+    HWY_ALIGN float lanes[hn::MaxLanes(D())];
+    hn::Store(x, D(), lanes);
+    for (float& lane : lanes) lane = kOp == Unary::Cos ? std::cos(lane) : std::sin(lane);
+    return hn::Load(D(), lanes);
+  }
 };
 
 template <Unary kOp> void loop(const float* x, float* y, int64_t n, float a, float b) {
@@ -91,7 +107,8 @@ void swiglu_row(const float* x, const float* y, float* out, int64_t n, float alp
   const Function<Unary::Swish> swish{constant(alpha), constant(0)};
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(swish(hn::LoadU(d, x + i)), hn::LoadU(d, y + i)), d, out + i);
+  for (; i + lanes <= n; i += lanes)
+    hn::StoreU(hn::Mul(swish(hn::LoadU(d, x + i)), hn::LoadU(d, y + i)), d, out + i);
   if (i == n) return;
   HWY_ALIGN float in_x[hn::MaxLanes(d)], in_y[hn::MaxLanes(d)];
   copy_in(in_x, x + i, n - i);

@@ -1,6 +1,7 @@
 #include "providers/cpu/support/strided.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -13,10 +14,13 @@ namespace sardonyx::cpu {
 namespace {
 
 // How an element is moved: N bytes at any alignment, or a string.
-template <int N> struct Bytes {
+template <int N>
+struct Bytes {
   static constexpr int64_t kSize = N;
   static void one(char* dst, const char* src) { std::memcpy(dst, src, N); }
-  static void run(char* dst, const char* src, int64_t n) { std::memcpy(dst, src, static_cast<size_t>(n) * N); }
+  static void run(char* dst, const char* src, int64_t n) {
+    std::memcpy(dst, src, static_cast<size_t>(n) * N);
+  }
   static void fill(char* dst, const char* value, int64_t n) {
     if constexpr (N == 1) {
       std::memset(dst, *value, static_cast<size_t>(n));
@@ -40,15 +44,22 @@ struct String {
   }
 };
 
-template <typename F> void visit_unit(int64_t unit, bool strings, F&& f) {
+template <typename F>
+void visit_unit(int64_t unit, bool strings, F&& f) {
   if (strings) return f.template operator()<String>();
   switch (unit) {
-    case 1: return f.template operator()<Bytes<1>>();
-    case 2: return f.template operator()<Bytes<2>>();
-    case 4: return f.template operator()<Bytes<4>>();
-    case 8: return f.template operator()<Bytes<8>>();
-    case 16: return f.template operator()<Bytes<16>>();
-    default: throw UnsupportedError("an element of " + std::to_string(unit) + " bytes");
+    case 1:
+      return f.template operator()<Bytes<1>>();
+    case 2:
+      return f.template operator()<Bytes<2>>();
+    case 4:
+      return f.template operator()<Bytes<4>>();
+    case 8:
+      return f.template operator()<Bytes<8>>();
+    case 16:
+      return f.template operator()<Bytes<16>>();
+    default:
+      throw UnsupportedError("an element of " + std::to_string(unit) + " bytes");
   }
 }
 
@@ -58,7 +69,8 @@ constexpr double kByteCost = 0.12;
 // What finding the place of the next run or line costs.
 constexpr double kStepCost = 3;
 
-template <typename Element> void copy_chunks(char* dst, const char* src, int64_t n) {
+template <typename Element>
+void copy_chunks(char* dst, const char* src, int64_t n) {
   constexpr int64_t chunk = std::max<int64_t>(kChunkBytes / Element::kSize, 1);
   parallel_for((n + chunk - 1) / chunk, grain_for(kChunkBytes * kByteCost), [&](int64_t begin, int64_t end) {
     const int64_t first = begin * chunk, last = std::min(end * chunk, n);
@@ -67,20 +79,35 @@ template <typename Element> void copy_chunks(char* dst, const char* src, int64_t
 }
 
 // 16 bytes of lanes, and the perfect shuffle of two of them: what a transposition in registers is made of.
-template <int N> struct Lanes;
-template <> struct Lanes<1> { typedef uint8_t type __attribute__((vector_size(16))); };
-template <> struct Lanes<2> { typedef uint16_t type __attribute__((vector_size(16))); };
-template <> struct Lanes<4> { typedef uint32_t type __attribute__((vector_size(16))); };
-template <> struct Lanes<8> { typedef uint64_t type __attribute__((vector_size(16))); };
+template <int N>
+struct Lanes;
+template <>
+struct Lanes<1> {
+  typedef uint8_t type __attribute__((vector_size(16)));
+};
+template <>
+struct Lanes<2> {
+  typedef uint16_t type __attribute__((vector_size(16)));
+};
+template <>
+struct Lanes<4> {
+  typedef uint32_t type __attribute__((vector_size(16)));
+};
+template <>
+struct Lanes<8> {
+  typedef uint64_t type __attribute__((vector_size(16)));
+};
 
-template <int kHalf, typename V, int... I> inline V interleave(V a, V b, std::integer_sequence<int, I...>) {
+template <int kHalf, typename V, int... I>
+inline V interleave(V a, V b, std::integer_sequence<int, I...>) {
   constexpr int n = sizeof...(I);
   return __builtin_shufflevector(a, b, (I / 2 + kHalf * n / 2 + (I % 2) * n)...);
 }
 
 // A square of 16 / N rows of 16 bytes: dst(i, j) = src(j, i). log2 rounds of shuffling row i with row
 // i + half leave every row in its place.
-template <int N> inline void transpose_square(char* dst, int64_t dst_stride, const char* src, int64_t src_stride) {
+template <int N>
+inline void transpose_square(char* dst, int64_t dst_stride, const char* src, int64_t src_stride) {
   using V = typename Lanes<N>::type;
   constexpr int n = 16 / N;
   constexpr auto lanes = std::make_integer_sequence<int, n>();
@@ -101,10 +128,118 @@ template <int N> inline void transpose_square(char* dst, int64_t dst_stride, con
   for (int i = 0; i < n; ++i) std::memcpy(dst + i * dst_stride, &a[i], 16);
 }
 
+// N bytes that are moved as one.
+template <int N>
+struct Piece {
+  typedef uint32_t type;
+};
+template <>
+struct Piece<8> {
+  typedef uint64_t type;
+};
+template <>
+struct Piece<16> {
+  typedef unsigned __int128 type;
+};
+
+// v holds 16 * R bytes of elements of N bytes. Each round rotates the bits of every element's place by one:
+// log2(R) rounds turn R rows of 16 / N elements into 16 / N rows of R, log2(16 / N) rounds turn them back.
+template <int N, int R>
+inline void rotate_places(typename Lanes<N>::type* v, int places) {
+  using V = typename Lanes<N>::type;
+  constexpr auto lanes = std::make_integer_sequence<int, 16 / N>();
+#pragma GCC unroll 4
+  for (int width = 1; width < places; width *= 2) {
+    V next[R];
+#pragma GCC unroll 8
+    for (int i = 0; i < R / 2; ++i) {
+      next[2 * i] = interleave<0>(v[i], v[i + R / 2], lanes);
+      next[2 * i + 1] = interleave<1>(v[i], v[i + R / 2], lanes);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) v[i] = next[i];
+  }
+}
+
+// Interleaves `rows` long rows, at most R, into n dense rows of `rows` elements. Stores R elements each time;
+// the next store corrects the surplus, so the last rows are left to the caller. Returns how many are done.
+template <int N, int R>
+int64_t weave(char* dst, const char* src, int64_t src_stride, int64_t rows, int64_t n) {
+  using P = typename Piece<N * R>::type;
+  constexpr int step = 16 / N, pieces = 16 / sizeof(P);
+  int64_t at = 0;
+  for (; at + step < n; at += step) {
+    typename Lanes<N>::type v[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+      std::memcpy(&v[r], src + std::min<int64_t>(r, rows - 1) * src_stride + at * N, 16);
+    rotate_places<N, R>(v, R);
+#pragma GCC unroll 16
+    for (int k = 0; k < step; ++k) {
+      P piece[pieces];
+      std::memcpy(piece, &v[k / pieces], 16);
+      std::memcpy(dst + (at + k) * rows * N, &piece[k % pieces], sizeof(P));
+    }
+  }
+  return at;
+}
+
+// The inverse: n dense rows of `columns` elements, at most R, become `columns` long rows. Loads R elements
+// each time, so the last rows are left to the caller.
+template <int N, int R>
+int64_t unweave(char* dst, int64_t dst_stride, const char* src, int64_t columns, int64_t n) {
+  using V = typename Lanes<N>::type;
+  using P = typename Piece<N * R>::type;
+  using W = typename Lanes<std::min<int>(sizeof(P), 8)>::type;
+  constexpr int step = 16 / N, pieces = 16 / sizeof(P);
+  int64_t at = 0;
+  for (; at + step < n; at += step) {
+    V v[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const char* from = src + (at + r * pieces) * columns * N;
+      const auto piece = [&](int k) {
+        P result;
+        std::memcpy(&result, from + k * columns * N, sizeof(P));
+        return result;
+      };
+      if constexpr (pieces == 4)
+        v[r] = std::bit_cast<V>(W{piece(0), piece(1), piece(2), piece(3)});
+      else if constexpr (pieces == 2)
+        v[r] = std::bit_cast<V>(W{piece(0), piece(1)});
+      else
+        std::memcpy(&v[r], from, 16);
+    }
+    rotate_places<N, R>(v, step);
+#pragma GCC unroll 8
+    for (int c = 0; c < R; ++c)
+      if (c < columns) std::memcpy(dst + c * dst_stride + at * N, &v[c], 16);
+  }
+  return at;
+}
+
+// f.template operator()<R>() for the R that weaves m elements of N bytes; false when there is none.
+template <int N, typename F>
+bool visit_weave(int64_t m, F&& f) {
+  if constexpr (N == 4) {
+    if (m <= 4) return m <= 2 ? f.template operator()<2>() : f.template operator()<4>(), true;
+  } else if constexpr (N == 2) {
+    if (m <= 8)
+      return m <= 2   ? f.template operator()<2>()
+             : m <= 4 ? f.template operator()<4>()
+                      : f.template operator()<8>(),
+             true;
+  } else if constexpr (N == 1) {
+    if (m <= 8) return m <= 4 ? f.template operator()<4>() : f.template operator()<8>(), true;
+  }
+  return false;
+}
+
 // dst(i, j) = src(j, i) for i < across, j < along, where one step of i is one element in the source and
 // one step of j one element in the destination.
 template <typename Element>
-void transpose_block(char* dst, int64_t dst_stride, const char* src, int64_t src_stride, int64_t across, int64_t along) {
+void transpose_block(char* dst, int64_t dst_stride, const char* src, int64_t src_stride, int64_t across,
+                     int64_t along) {
   constexpr int64_t size = Element::kSize;
   int64_t i = 0;
   if constexpr (size <= 8) {
@@ -112,13 +247,16 @@ void transpose_block(char* dst, int64_t dst_stride, const char* src, int64_t src
     for (; i + n <= across; i += n) {
       int64_t j = 0;
       for (; j + n <= along; j += n)
-        transpose_square<size>(dst + i * dst_stride + j * size, dst_stride, src + j * src_stride + i * size, src_stride);
+        transpose_square<size>(dst + i * dst_stride + j * size, dst_stride, src + j * src_stride + i * size,
+                               src_stride);
       for (; j < along; ++j)
-        for (int64_t k = i; k < i + n; ++k) Element::one(dst + k * dst_stride + j * size, src + j * src_stride + k * size);
+        for (int64_t k = i; k < i + n; ++k)
+          Element::one(dst + k * dst_stride + j * size, src + j * src_stride + k * size);
     }
   }
   for (; i < across; ++i)
-    for (int64_t j = 0; j < along; ++j) Element::one(dst + i * dst_stride + j * size, src + j * src_stride + i * size);
+    for (int64_t j = 0; j < along; ++j)
+      Element::one(dst + i * dst_stride + j * size, src + j * src_stride + i * size);
 }
 
 }  // namespace
@@ -137,7 +275,8 @@ StridedCopy::StridedCopy(DType dtype, const Dims& dims, const Dims& src_strides,
 void StridedCopy::classify() {
   std::vector<Axis> joined;
   for (const Axis& axis : axes_) {
-    if (!joined.empty() && joined.back().src == axis.src * axis.size && joined.back().dst == axis.dst * axis.size)
+    if (!joined.empty() && joined.back().src == axis.src * axis.size &&
+        joined.back().dst == axis.dst * axis.size)
       joined.back() = {joined.back().size * axis.size, axis.src, axis.dst};
     else
       joined.push_back(axis);
@@ -201,15 +340,17 @@ void StridedCopy::runs(const char* src, char* dst) const {
     walk(0, outer_, [&](int64_t s, int64_t d) { copy_chunks<Element>(dst + d, src + s, run_); });
     return;
   }
-  parallel_for(outer_, grain_for(kStepCost + static_cast<double>(bytes) * kByteCost), [&](int64_t begin, int64_t end) {
-    walk(begin, end, [&](int64_t s, int64_t d) { Element::run(dst + d, src + s, run_); });
-  });
+  parallel_for(outer_, grain_for(kStepCost + static_cast<double>(bytes) * kByteCost),
+               [&](int64_t begin, int64_t end) {
+                 walk(begin, end, [&](int64_t s, int64_t d) { Element::run(dst + d, src + s, run_); });
+               });
 }
 
 template <typename Element>
 void StridedCopy::lines(const char* src, char* dst) const {
   const Axis along = along_;
-  const int64_t chunk = std::max<int64_t>(1, 4096 / Element::kSize), chunks = (along.size + chunk - 1) / chunk;
+  const int64_t chunk = std::max<int64_t>(1, 4096 / Element::kSize),
+                chunks = (along.size + chunk - 1) / chunk;
   auto line = [&](char* d, const char* s, int64_t n) {
     if (along.src == 0 && along.dst == Element::kSize) {
       Element::fill(d, s, n);
@@ -228,13 +369,55 @@ void StridedCopy::lines(const char* src, char* dst) const {
     });
     return;
   }
-  parallel_for(outer_, grain_for(kStepCost + static_cast<double>(along.size)), [&](int64_t begin, int64_t end) {
-    walk(begin, end, [&](int64_t s, int64_t d) { line(dst + d, src + s, along.size); });
-  });
+  parallel_for(outer_, grain_for(kStepCost + static_cast<double>(along.size)),
+               [&](int64_t begin, int64_t end) {
+                 walk(begin, end, [&](int64_t s, int64_t d) { line(dst + d, src + s, along.size); });
+               });
+}
+
+// Pictures of a few channels, and the like: one side of the tiles is short and dense.
+template <typename Element>
+bool StridedCopy::narrow_tiles(const char* src, char* dst) const {
+  constexpr int64_t size = Element::kSize;
+  if constexpr (std::is_same_v<Element, String>) {
+    return false;
+  } else {
+    const Axis across = across_, along = along_;
+    const bool weaves = along.size <= 8 && across.dst == along.size * size;
+    if (!weaves && along.src != across.size * size) return false;
+    const int64_t m = weaves ? along.size : across.size, n = weaves ? across.size : along.size;
+    constexpr int64_t chunk = 4096;
+    const int64_t chunks = (n + chunk - 1) / chunk;
+    return visit_weave<size>(m, [&]<int R>() {
+      parallel_for(outer_ * chunks,
+                   grain_for(static_cast<double>(std::min(chunk, n) * m * size) * kByteCost * 2),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t c = begin; c < end; ++c) {
+                       const int64_t first = c % chunks * chunk, count = std::min(chunk, n - first);
+                       walk(c / chunks, c / chunks + 1, [&](int64_t s, int64_t d) {
+                         if (weaves) {
+                           const char* from = src + s + first * size;
+                           char* to = dst + d + first * across.dst;
+                           const int64_t done = weave<size, R>(to, from, along.src, m, count);
+                           transpose_block<Element>(to + done * across.dst, across.dst, from + done * size,
+                                                    along.src, count - done, m);
+                         } else {
+                           const char* from = src + s + first * along.src;
+                           char* to = dst + d + first * size;
+                           const int64_t done = unweave<size, R>(to, across.dst, from, m, count);
+                           transpose_block<Element>(to + done * size, across.dst, from + done * along.src,
+                                                    along.src, m, count - done);
+                         }
+                       });
+                     }
+                   });
+    });
+  }
 }
 
 template <typename Element>
 void StridedCopy::tiles(const char* src, char* dst) const {
+  if (narrow_tiles<Element>(src, dst)) return;
   // A tile reads and writes whole cache lines. It goes through a buffer, since lines a power of two apart
   // share a few places in the cache.
   constexpr int64_t size = Element::kSize;
@@ -244,39 +427,45 @@ void StridedCopy::tiles(const char* src, char* dst) const {
   const int64_t tiles = across_tiles * along_tiles;
   // The next tile is the nearer one in memory.
   const bool across_first = across.dst < std::abs(along.src);
-  parallel_for(outer_ * tiles, grain_for(side * side * size * kByteCost * 2), [&](int64_t begin, int64_t end) {
-    int64_t outer = -1, s0 = 0, d0 = 0;
-    for (int64_t t = begin; t < end; ++t) {
-      if (t / tiles != outer) {
-        outer = t / tiles;
-        walk(outer, outer + 1, [&](int64_t s, int64_t d) { s0 = s, d0 = d; });
-      }
-      const int64_t tile = t % tiles;
-      const int64_t i = (across_first ? tile % across_tiles : tile / along_tiles) * side;
-      const int64_t j = (across_first ? tile / across_tiles : tile % along_tiles) * side;
-      const int64_t m = std::min(side, across.size - i), n = std::min(side, along.size - j);
-      const char* from = src + s0 + i * size + j * along.src;
-      char* to = dst + d0 + i * across.dst + j * size;
-      if constexpr (std::is_same_v<Element, String>) {
-        transpose_block<Element>(to, across.dst, from, along.src, m, n);
-      } else if (m == side && n == side) {
-        alignas(64) char buffer[side * side * size];
-        for (int64_t k = 0; k < side; ++k) std::memcpy(buffer + k * side * size, from + k * along.src, side * size);
-        transpose_block<Element>(to, across.dst, buffer, side * size, side, side);
-      } else {
-        transpose_block<Element>(to, across.dst, from, along.src, m, n);
-      }
-    }
-  });
+  parallel_for(outer_ * tiles, grain_for(side * side * size * kByteCost * 2),
+               [&](int64_t begin, int64_t end) {
+                 int64_t outer = -1, s0 = 0, d0 = 0;
+                 for (int64_t t = begin; t < end; ++t) {
+                   if (t / tiles != outer) {
+                     outer = t / tiles;
+                     walk(outer, outer + 1, [&](int64_t s, int64_t d) { s0 = s, d0 = d; });
+                   }
+                   const int64_t tile = t % tiles;
+                   const int64_t i = (across_first ? tile % across_tiles : tile / along_tiles) * side;
+                   const int64_t j = (across_first ? tile / across_tiles : tile % along_tiles) * side;
+                   const int64_t m = std::min(side, across.size - i), n = std::min(side, along.size - j);
+                   const char* from = src + s0 + i * size + j * along.src;
+                   char* to = dst + d0 + i * across.dst + j * size;
+                   if constexpr (std::is_same_v<Element, String>) {
+                     transpose_block<Element>(to, across.dst, from, along.src, m, n);
+                   } else if (m == side && n == side) {
+                     alignas(64) char buffer[side * side * size];
+                     for (int64_t k = 0; k < side; ++k)
+                       std::memcpy(buffer + k * side * size, from + k * along.src, side * size);
+                     transpose_block<Element>(to, across.dst, buffer, side * size, side, side);
+                   } else {
+                     transpose_block<Element>(to, across.dst, from, along.src, m, n);
+                   }
+                 }
+               });
 }
 
 template <typename Element>
 void StridedCopy::run_as(const char* src, char* dst) const {
   switch (kind_) {
-    case Kind::Nothing: return;
-    case Kind::Runs: return runs<Element>(src, dst);
-    case Kind::Lines: return lines<Element>(src, dst);
-    case Kind::Tiles: return tiles<Element>(src, dst);
+    case Kind::Nothing:
+      return;
+    case Kind::Runs:
+      return runs<Element>(src, dst);
+    case Kind::Lines:
+      return lines<Element>(src, dst);
+    case Kind::Tiles:
+      return tiles<Element>(src, dst);
   }
 }
 
@@ -291,9 +480,11 @@ void fill(DType dtype, void* dst, const void* value, int64_t n) {
   if (n <= 0) return;
   const bool strings = dtype == DType::String;
   visit_unit(static_cast<int64_t>(element_size(dtype)), strings, [&]<typename Element>() {
-    parallel_for(n, grain_for(static_cast<double>(Element::kSize) * kByteCost), [&](int64_t begin, int64_t end) {
-      Element::fill(static_cast<char*>(dst) + begin * Element::kSize, static_cast<const char*>(value), end - begin);
-    });
+    parallel_for(n, grain_for(static_cast<double>(Element::kSize) * kByteCost),
+                 [&](int64_t begin, int64_t end) {
+                   Element::fill(static_cast<char*>(dst) + begin * Element::kSize,
+                                 static_cast<const char*>(value), end - begin);
+                 });
   });
 }
 

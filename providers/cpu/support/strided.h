@@ -26,20 +26,28 @@ class StridedCopy {
   struct Axis {
     int64_t size, src, dst;
   };
-  template <typename Element> void run_as(const char* src, char* dst) const;
-  template <typename Element> void runs(const char* src, char* dst) const;
-  template <typename Element> void lines(const char* src, char* dst) const;
-  template <typename Element> void tiles(const char* src, char* dst) const;
-  template <typename F> void walk(int64_t begin, int64_t end, F&& f) const;
+  template <typename Element>
+  void run_as(const char* src, char* dst) const;
+  template <typename Element>
+  void runs(const char* src, char* dst) const;
+  template <typename Element>
+  void lines(const char* src, char* dst) const;
+  template <typename Element>
+  void tiles(const char* src, char* dst) const;
+  template <typename Element>
+  bool narrow_tiles(const char* src, char* dst) const;
+  template <typename F>
+  void walk(int64_t begin, int64_t end, F&& f) const;
   void classify();
 
   Kind kind_ = Kind::Nothing;
   bool strings_ = false;
-  int64_t unit_ = 1;          // bytes of the element that is moved; several elements when they lie together
-  int64_t run_ = 1;           // Runs: elements of a run
-  std::vector<Axis> axes_;    // the outer dimensions, which walk() counts through
-  int64_t outer_ = 1;         // their product
-  Axis across_{}, along_{};   // Lines: along_; Tiles: across_ is contiguous in the source, along_ in the destination
+  int64_t unit_ = 1;        // bytes of the element that is moved; several elements when they lie together
+  int64_t run_ = 1;         // Runs: elements of a run
+  std::vector<Axis> axes_;  // the outer dimensions, which walk() counts through
+  int64_t outer_ = 1;       // their product
+  Axis across_{},
+      along_{};  // Lines: along_; Tiles: across_ is contiguous in the source, along_ in the destination
 };
 
 // dst[i] = value for n elements; `value` points at one element.

@@ -1,15 +1,10 @@
 #include "providers/cpu/support/widen.h"
 
-#include "providers/cpu/support/dispatch.h"
-#include "providers/cpu/support/parallel.h"
+#include "providers/cpu/support/cast.h"
 
 namespace sardonyx::cpu {
 
 namespace {
-using AnyFloat = Join<AllFloats, SmallFloats>;
-
-template <typename T> float widen_one(T value) { return static_cast<float>(value); }
-
 Tensor widened_copy(const Tensor& tensor) {
   Tensor wide(DType::Float32, tensor.dims());
   convert_floats(tensor.dtype(), tensor.data(), DType::Float32, wide.mutable_data(), tensor.size());
@@ -18,22 +13,7 @@ Tensor widened_copy(const Tensor& tensor) {
 }  // namespace
 
 void convert_floats(DType from, const void* src, DType to, void* dst, int64_t n) {
-  const bool known = visit<AnyFloat>(from, [&]<typename From>() {
-    const bool known_to = visit<AnyFloat>(to, [&]<typename To>() {
-      const From* in = static_cast<const From*>(src);
-      To* out = static_cast<To*>(dst);
-      parallel_for(n, grain_for(2), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          if constexpr (std::is_same_v<From, double> && (std::is_same_v<To, Half> || std::is_same_v<To, BFloat16> || std::is_same_v<To, double>))
-            out[i] = To(in[i]);
-          else
-            out[i] = To(static_cast<float>(in[i]));
-        }
-      });
-    });
-    if (!known_to) throw UnsupportedError(std::string("conversion to ") + dtype_name(to));
-  });
-  if (!known) throw UnsupportedError(std::string("conversion from ") + dtype_name(from));
+  cast_numbers(from, src, to, dst, n, {.saturate = true, .rounding = E8M0Rounding::Nearest});
 }
 
 Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare) {

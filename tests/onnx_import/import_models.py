@@ -67,10 +67,19 @@ def constant(name, *values):
     return onnx.numpy_helper.from_array(vector(*values), name)
 
 
-def function(name, inputs, outputs, nodes, opset=17, domain="local", attributes=(), defaults=(), overload="", opsets=()):
-    f = helper.make_function(domain, name, list(inputs), list(outputs), nodes,
-                             [helper.make_opsetid("", opset)] + [helper.make_opsetid(d, v) for d, v in opsets],
-                             list(attributes), list(defaults))
+def function(
+    name, inputs, outputs, nodes, opset=17, domain="local", attributes=(), defaults=(), overload="", opsets=()
+):
+    f = helper.make_function(
+        domain,
+        name,
+        list(inputs),
+        list(outputs),
+        nodes,
+        [helper.make_opsetid("", opset)] + [helper.make_opsetid(d, v) for d, v in opsets],
+        list(attributes),
+        list(defaults),
+    )
     f.overload = overload
     return f
 

@@ -1,0 +1,15 @@
+// Attention, FlexAttention, LinearAttention, RotaryEmbedding.
+#include "ops/attention.h"
+
+#include "ops/registry/operator.h"
+
+namespace sardonyx {
+
+void register_attention(OperatorRegistry& registry) {
+  registry.op("Attention").attributes<AttentionAttributes>();
+  registry.op("FlexAttention", "ai.onnx.preview").attributes<FlexAttentionAttributes>();
+  registry.op("LinearAttention").attributes<LinearAttentionAttributes>();
+  registry.op("RotaryEmbedding").attributes<RotaryEmbeddingAttributes>();
+}
+
+}  // namespace sardonyx

@@ -1,0 +1,19 @@
+#include "tests/support/cases.h"
+
+namespace sardonyx::test {
+
+void cases_reduction(CaseTable& t) {
+  for (const char* op : {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"})
+    for (const std::vector<int64_t>& axes : {std::vector<int64_t>{0}, {1}, {-1}, {0, 2}, {0, 1, 2}})
+      t.add(op, {f32({6, 35, 40}), constant<int64_t>(axes)}).integer("keepdims", axes.size() == 2 ? 0 : 1);
+  for (const char* op : {"ReduceSum", "ReduceMean", "ReduceMax"}) t.add(op, {f32({3, 4})});
+  t.add("ReduceProd", {f32({3, 4, 5}, Fill::Positive), constant<int64_t>({1})});
+  t.add("ReduceLogSum", {f32({3, 4, 5}, Fill::Positive), constant<int64_t>({1})});
+  t.add("ReduceSum", {f32({3, 0, 5}), constant<int64_t>({1})});
+  t.add("ReduceSum", {f32({3, 4}), none()}).integer("noop_with_empty_axes", 1);
+  t.add("ReduceMax", {typed(DType::Int64, {3, 4, 5}), constant<int64_t>({1})});
+  t.add("ReduceSum", {typed(DType::Int32, {3, 4, 5}), constant<int64_t>({-1})});
+  t.add("ReduceMean", {f32({1, 64, 49, 33}), constant<int64_t>({2, 3})});
+}
+
+}  // namespace sardonyx::test
