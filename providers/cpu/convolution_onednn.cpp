@@ -9,17 +9,23 @@ namespace {
 
 using Memory = dnnl::memory;
 
-// How a primitive sees its images: as ONNX lays them out, or as the fastest implementation wants them.
-enum class Layout { Plain, Fastest };
+// How a primitive sees its images: as ONNX lays them out, in blocks of 16 channels, or as oneDNN likes best.
+enum class Layout { Plain, Blocked, Any };
 
-// oneDNN's NCHW convolution is an im2col and a matrix product: as fast as anything for 1x1 windows of stride 1,
-// and about half as fast as the blocked ones otherwise, reorders of both images included.
-Layout image_layout(const ConvShape& s) {
-  const auto ones = [](const Dims& dims) { return std::all_of(dims.begin(), dims.end(), [](int64_t d) { return d == 1; }); };
-  const auto zeros = [](const Dims& dims) { return std::all_of(dims.begin(), dims.end(), [](int64_t d) { return d == 0; }); };
+// The layouts to try, with the reorders of both images counted in. oneDNN's own choice, channels last, has a slow
+// reorder of large images; its convolution of plain ones is an im2col and a matrix product, good only where the first is
+// trivial or the second is tiny.
+std::vector<Layout> image_layouts(const ConvShape& s) {
+  constexpr int64_t kManyPositions = 128, kBlock = 16;
   const Window& w = s.window;
-  return s.groups == 1 && ones(w.kernel) && ones(w.stride) && zeros(w.pad_begin) && zeros(w.pad_end) ? Layout::Plain
-                                                                                                     : Layout::Fastest;
+  const bool many = element_count(w.out) >= kManyPositions;
+  bool single = s.groups == 1;
+  for (size_t i = 0; i < w.rank(); ++i) single = single && w.kernel[i] == 1 && w.pad_begin[i] == 0 && w.pad_end[i] == 0;
+  if (single && many) return {Layout::Plain, Layout::Any};
+  if (s.transposed && s.groups == 1 && s.out_channels < 8) return {Layout::Plain, Layout::Any};
+  const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  if (wide && many && s.in_channels % kBlock == 0 && s.out_channels % kBlock == 0) return {Layout::Blocked, Layout::Any};
+  return {Layout::Any};
 }
 
 struct Descs {
@@ -28,8 +34,12 @@ struct Descs {
   Memory::dims strides, dilates, pad_begin, pad_end;
 };
 
-Memory::desc any_layout(const Memory::desc& plain) {
-  return Memory::desc(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any);
+Memory::desc in_layout(const Memory::desc& plain, Layout layout) {
+  using Tag = Memory::format_tag;
+  if (layout == Layout::Plain) return plain;
+  const Tag blocked[] = {Tag::nCw16c, Tag::nChw16c, Tag::nCdhw16c};
+  const Memory::dims dims = plain.get_dims();
+  return Memory::desc(dims, plain.get_data_type(), layout == Layout::Any ? Tag::any : blocked[dims.size() - 3]);
 }
 
 Descs describe(const ConvShape& s, DType dtype, Layout layout) {
@@ -50,9 +60,9 @@ Descs describe(const ConvShape& s, DType dtype, Layout layout) {
     strides.insert(strides.begin(), s.out_channels * s.in_channels * taps);
   }
   d.weights = onednn_strided(dtype, dims, strides);
-  d.weights_wanted = any_layout(d.weights);
-  d.x_wanted = layout == Layout::Plain ? d.x : any_layout(d.x);
-  d.y_wanted = layout == Layout::Plain ? d.y : any_layout(d.y);
+  d.weights_wanted = in_layout(d.weights, Layout::Any);
+  d.x_wanted = in_layout(d.x, layout);
+  d.y_wanted = in_layout(d.y, layout);
   for (size_t i = 0; i < w.rank(); ++i) {
     d.strides.push_back(w.stride[i]);
     d.dilates.push_back(w.dilation[i] - 1);
@@ -64,9 +74,9 @@ Descs describe(const ConvShape& s, DType dtype, Layout layout) {
 }
 
 template <typename Primitive>
-Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, dnnl::algorithm algorithm) {
+Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layout, dnnl::algorithm algorithm) {
   const DType dtype = ctx.dtype(0);
-  const Descs d = describe(s, dtype, image_layout(s));
+  const Descs d = describe(s, dtype, layout);
   typename Primitive::primitive_desc desc;
   try {
     const auto kind = dnnl::prop_kind::forward_inference;
@@ -110,8 +120,13 @@ Prepared prepare_onednn(PrepareContext& ctx, bool transposed) {
   const ConvShape s = transposed ? conv_transpose_shape(ctx) : conv_shape(ctx);
   if (s.window.rank() > 3) return decline("more than three spatial dimensions");
   if (s.empty()) return decline("an empty tensor");
-  return transposed ? prepare_primitive<dnnl::deconvolution_forward>(ctx, s, dnnl::algorithm::deconvolution_direct)
-                    : prepare_primitive<dnnl::convolution_forward>(ctx, s, dnnl::algorithm::convolution_direct);
+  Prepared prepared = decline("no layout");
+  for (const Layout layout : image_layouts(s)) {
+    prepared = transposed ? prepare_primitive<dnnl::deconvolution_forward>(ctx, s, layout, dnnl::algorithm::deconvolution_direct)
+                          : prepare_primitive<dnnl::convolution_forward>(ctx, s, layout, dnnl::algorithm::convolution_direct);
+    if (prepared.declined.empty()) break;
+  }
+  return prepared;
 }
 
 // bf16 where the machine has no instructions for it.

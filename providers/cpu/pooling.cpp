@@ -26,33 +26,37 @@ PoolShape pool_shape(const PrepareContext& ctx, Pooling kind, const PoolAttribut
   return s;
 }
 
-// The taps of the window at `position` that lie in the input, for each dimension; false when there are none.
-bool taps_inside(const Window& w, const Dims& position, std::vector<Range>& taps) {
-  for (size_t i = 0; i < w.rank(); ++i) {
-    taps[i] = valid_range(w.kernel[i], w.dilation[i], position[i] * w.stride[i] - w.pad_begin[i], w.in[i]);
-    if (taps[i].size() == 0) return false;
-  }
-  return true;
-}
-
-// Calls f(offset in the plane, position of each dimension) for every element of a window, in row-major order.
-template <typename F>
-void for_each_element(const Window& w, const Dims& position, const std::vector<Range>& taps, Dims& tap, Dims& at, F&& f) {
+// Calls f(offset in the plane) for every element of every window of one plane, windows and their
+// elements in row-major order, and done(index) after each window.
+template <typename F, typename Done>
+void for_each_window(const Window& w, F&& f, Done&& done) {
   const size_t rank = w.rank();
-  for (size_t i = 0; i < rank; ++i) tap[i] = taps[i].begin;
-  while (true) {
-    int64_t offset = 0;
+  // Of every position of every dimension: the taps that lie in the input. Windows of one dimension have one row.
+  std::vector<std::vector<Range>> taps(rank);
+  for (size_t i = 0; i < rank; ++i)
+    for (int64_t o = 0; o < w.out[i]; ++o)
+      taps[i].push_back(valid_range(w.kernel[i], w.dilation[i], o * w.stride[i] - w.pad_begin[i], w.in[i]));
+  const size_t last = rank - 1;
+  Dims position(rank, 0), start(rank, 0), counts(last), tap(last, 0);
+  const int64_t windows = element_count(w.out);
+  for (int64_t index = 0; index < windows; ++index, next_index(position, w.out)) {
+    bool any = true;
     for (size_t i = 0; i < rank; ++i) {
-      at[i] = position[i] * w.stride[i] + w.offset(i, tap[i]);
-      offset = offset * w.in[i] + at[i];
+      const Range range = taps[i][static_cast<size_t>(position[i])];
+      start[i] = position[i] * w.stride[i] + w.offset(i, range.begin);
+      any = any && range.size() > 0;
+      if (i < last) counts[i] = range.size();
     }
-    f(offset);
-    size_t i = rank;
-    while (i-- > 0) {
-      if (++tap[i] < taps[i].end) break;
-      tap[i] = taps[i].begin;
+    if (any) {
+      const int64_t count = taps[last][static_cast<size_t>(position[last])].size();
+      do {  // ends with the taps at zero again
+        int64_t row = 0;
+        for (size_t i = 0; i < last; ++i) row = row * w.in[i] + start[i] + tap[i] * w.dilation[i];
+        row = row * w.in[last] + start[last];
+        for (int64_t k = 0; k < count; ++k) f(row + k * w.dilation[last]);
+      } while (next_index(tap, counts));
     }
-    if (i == static_cast<size_t>(-1)) return;
+    done(index);
   }
 }
 
@@ -68,37 +72,42 @@ bool is_nan(T value) {
   else return false;
 }
 
+// The column-major index of the element at a row-major one.
+int64_t transposed(int64_t at, const Dims& dims) {
+  int64_t result = 0;
+  for (size_t i = dims.size(); i-- > 0; at /= dims[i]) {
+    int64_t stride = 1;
+    for (size_t d = 0; d < i; ++d) stride *= dims[d];
+    result += at % dims[i] * stride;
+  }
+  return result;
+}
+
 // The maximum of a window; the first NaN if there is one. The index of a window without elements is -1.
 template <typename T>
 void pool_max(const PoolShape& s, const T* x, T* y, int64_t* indices) {
   const Window& w = s.window;
   const int64_t in_plane = element_count(w.in), out_plane = element_count(w.out);
   if (out_plane == 0) return;
-  Dims index_strides = contiguous_strides(w.in);
-  if (s.column_major) {
-    int64_t stride = 1;
-    for (size_t i = 0; i < w.rank(); ++i) index_strides[i] = stride, stride *= w.in[i];
-  }
   parallel_for(s.planes, grain_for(static_cast<double>(out_plane) * 20), [&](int64_t begin, int64_t end) {
-    Dims position(w.rank()), tap(w.rank()), at(w.rank());
-    std::vector<Range> taps(w.rank());
     for (int64_t plane = begin; plane < end; ++plane) {
-      std::fill(position.begin(), position.end(), 0);
-      for (int64_t o = 0; o < out_plane; ++o, next_index(position, w.out)) {
-        T best = lowest<T>();
-        int64_t where = -1;
-        if (taps_inside(w, position, taps)) {
-          for_each_element(w, position, taps, tap, at, [&](int64_t offset) {
-            const T value = x[plane * in_plane + offset];
+      const T* in = x + plane * in_plane;
+      T best = lowest<T>();
+      int64_t where = -1;
+      for_each_window(
+          w,
+          [&](int64_t at) {
+            const T value = in[at];
             if (where >= 0 && (is_nan(best) || !(value > best || is_nan(value)))) return;
             best = value;
-            where = plane * in_plane;
-            for (size_t i = 0; i < at.size(); ++i) where += at[i] * index_strides[i];
+            where = at;
+          },
+          [&](int64_t window) {
+            y[plane * out_plane + window] = best;
+            if (indices) indices[plane * out_plane + window] = where < 0 ? -1 : plane * in_plane + (s.column_major ? transposed(where, w.in) : where);
+            best = lowest<T>();
+            where = -1;
           });
-        }
-        y[plane * out_plane + o] = best;
-        if (indices) indices[plane * out_plane + o] = where;
-      }
     }
   });
 }
@@ -110,30 +119,31 @@ void pool_sum(const PoolShape& s, const T* x, T* y) {
   if (out_plane == 0) return;
   const double p = static_cast<double>(s.p);
   parallel_for(s.planes, grain_for(static_cast<double>(out_plane) * 20), [&](int64_t begin, int64_t end) {
-    Dims position(w.rank()), tap(w.rank()), at(w.rank());
-    std::vector<Range> taps(w.rank());
     for (int64_t plane = begin; plane < end; ++plane) {
-      std::fill(position.begin(), position.end(), 0);
-      for (int64_t o = 0; o < out_plane; ++o, next_index(position, w.out)) {
-        double sum = 0;
-        if (taps_inside(w, position, taps)) {
-          for_each_element(w, position, taps, tap, at, [&](int64_t offset) {
-            const double value = static_cast<double>(x[plane * in_plane + offset]);
+      const T* in = x + plane * in_plane;
+      double sum = 0;
+      Dims position(w.rank(), 0);
+      for_each_window(
+          w,
+          [&](int64_t at) {
+            const double value = static_cast<double>(in[at]);
             if (s.kind == Pooling::Average) sum += value;
             else if (s.p == 1) sum += std::abs(value);
             else if (s.p == 2) sum += value * value;
             else sum += std::pow(std::abs(value), p);
+          },
+          [&](int64_t window) {
+            if (s.kind == Pooling::Average) {
+              double count = 1;
+              for (size_t i = 0; i < w.rank(); ++i) count *= static_cast<double>(s.covered(i, position[i]));
+              sum /= count;  // a mean of nothing is NaN
+            } else if (s.p != 1) {
+              sum = s.p == 2 ? std::sqrt(sum) : std::pow(sum, 1 / p);
+            }
+            y[plane * out_plane + window] = static_cast<T>(sum);
+            sum = 0;
+            next_index(position, w.out);
           });
-        }
-        if (s.kind == Pooling::Average) {
-          double count = 1;
-          for (size_t i = 0; i < w.rank(); ++i) count *= static_cast<double>(s.covered(i, position[i]));
-          sum /= count;  // a mean of nothing is NaN
-        } else if (s.p != 1) {
-          sum = s.p == 2 ? std::sqrt(sum) : std::pow(sum, 1 / p);
-        }
-        y[plane * out_plane + o] = static_cast<T>(sum);
-      }
     }
   });
 }

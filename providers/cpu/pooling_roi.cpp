@@ -95,10 +95,13 @@ T align_bin(const Bin<T>& rows, const Bin<T>& columns, const T* plane, int64_t w
   for (const Sample<T>& y : rows.samples) {
     const T *low = plane + y.low * width, *high = plane + y.high * width;
     for (const Sample<T>& x : columns.samples) {
+      if (!maximum) {
+        sum += y.low_weight * (x.low_weight * low[x.low] + x.high_weight * low[x.high]) +
+               y.high_weight * (x.low_weight * high[x.low] + x.high_weight * high[x.high]);
+        continue;
+      }
       const T a = y.low_weight * x.low_weight * low[x.low], b = y.low_weight * x.high_weight * low[x.high];
       const T c = y.high_weight * x.low_weight * high[x.low], d = y.high_weight * x.high_weight * high[x.high];
-      sum += a + b + c + d;
-      if (!maximum) continue;
       // The largest weighted corner, as the specification's reference has it.
       for (const T value : {a, b, c, d}) {
         if (!any || value > best || std::isnan(value)) best = std::isnan(best) && any ? best : value;

@@ -145,11 +145,9 @@ void pool_block(const PoolPlan& p, const T* x, int64_t first, int64_t rows, doub
     combine_flat<kOp, kNan>(p.row_offsets.data(), p.row_offsets.size(), copy + q * g.sub, length, combined + q * p.combined_sub());
   constexpr PoolOp kThen = kOp == PoolOp::Max ? PoolOp::Max : PoolOp::Sum;
   combine_flat<kThen, kNan>(p.column_offsets.data(), p.column_offsets.size(), combined, g.length(rows), result);
-  const hn::ScalableTag<T> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   if constexpr (std::is_same_v<T, float>) {
     const hn::ScalableTag<T> d;
-    [[maybe_unused]] const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     if (p.root)
       for (int64_t f = 0; f < g.length(rows); f += lanes) hn::StoreU(hn::Sqrt(hn::LoadU(d, result + f)), d, finished + f);
     for (int64_t r = 0; p.divides && r < rows; ++r) {

@@ -198,3 +198,34 @@ def test_causal_conv_with_state(dtype, activation, length, k, past):
         y = y / (1 + np.exp(-y))
     want = [y.astype(dtype), padded[:, :, padded.shape[2] - (k - 1):].astype(dtype)]
     check("CausalConvWithState", feeds, want, outputs=2, opset=27, activation=activation)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_wide_depthwise(seed):
+    """Rows of several vectors, strides and heights on every path of the depthwise kernel."""
+    rng = np.random.default_rng(seed)
+    kh, kw = (int(k) for k in rng.integers(1, 9, 2))
+    strides = [int(s) for s in rng.integers(1, 4, 2)]
+    dilations = [int(d) for d in rng.choice([1, 1, 2], 2)]
+    pads = [int(p) for p in rng.integers(0, 4, 4)]
+    feeds = dict(x=rng.standard_normal([2, 3, int(rng.integers(16, 60)), int(rng.integers(20, 150))]), w=rng.standard_normal([6, 1, kh, kw]),
+                 b=rng.standard_normal(6) if seed % 2 else None)
+    check("Conv", typed(feeds, np.float32), ort, constants=("w",), group=3, strides=strides, dilations=dilations, pads=pads)
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("channels", [(16, 32, 1), (32, 32, 2), (48, 16, 1), (17, 5, 1), (64, 3, 1)])
+@pytest.mark.parametrize("spatial", [(20,), (400,), (9, 8), (21, 23), (7, 8, 9)])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_layouts(op, channels, spatial, dtype):
+    """Channel counts and sizes on both sides of every choice of layout."""
+    c, m, groups = channels
+    rng = np.random.default_rng(c)
+    kernel = [3] * len(spatial)
+    w = [c, m // groups, *kernel] if op == "ConvTranspose" else [m, c // groups, *kernel]
+    feeds = typed(dict(x=rng.standard_normal([1, c, *spatial]), w=rng.standard_normal(w), b=rng.standard_normal(m)), dtype)
+    attributes = dict(group=groups, pads=[1] * (2 * len(spatial)), strides=[2 if len(spatial) == 3 else 1] * len(spatial))
+    exact = typed(feeds, np.float64)
+    want = ours(model(op, exact, **attributes), exact, prefer_kernel="ref")[0].astype(dtype)
+    data = model(op, feeds, constants=("w", "b"), **attributes)
+    oracle.assert_close(ours(data, dict(x=feeds["x"]))[0], want)

@@ -36,20 +36,26 @@ HWY_INLINE void copy_row(const T* HWY_RESTRICT from, int64_t n, T* HWY_RESTRICT 
 }
 
 // to[p * sub + j] = line[j * stride + p] for p < stride and begin <= j < end.
+template <typename T, size_t kLanes>
+HWY_INLINE void split_pairs(const T* HWY_RESTRICT line, int64_t begin, int64_t end, int64_t sub, T* HWY_RESTRICT to) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::CappedTag<T, kLanes> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t j = begin; j < end; j += lanes) {
+    const int64_t at = std::min(j, end - lanes);
+    hn::Vec<hn::CappedTag<T, kLanes>> even, odd;
+    hn::LoadInterleaved2(d, line + 2 * at, even, odd);
+    hn::StoreU(even, d, to + at);
+    hn::StoreU(odd, d, to + sub + at);
+  }
+}
 template <typename T>
 HWY_INLINE void split_line(const T* HWY_RESTRICT line, int64_t stride, int64_t begin, int64_t end, int64_t sub, T* HWY_RESTRICT to) {
   namespace hn = hwy::HWY_NAMESPACE;
-  const hn::ScalableTag<T> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  if (stride == 2 && end - begin >= lanes) {
-    for (int64_t j = begin; j < end; j += lanes) {
-      const int64_t at = std::min(j, end - lanes);
-      hn::Vec<hn::ScalableTag<T>> even, odd;
-      hn::LoadInterleaved2(d, line + 2 * at, even, odd);
-      hn::StoreU(even, d, to + at);
-      hn::StoreU(odd, d, to + sub + at);
-    }
-    return;
+  if (stride == 2 && end - begin >= 4) {
+    if (end - begin >= static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()))) return split_pairs<T, HWY_MAX_BYTES / sizeof(T)>(line, begin, end, sub, to);
+    if (end - begin >= static_cast<int64_t>(hn::Lanes(hn::CappedTag<T, 8>()))) return split_pairs<T, 8>(line, begin, end, sub, to);
+    return split_pairs<T, 4>(line, begin, end, sub, to);
   }
   for (int64_t p = 0; p < stride; ++p)
     for (int64_t j = begin; j < end; ++j) to[p * sub + j] = line[j * stride + p];

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "providers/cpu/support/gemm.h"
+#include "providers/cpu/support/panel_gemm.h"
 #include "providers/cpu/support/parallel.h"
 
 namespace sardonyx::cpu {
@@ -12,7 +13,7 @@ namespace {
 using Memory = dnnl::memory;
 
 // Multiplications up to which our own loops on the calling thread beat a call of oneDNN.
-constexpr int64_t kSmall = 16 * 1024;
+constexpr int64_t kSmall = 48 * 1024;
 
 // A matrix descriptor with its batch; where a dimension is 1 its stride means nothing, and is made to look dense.
 Memory::desc matrix_desc(DType dtype, const ProductShape& s, const Dims& batch_strides, int64_t rows, int64_t columns,
@@ -49,6 +50,12 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   product.dtype_ = dtype;
   const int64_t results = checked_mul(checked_mul(shape.batches(), shape.m, "product"), shape.n, "product");
   const bool f32 = dtype == DType::Float32;
+  if (f32 && results > 0 && shape.k > 0 && shape.a_column == 1 && shape.b_row == 1) {
+    // Rows of one operand times a vector that is the other.
+    if (shape.n == 1 && shape.c_row == 1) product.kind_ = Kind::MatrixVector;
+    else if (shape.m == 1) product.kind_ = Kind::VectorMatrix;
+    if (product.kind_ != Kind::Matrices) return product;
+  }
   if (f32 && (results == 0 || shape.k == 0 || results * shape.k <= kSmall)) return product;
   if (f32 || dtype == DType::BFloat16) {
     if (results > 0 && shape.k > 0 && shape.batch.size() <= 10 && product.plan_onednn(scratch, dtype, b, bias)) return product;
@@ -89,17 +96,38 @@ bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bo
   }
 }
 
+void Product::run_dots(const float* a, const float* b, float* c, const float* bias) const {
+  const ProductShape& s = shape_;
+  const bool matrix_first = kind_ == Kind::MatrixVector;
+  const int64_t rows = matrix_first ? s.m : s.n, stride = matrix_first ? s.a_row : s.b_column;
+  parallel_for(s.batches() * rows, grain_for(0.06 * static_cast<double>(s.k) + 3), [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t batch = begin / rows, row = begin % rows, count = std::min(end - begin, rows - row);
+      const auto [a_at, b_at, c_at] = batch_offsets(batch);
+      const float *vector = matrix_first ? b + b_at : a + a_at, *matrix = (matrix_first ? a + a_at : b + b_at) + row * stride;
+      dot_rows(vector, matrix, count, stride, s.k, 1.0f, c + c_at + row);
+      for (int64_t i = row; bias && i < row + count; ++i) c[c_at + i] += bias[matrix_first ? 0 : i];
+      begin += count;
+    }
+  });
+}
+
+std::array<int64_t, 3> Product::batch_offsets(int64_t index) const {
+  std::array<int64_t, 3> at = {0, 0, 0};
+  for (size_t d = shape_.batch.size(); d-- > 0; index /= shape_.batch[d]) {
+    const int64_t i = index % shape_.batch[d];
+    at[0] += i * shape_.a_batch[d], at[1] += i * shape_.b_batch[d], at[2] += i * shape_.c_batch[d];
+  }
+  return at;
+}
+
 template <typename T>
 void Product::run_own(const T* a, const T* b, T* c, const T* bias) const {
   const ProductShape& s = shape_;
   const int64_t batches = s.batches();
   const auto multiply = [&](int64_t begin, int64_t end, bool serial) {
     for (int64_t i = begin; i < end; ++i) {
-      int64_t rest = i, a_at = 0, b_at = 0, c_at = 0;
-      for (size_t d = s.batch.size(); d-- > 0; rest /= s.batch[d]) {
-        const int64_t index = rest % s.batch[d];
-        a_at += index * s.a_batch[d], b_at += index * s.b_batch[d], c_at += index * s.c_batch[d];
-      }
+      const auto [a_at, b_at, c_at] = batch_offsets(i);
       const MatrixView<T> left = {a + a_at, s.a_row, s.a_column}, right = {b + b_at, s.b_row, s.b_column};
       if (serial) gemm_serial<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
       else gemm<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
@@ -122,6 +150,8 @@ void Product::run(std::byte* scratch, const void* a, const void* b, void* c, con
     onednn_execute(*primitive_, arguments);
     return;
   }
+  if (kind_ != Kind::Matrices)
+    return run_dots(static_cast<const float*>(a), static_cast<const float*>(b), static_cast<float*>(c), static_cast<const float*>(bias));
   const auto own = [&]<typename T>() {
     run_own<T>(static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(c), static_cast<const T*>(bias));
   };

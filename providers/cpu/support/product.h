@@ -1,6 +1,7 @@
 // A batched matrix product, planned once: oneDNN where it has a kernel, our own loops elsewhere.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 
@@ -30,10 +31,15 @@ class Product {
   void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr) const;
 
  private:
+  enum class Kind { Matrices, MatrixVector, VectorMatrix };
   bool plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias);
+  // Offsets of a, b and c at a linear index over the batch.
+  std::array<int64_t, 3> batch_offsets(int64_t index) const;
+  void run_dots(const float* a, const float* b, float* c, const float* bias) const;
   template <typename T> void run_own(const T* a, const T* b, T* c, const T* bias) const;
 
   ProductShape shape_;
+  Kind kind_ = Kind::Matrices;
   DType dtype_ = DType::Undefined;
   std::optional<dnnl::matmul> primitive_;
   dnnl::memory::desc a_, c_, bias_, work_;

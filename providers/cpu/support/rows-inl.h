@@ -53,7 +53,14 @@ HWY_INLINE void map_row(const float* x, int64_t n, float* y, F f) {
     return;
   }
   const auto last = f(d, hn::LoadU(d, x + n - lanes), n - lanes);
-  for (int64_t i = 0; i + lanes <= n; i += lanes) hn::StoreU(f(d, hn::LoadU(d, x + i), i), d, y + i);
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    const auto v0 = f(d, hn::LoadU(d, x + i), i), v1 = f(d, hn::LoadU(d, x + i + lanes), i + lanes);
+    const auto v2 = f(d, hn::LoadU(d, x + i + 2 * lanes), i + 2 * lanes), v3 = f(d, hn::LoadU(d, x + i + 3 * lanes), i + 3 * lanes);
+    hn::StoreU(v0, d, y + i), hn::StoreU(v1, d, y + i + lanes);
+    hn::StoreU(v2, d, y + i + 2 * lanes), hn::StoreU(v3, d, y + i + 3 * lanes);
+  }
+  for (; i + lanes <= n; i += lanes) hn::StoreU(f(d, hn::LoadU(d, x + i), i), d, y + i);
   hn::StoreU(last, d, y + n - lanes);
 }
 
