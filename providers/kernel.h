@@ -97,7 +97,8 @@ class PrepareContext {
   std::vector<int64_t> host_ints(size_t i) const;
 
   // The output will have this dtype and shape and is allocated before the kernel runs. Nothing happens
-  // for an output that nobody wants.
+  // for an output that nobody wants, except the first, which most kernels write without a look: a kernel
+  // that can leave it out does not declare it.
   void output(size_t i, DType dtype, Dims dims);
   // The output is the bytes of input `in` under other dims: nothing to run, nothing copied.
   void alias(size_t i, size_t in, Dims dims);
