@@ -22,7 +22,7 @@ std::vector<int64_t> PrepareContext::host_ints(size_t i) const {
 }
 
 void PrepareContext::output(size_t i, DType dtype, Dims dims) {
-  if (!wants(i)) return;
+  if (!wants(i) && (i != 0 || outputs_.empty())) return;
   element_count(dims);
   outputs_[i] = {OutputKind::Static, {dtype, std::move(dims)}, -1};
 }

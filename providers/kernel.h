@@ -96,8 +96,8 @@ class PrepareContext {
   // host(i) as integers; InputError when it is not known.
   std::vector<int64_t> host_ints(size_t i) const;
 
-  // The output will have this dtype and shape and is allocated before the kernel runs. Nothing happens
-  // for an output that nobody wants.
+  // The output will have this dtype and shape and is allocated before the kernel runs. Nothing happens for
+  // an output that nobody wants, but for the first: a kernel that can leave that out does not declare it.
   void output(size_t i, DType dtype, Dims dims);
   // The output is the bytes of input `in` under other dims: nothing to run, nothing copied.
   void alias(size_t i, size_t in, Dims dims);

@@ -348,13 +348,14 @@ void Executor::execute(Run& run, Step& step) {
   const int64_t begin = state_->profiling ? now_ns() : 0;
   bool dynamic = false;
   for (size_t i = 0; i < node.outputs.size(); ++i) {
-    if (node.outputs[i] == kNone) continue;
     const auto& output = entry->outputs[i];
+    const bool wanted = node.outputs[i] != kNone;
+    if (!wanted && output.kind != PrepareContext::OutputKind::Static) continue;
     if (output.kind == PrepareContext::OutputKind::Alias) {
       ctx.outputs_[i] = ctx.inputs_[static_cast<size_t>(output.shares)].tensor().reshaped(output.desc.dims);
     } else if (output.kind == PrepareContext::OutputKind::Static) {
       const size_t bytes = static_cast<size_t>(checked_mul(output.desc.size(), static_cast<int64_t>(element_size(output.desc.dtype)), "bytes of a tensor"));
-      const Tensor* preset = run.presets.empty() ? nullptr : run.presets[static_cast<size_t>(node.outputs[i])];
+      const Tensor* preset = run.presets.empty() || !wanted ? nullptr : run.presets[static_cast<size_t>(node.outputs[i])];
       if (preset && provider.device() == 0 && preset->dtype() == output.desc.dtype && preset->dims() == output.desc.dims) {
         ctx.outputs_[i] = *preset;
         continue;
