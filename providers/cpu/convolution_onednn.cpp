@@ -78,6 +78,10 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layou
   const DType dtype = ctx.dtype(0);
   const Descs d = describe(s, dtype, layout);
   typename Primitive::primitive_desc desc;
+  const double outputs = static_cast<double>(element_count(s.transposed ? s.x_dims() : s.y_dims()));
+  const double operations = 2 * outputs * static_cast<double>(s.transposed ? s.out_channels : s.in_channels) * static_cast<double>(element_count(s.window.kernel));
+  const bool serial = onednn_small(operations, static_cast<double>(element_size(dtype)) * static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
+  const OneDnnSerial scope(serial);
   try {
     const auto kind = dnnl::prop_kind::forward_inference;
     desc = s.bias ? typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted, d.weights_wanted,
@@ -97,6 +101,7 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layou
     const bool biased = s.bias;
     ctx.output(0, dtype, s.y_dims());
     return [=](RunContext& run) {
+      const OneDnnSerial run_scope(serial);
       std::byte* memory = run.scratch();
       std::unordered_map<int, Memory> arguments = {
           {DNNL_ARG_SRC, x.load(memory, run.input(0).data())},

@@ -1,5 +1,7 @@
 #include "providers/cpu/support/onednn.h"
 
+#include <omp.h>
+
 namespace sardonyx::cpu {
 
 const dnnl::engine& onednn_engine() {
@@ -53,6 +55,16 @@ void onednn_execute(const dnnl::primitive& primitive, const std::unordered_map<i
   } catch (const dnnl::error& e) {
     throw ProviderError(std::string("oneDNN: ") + e.message);
   }
+}
+
+OneDnnSerial::OneDnnSerial(bool serial) {
+  if (!serial || omp_get_max_threads() == 1) return;
+  threads_ = omp_get_max_threads();
+  omp_set_num_threads(1);
+}
+
+OneDnnSerial::~OneDnnSerial() {
+  if (threads_ != 0) omp_set_num_threads(threads_);
 }
 
 }  // namespace sardonyx::cpu

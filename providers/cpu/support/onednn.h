@@ -34,6 +34,22 @@ bool onednn_is_ref(const PrimitiveDesc& desc) {
 // Runs `primitive` on the calling thread's stream; failures become ProviderError.
 void onednn_execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& arguments);
 
+// While it lives, what this thread makes and runs of oneDNN stays on this thread. A primitive made under it must also
+// run under it.
+class OneDnnSerial {
+ public:
+  explicit OneDnnSerial(bool serial);
+  ~OneDnnSerial();
+  OneDnnSerial(const OneDnnSerial&) = delete;
+  OneDnnSerial& operator=(const OneDnnSerial&) = delete;
+
+ private:
+  int threads_ = 0;  // to be set again; 0 when nothing was changed
+};
+
+// Whether work of so many operations on so many bytes is too little to wake other threads for.
+inline bool onednn_small(double operations, double bytes) { return operations / 100 + bytes / 20 < 40000; }
+
 // A memory object over foreign bytes.
 inline dnnl::memory onednn_memory(const dnnl::memory::desc& desc, const void* data) {
   return dnnl::memory(desc, onednn_engine(), const_cast<void*>(data));

@@ -70,6 +70,10 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
 
 bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias) {
   const ProductShape& s = shape_;
+  const double m = static_cast<double>(s.m), n = static_cast<double>(s.n), k = static_cast<double>(s.k);
+  const double batches = static_cast<double>(s.batches());
+  serial_ = onednn_small(2 * batches * m * n * k, static_cast<double>(element_size(dtype)) * batches * (m * k + k * n + m * n));
+  const OneDnnSerial scope(serial_);
   try {
     a_ = matrix_desc(dtype, s, s.a_batch, s.m, s.k, s.a_row, s.a_column);
     c_ = matrix_desc(dtype, s, s.c_batch, s.m, s.n, s.c_row, 1);
@@ -142,6 +146,7 @@ void Product::run_own(const T* a, const T* b, T* c, const T* bias) const {
 
 void Product::run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias) const {
   if (primitive_) {
+    const OneDnnSerial scope(serial_);
     std::unordered_map<int, Memory> arguments = {{DNNL_ARG_SRC, onednn_memory(a_, a)},
                                                  {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
                                                  {DNNL_ARG_DST, onednn_memory(c_, c)},

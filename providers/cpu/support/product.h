@@ -45,6 +45,7 @@ class Product {
   dnnl::memory::desc a_, c_, bias_, work_;
   OneDnnOperand b_;
   size_t work_offset_ = 0;
+  bool serial_ = false;
 };
 
 }  // namespace sardonyx::cpu
