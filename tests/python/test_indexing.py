@@ -337,7 +337,9 @@ def test_one_hot_special():
 @pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
 def test_arg_extreme(op, seed):
     rng = np.random.default_rng(seed)
-    shape = random_shape(rng, int(rng.integers(1, 5)), zero=0) if seed % 5 else random_shape(rng, 2, zero=0, largest=400)
+    shape = (
+        random_shape(rng, int(rng.integers(1, 5)), zero=0) if seed % 5 else random_shape(rng, 2, zero=0, largest=400)
+    )
     x = random_array(rng, NUMBERS[seed % len(NUMBERS)], shape)
     if x.dtype.kind == "f" and seed % 3 == 0:
         x.ravel()[rng.integers(0, x.size, 2)] = np.nan

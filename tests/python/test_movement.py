@@ -406,3 +406,39 @@ def test_non_zero_special():
     check("NonZero", [np.array(3, np.int32)], [np.zeros((0, 1), np.int64)])
     big = np.random.default_rng(0).random((300, 500)) < 0.1
     check("NonZero", [big], [np.argwhere(big).T])
+
+
+@pytest.mark.parametrize(
+    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float4_e2m1fn", "int4", "uint4", "int2"]
+)
+def test_narrow_types(name):
+    dtype = np.dtype(getattr(ml_dtypes, name))
+    x = np.random.default_rng(1).integers(0, 2, (3, 4, 5)).astype(np.float32).astype(dtype)  # 0 is NaN in e8m0
+
+    def equal(got, want):
+        return got.dtype == dtype and np.array_equal(got.astype(np.float32), want.astype(np.float32), equal_nan=True)
+
+    assert equal(run("Transpose", [x], opset=25, perm=[2, 0, 1])[0], x.transpose(2, 0, 1))
+    assert equal(run("Reshape", [x, i64([4, -1])], opset=25)[0], x.reshape(4, 15))
+    assert equal(run("Unsqueeze", [x, i64([0])], opset=25)[0], x[None])
+    assert equal(run("Identity", [x], opset=25)[0], x)
+    if name not in ("float8_e8m0fnu",):
+        assert equal(
+            run("Pad", [x, i64([1, 0, 0, 0, 0, 2])], opset=25, mode="edge")[0],
+            np.pad(x, [(1, 0), (0, 0), (0, 2)], "edge"),
+        )
+    assert run("Shape", [x], opset=25)[0].tolist() == [3, 4, 5]
+
+
+def test_bad_attributes():
+    x = np.zeros((2, 3), np.float32)
+    for perm in ([0], [0, 0], [0, 2], [0, -1], [0, 1, 2]):
+        with pytest.raises(sx.Error):
+            run("Transpose", [x], perm=perm)
+    for parts, axis in (([x, x], 2), ([x, x], -3), ([x, x[:1]], 1), ([x, x[0]], 0), ([x, x.astype(np.float64)], 0)):
+        with pytest.raises(sx.Error):
+            run("Concat", parts, axis=axis)
+    with pytest.raises(sx.Error):
+        run("Concat", [x])
+    with pytest.raises(sx.Error):
+        run("Trilu", [x[0]])

@@ -418,10 +418,9 @@ bool StridedCopy::narrow_tiles(const char* src, char* dst) const {
 template <typename Element>
 void StridedCopy::tiles(const char* src, char* dst) const {
   if (narrow_tiles<Element>(src, dst)) return;
-  // A tile reads and writes whole cache lines. It goes through a buffer, since lines a power of two apart
-  // share a few places in the cache.
+  // A tile reads and writes pairs of whole cache lines.
   constexpr int64_t size = Element::kSize;
-  constexpr int64_t side = std::max<int64_t>(64 / size, 4);
+  constexpr int64_t side = std::max<int64_t>(128 / size, 4);
   const Axis across = across_, along = along_;
   const int64_t across_tiles = (across.size + side - 1) / side, along_tiles = (along.size + side - 1) / side;
   const int64_t tiles = across_tiles * along_tiles;
@@ -441,16 +440,7 @@ void StridedCopy::tiles(const char* src, char* dst) const {
                    const int64_t m = std::min(side, across.size - i), n = std::min(side, along.size - j);
                    const char* from = src + s0 + i * size + j * along.src;
                    char* to = dst + d0 + i * across.dst + j * size;
-                   if constexpr (std::is_same_v<Element, String>) {
-                     transpose_block<Element>(to, across.dst, from, along.src, m, n);
-                   } else if (m == side && n == side) {
-                     alignas(64) char buffer[side * side * size];
-                     for (int64_t k = 0; k < side; ++k)
-                       std::memcpy(buffer + k * side * size, from + k * along.src, side * size);
-                     transpose_block<Element>(to, across.dst, buffer, side * size, side, side);
-                   } else {
-                     transpose_block<Element>(to, across.dst, from, along.src, m, n);
-                   }
+                   transpose_block<Element>(to, across.dst, from, along.src, m, n);
                  }
                });
 }
