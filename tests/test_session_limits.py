@@ -299,3 +299,12 @@ def test_a_forked_child_is_refused_instead_of_waiting_forever(tmp_path):
     result = subprocess.run([sys.executable, "-c", FORK, tmp_path / "m.onnx"], capture_output=True, text=True, timeout=120,
                             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert result.returncode == 0, result.stderr
+
+
+def test_a_second_output_without_the_first():
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        g (float[1, 1, 2, 2] x) => (float[a, b, c, d] y, int64[a, b, c, d] k) { y, k = MaxPool <kernel_shape = [2, 2]> (x) }"""
+    session = sx.InferenceSession(proto(text))
+    x = np.array([1, 2, 4, 3], np.float32).reshape(1, 1, 2, 2)
+    assert [v.item() for v in session.run(["k"], {"x": x})] == [2]
+    assert [v.item() for v in session.run(["k", "y"], {"x": x})] == [2, 4]

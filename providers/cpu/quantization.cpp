@@ -141,7 +141,8 @@ template <typename C> void quantize(const Quantization& q, RunContext& run) {
   const int64_t from_size = static_cast<int64_t>(element_size(q.from)),
                 to_size = static_cast<int64_t>(element_size(q.to));
   const bool integer = is_integer(q.to);
-  const auto [low, high] = integer ? integer_range(q.to) : std::pair(0.0, 0.0);
+  const std::pair<double, double> range = integer ? integer_range(q.to) : std::pair(0.0, 0.0);
+  const double low = range.first, high = range.second;  // clang's OpenMP takes no structured bindings
   scale_rows(q.layout, grain_for(5), [&](int64_t at, int64_t n, int64_t scale) {
     constexpr int64_t kBlock = 256;
     C values[kBlock];
