@@ -25,22 +25,10 @@ LoadedModel LoadedModel::from_bytes(const void* data, size_t bytes, const std::s
 
 namespace {
 
-std::string onnx_type(const Type& type) {
-  switch (type.kind) {
-    case Type::Kind::Tensor: return std::string("tensor(") + dtype_name(type.dtype) + ")";
-    case Type::Kind::SparseTensor: return std::string("sparse_tensor(") + dtype_name(type.dtype) + ")";
-    case Type::Kind::Sequence: return "seq(" + onnx_type(*type.element) + ")";
-    case Type::Kind::Optional: return "optional(" + onnx_type(*type.element) + ")";
-    case Type::Kind::Map: return std::string("map(") + dtype_name(type.dtype) + "," + onnx_type(*type.element) + ")";
-    case Type::Kind::Unknown: return "unknown";
-  }
-  return "unknown";
-}
-
 ValueDescription describe_value(const ValueInfo& info) {
   ValueDescription d;
   d.name = info.name;
-  d.type = onnx_type(info.type);
+  d.type = info.type.onnx_name();
   d.dtype = info.type.is_tensor() ? info.type.dtype : DType::Undefined;
   d.has_default = info.kind == ValueKind::Input && info.constant.defined();
   if (info.type.shape) {

@@ -14,6 +14,18 @@ std::string Type::to_string() const {
   return "?";
 }
 
+std::string Type::onnx_name() const {
+  switch (kind) {
+    case Kind::Unknown: return "unknown";
+    case Kind::Tensor: return std::string("tensor(") + dtype_name(dtype) + ")";
+    case Kind::SparseTensor: return std::string("sparse_tensor(") + dtype_name(dtype) + ")";
+    case Kind::Sequence: return "seq(" + element->onnx_name() + ")";
+    case Kind::Optional: return "optional(" + element->onnx_name() + ")";
+    case Kind::Map: return std::string("map(") + dtype_name(dtype) + "," + element->onnx_name() + ")";
+  }
+  return "unknown";
+}
+
 bool Type::operator==(const Type& other) const {
   if (kind != other.kind || dtype != other.dtype || shape != other.shape) return false;
   if (!element || !other.element) return element == other.element;

@@ -35,6 +35,10 @@ struct Type {
   int rank() const { return shape ? static_cast<int>(shape->size()) : -1; }
   // "float[batch, 3]", "seq(int64[?])", "float" when the rank is unknown.
   std::string to_string() const;
+  // Whether the types inside are known too; a sequence of something unknown is not.
+  bool fully_known() const { return known() && (!element || element->fully_known()); }
+  // As ONNX's schemas write it, without shapes: "tensor(float)", "seq(tensor(int64))"; "unknown".
+  std::string onnx_name() const;
   bool operator==(const Type& other) const;
 };
 

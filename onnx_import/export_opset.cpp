@@ -82,27 +82,6 @@ constexpr int kFirstReviewed = 12;
 constexpr int kOldestOpset = 13, kOldestMlOpset = 3;
 constexpr int kOldestIr = 4;  // before it, initializers had to be inputs
 
-std::string type_name(const Type& type) {
-  switch (type.kind) {
-    case Type::Kind::Unknown:
-      return "";
-    case Type::Kind::Tensor:
-      return std::string("tensor(") + dtype_name(type.dtype) + ")";
-    case Type::Kind::SparseTensor:
-      return std::string("sparse_tensor(") + dtype_name(type.dtype) + ")";
-    case Type::Kind::Sequence:
-      return "seq(" + type_name(*type.element) + ")";
-    case Type::Kind::Optional:
-      return "optional(" + type_name(*type.element) + ")";
-    case Type::Kind::Map:
-      return std::string("map(") + dtype_name(type.dtype) + "," + type_name(*type.element) + ")";
-  }
-  return "";
-}
-
-// A sequence of something unknown is not known.
-bool is_known(const Type& type) { return type.known() && (!type.element || is_known(*type.element)); }
-
 bool accepts(const Port& port, const std::string& type) {
   const auto& types = port.GetTypes();
   return std::any_of(types.begin(), types.end(), [&](const auto* accepted) { return *accepted == type; });
@@ -132,11 +111,11 @@ bool ports_fit(const std::vector<Port>& schema, const std::vector<Port>& known, 
       continue;
     }
     const Type& type = graph.value(id).type;
-    if (!is_known(type)) {
+    if (!type.fully_known()) {
       if (known.empty() || !accepts_all_of(port, i < known.size() ? known[i] : known.back())) return false;
       continue;
     }
-    const std::string name = type_name(type);
+    const std::string name = type.onnx_name();
     if (!accepts(port, name)) return false;
     const bool one_type = port.GetOption() != Schema::Variadic || port.GetIsHomogeneous();
     if (one_type && parameters.emplace(port.GetTypeStr(), name).first->second != name) return false;

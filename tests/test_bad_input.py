@@ -221,6 +221,36 @@ def test_node_that_cannot_be_run(case, constants):
     check_error(caught.value, op)
 
 
+# Types that the operator's schema does not allow: (operator, inputs, attributes).
+BAD_TYPES = {
+    "add of floats and integers": ("Add", [f32(2), i64(1, 2)], {}),
+    "add of strings": ("Add", [np.array(["a"], object)] * 2, {}),
+    "matmul of bool": ("MatMul", [np.ones((2, 2), bool)] * 2, {}),
+    "where without a condition": ("Where", [f32(2), f32(2), f32(2)], {}),
+    "gather by floats": ("Gather", [f32(3), f32(1)], {}),
+    "reshape to floats": ("Reshape", [f32(4), f32(2)], {}),
+    "conv with half a weight": ("Conv", [X, W.astype(np.float16)], {}),
+    "concat of two types": ("Concat", [f32(2), i64(1, 2)], {"axis": 0}),
+    "not of floats": ("Not", [f32(2)], {}),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TYPES, ids=[c.replace(" ", "_") for c in BAD_TYPES])
+def test_types_that_an_operator_does_not_take(case):
+    op, inputs, attributes = BAD_TYPES[case]
+    with pytest.raises(sx.ModelError, match="type of input .*tensor") as caught:
+        run_node(op, inputs, constants=False, **attributes)
+    check_error(caught.value, op)
+
+
+@pytest.mark.parametrize("node", ["If (x) <then_branch = t () => (float[1] a) { a = Identity (x) }, else_branch = e () => (float[1] b) { b = Identity (x) }>",
+                                  "Loop (x, , x) <body = b (int64 i, bool go, float[1] s) => (bool on, float[1] t) { on = Identity (go) t = Neg (s) }>"],
+                         ids=["if", "loop"])
+def test_a_condition_or_trip_count_of_floats(node):
+    with pytest.raises(sx.ModelError, match="type of input"):
+        text_session('<ir_version: 8, opset_import: ["" : 18]> g (float[1] x) => (float[1] y) { y = ' + node + " }")
+
+
 # Terabytes out of a few bytes: (operator, inputs, attributes).
 TOO_LARGE = {
     "constant of shape": ("ConstantOfShape", [i64(HUGE)], {}),

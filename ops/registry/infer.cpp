@@ -2,6 +2,7 @@
 #include <onnx/defs/schema.h>
 #include <onnx/defs/shape_inference.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <set>
@@ -241,6 +242,29 @@ void check_inputs(const Node& node, const onnx::OpSchema& schema) {
     throw ModelError("inputs", "at least " + std::to_string(schema.min_input()), std::to_string(given));
 }
 
+// The inputs whose types are known are of types the schema allows, and one type parameter stands for one type.
+void check_input_types(const Node& node, const Graph& graph, const onnx::OpSchema& schema) {
+  const auto& ports = schema.inputs();
+  std::map<std::string, std::string> parameters;
+  for (size_t i = 0; i < node.inputs.size() && !ports.empty(); ++i) {
+    if (node.inputs[i] == kNone) continue;
+    const Type& type = graph.value(node.inputs[i]).type;
+    if (!type.fully_known()) continue;
+    const auto& port = ports[std::min(i, ports.size() - 1)];
+    const auto& allowed = port.GetTypes();
+    const std::string name = type.onnx_name();
+    const auto input = [&] { return "type of input " + std::to_string(i) + " ('" + port.GetName() + "')"; };
+    if (std::none_of(allowed.begin(), allowed.end(), [&](const std::string* t) { return *t == name; })) {
+      std::string expected;
+      for (const std::string* t : allowed) expected += (expected.empty() ? "" : ", ") + *t;
+      throw ModelError(input(), expected, name);
+    }
+    if (port.GetOption() == onnx::OpSchema::Variadic && !port.GetIsHomogeneous()) continue;
+    const auto& first = parameters.emplace(port.GetTypeStr(), name).first->second;
+    if (first != name) throw ModelError(input(), "the other inputs' " + first, name);
+  }
+}
+
 // ONNX's inference functions also narrow axes to int and index with what is left.
 void check_axes(const Node& node) {
   static const std::set<std::string> names = {"axis", "axes", "batch_dims", "batch_axis", "time_axis", "new_axis", "scan_input_axes", "scan_output_axes"};
@@ -290,6 +314,7 @@ void GraphInference::infer_outputs(NodeId id) {
       onnx::OpSchemaRegistry::Schema(node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
   if (!schema) return;
   check_inputs(node, *schema);
+  check_input_types(node, graph(), *schema);
   check_axes(node);
   if (node.is("Einsum")) check_equation(node);
   NodeContext context(*this, node);

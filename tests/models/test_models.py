@@ -1,11 +1,13 @@
 """Every model of models/zoo against onnxruntime, at several input shapes, and two models quantized and one
-converted to half precision on the way. The models come from tools/fetch_models; one that is not there is
+converted to half precision on the way; and what convert writes of each, run by onnxruntime. The models come from tools/fetch_models; one that is not there is
 skipped, or is a failure when SARDONYX_REQUIRE_MODELS is set."""
 import functools
 import os
 import pathlib
+import tempfile
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from PIL import Image
@@ -30,34 +32,47 @@ def file_of(name):
     return path
 
 
-@functools.cache
-def sessions(path):
-    """One session of each runtime for a file, so that the cases of a model also test changing shapes."""
+def reference_session(path):
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 2
-    return sx.InferenceSession(str(path)), ort.InferenceSession(str(path), options)
+    return ort.InferenceSession(str(path), options)
+
+
+@functools.cache
+def sessions(path):
+    """(name, session) of each that must agree, so that the cases of a model also test changing shapes: onnxruntime
+    on the file first, then ours, then onnxruntime on what ours writes of the file."""
+    found = [("onnxruntime", reference_session(path)), ("sardonyx", sx.InferenceSession(str(path)))]
+    with tempfile.TemporaryDirectory() as folder:
+        for optimize in (False, True):
+            written = os.path.join(folder, "written.onnx")
+            sx.convert(str(path), written, optimize=optimize)
+            onnx.checker.check_model(written, full_check=True)
+            found.append((f"onnxruntime of convert(optimize={optimize})", reference_session(written)))
+    return found
 
 
 def compare(path, feeds, tolerance=TOLERANCE, parts=None, measure=np.max):
-    """Runs both; each output (or each part of it) must agree to `tolerance` of its own largest value, in the
+    """Runs all; each output (or each part of it) must agree to `tolerance` of its own largest value, in the
     worst element or by another measure. Returns onnxruntime's outputs by name."""
-    ours, reference = sessions(path)
+    (_, reference), *others = sessions(path)
     names = [output.name for output in reference.get_outputs()]
-    assert [output.name for output in ours.get_outputs()] == names
     expected = dict(zip(names, reference.run(None, feeds)))
-    got = dict(zip(names, ours.run(None, feeds)))
-    for name in names:
-        a, b = got[name], expected[name]
-        assert a.shape == b.shape, f"{name}: expected shape {b.shape}, got {a.shape}"
-        assert a.dtype == b.dtype, f"{name}: expected {b.dtype}, got {a.dtype}"
-        for x, y in zip(parts(a), parts(b)) if parts else [(a, b)]:
-            x, y = x.astype(np.float64), y.astype(np.float64)
-            finite = np.isfinite(y)
-            assert np.array_equal(x[~finite], y[~finite], equal_nan=True), f"{name}: NaN or infinity elsewhere"
-            scale = max(np.max(np.abs(y[finite]), initial=0), 1e-3)
-            error = measure(np.abs(x - y)[finite]) / scale if finite.any() else 0
-            assert error <= tolerance, f"{name}: expected within {tolerance:g} of {scale:.4g}, off by {error:.3g}"
+    for engine, session in others:
+        assert [output.name for output in session.get_outputs()] == names
+        got = dict(zip(names, session.run(None, feeds)))
+        for name in names:
+            a, b, label = got[name], expected[name], f"{engine}: {name}"
+            assert a.shape == b.shape, f"{label}: expected shape {b.shape}, got {a.shape}"
+            assert a.dtype == b.dtype, f"{label}: expected {b.dtype}, got {a.dtype}"
+            for x, y in zip(parts(a), parts(b)) if parts else [(a, b)]:
+                x, y = x.astype(np.float64), y.astype(np.float64)
+                finite = np.isfinite(y)
+                assert np.array_equal(x[~finite], y[~finite], equal_nan=True), f"{label}: NaN or infinity elsewhere"
+                scale = max(np.max(np.abs(y[finite]), initial=0), 1e-3)
+                error = measure(np.abs(x - y)[finite]) / scale if finite.any() else 0
+                assert error <= tolerance, f"{label}: expected within {tolerance:g} of {scale:.4g}, off by {error:.3g}"
     return expected
 
 
@@ -125,7 +140,7 @@ SAMPLES = {8000: 256 + 32, 16000: 512 + 64}
     ("_openvino_16k", 16000, 1)])  # the last has batch 1 written into it
 def test_speech(variant, rate, batch):
     path = file_of(f"{SILERO}{variant}.onnx")
-    takes_rate = any(i.name == "sr" for i in sessions(path)[1].get_inputs())
+    takes_rate = any(i.name == "sr" for i in sessions(path)[0][1].get_inputs())
     state = np.zeros((2, batch, 128), np.float32)
     for step in range(3):
         feeds = {"input": voice(batch, SAMPLES[rate], step), "state": state}
@@ -178,7 +193,6 @@ def float_minilm(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dynamically_quantized(float_minilm):
     """DynamicQuantizeLinear and MatMulInteger: (the first layer, the whole model)."""
-    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     model = onnx.load(float_minilm)
     norms = [node.output[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
@@ -231,7 +245,6 @@ def test_statically_quantized(statically_quantized, batch):
 
 @pytest.fixture(scope="module")
 def half_precision(tmp_path_factory):
-    import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
     path = tmp_path_factory.mktemp("half") / "direction_f16.onnx"
     model = onnx.load(file_of("ppocr/ch_ppocr_mobile_v2.0_cls_infer.onnx"))
