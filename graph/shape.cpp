@@ -13,8 +13,12 @@ std::string join(const List& list, F&& text) {
 }
 }  // namespace
 
-std::string to_string(const Dims& dims) { return join(dims, [](int64_t d) { return std::to_string(d); }); }
-std::string to_string(const Shape& shape) { return join(shape, [](const Dim& d) { return d.to_string(); }); }
+std::string to_string(const Dims& dims) {
+  return join(dims, [](int64_t d) { return std::to_string(d); });
+}
+std::string to_string(const Shape& shape) {
+  return join(shape, [](const Dim& d) { return d.to_string(); });
+}
 Shape shape_of(const Dims& dims) { return Shape(dims.begin(), dims.end()); }
 
 std::optional<Dims> concrete(const Shape& shape) {
@@ -44,7 +48,8 @@ int64_t element_count(const Dims& dims) {
   int64_t count = 1;
   bool empty = false;
   for (const int64_t dim : dims) {
-    if (dim < 0) throw ModelError("shape " + to_string(dims), "dimensions of at least 0", std::to_string(dim));
+    if (dim < 0)
+      throw ModelError("shape " + to_string(dims), "dimensions of at least 0", std::to_string(dim));
     empty = empty || dim == 0;
   }
   if (empty) return 0;
@@ -54,7 +59,8 @@ int64_t element_count(const Dims& dims) {
 
 int normalize_axis(int64_t axis, int rank, const char* what) {
   if (axis < -rank || axis >= rank)
-    throw ModelError(what, "a value in [" + std::to_string(-rank) + ", " + std::to_string(rank) + ")", std::to_string(axis));
+    throw ModelError(what, "a value in [" + std::to_string(-rank) + ", " + std::to_string(rank) + ")",
+                     std::to_string(axis));
   return static_cast<int>(axis < 0 ? axis + rank : axis);
 }
 
@@ -63,7 +69,8 @@ Dims broadcast(const Dims& a, const Dims& b) {
   for (size_t i = 0; i < result.size(); ++i) {
     const int64_t da = i < a.size() ? a[a.size() - 1 - i] : 1;
     const int64_t db = i < b.size() ? b[b.size() - 1 - i] : 1;
-    if (da != db && da != 1 && db != 1) throw InputError("shapes", "two that broadcast", to_string(a) + " and " + to_string(b));
+    if (da != db && da != 1 && db != 1)
+      throw InputError("shapes", "two that broadcast", to_string(a) + " and " + to_string(b));
     result[result.size() - 1 - i] = da == 1 ? db : da;
   }
   return result;

@@ -37,8 +37,7 @@ struct Prepared {
   std::function<void(RunContext&)> run;
   std::string declined;
   template <typename F>
-    requires std::is_invocable_v<F, RunContext&>
-  Prepared(F f) : run(std::move(f)) {}
+  requires std::is_invocable_v<F, RunContext&> Prepared(F f) : run(std::move(f)) {}
   static Prepared decline(std::string why) {
     Prepared p;
     p.declined = std::move(why);
@@ -74,7 +73,10 @@ class PrepareContext {
 
   const Graph& graph() const { return graph_; }
   const Node& node() const { return node_; }
-  template <typename Struct> Struct attributes() const { return parse_attributes<Struct>(node_.attributes); }
+  template <typename Struct>
+  Struct attributes() const {
+    return parse_attributes<Struct>(node_.attributes);
+  }
 
   size_t input_count() const { return inputs_.size(); }
   size_t output_count() const { return outputs_.size(); }
@@ -112,8 +114,10 @@ class PrepareContext {
   std::shared_ptr<Body> body(const std::string& attribute) const;
 
   // Throws InputError about this node.
-  [[noreturn]] void fail(const std::string& what, const std::string& expected = "", const std::string& got = "") const;
-  void expect(bool ok, const std::string& what, const std::string& expected = "", const std::string& got = "") const {
+  [[noreturn]] void fail(const std::string& what, const std::string& expected = "",
+                         const std::string& got = "") const;
+  void expect(bool ok, const std::string& what, const std::string& expected = "",
+              const std::string& got = "") const {
     if (!ok) fail(what, expected, got);
   }
 
@@ -149,8 +153,15 @@ struct LoopBudget {
 class RunContext {
  public:
   const Node& node() const { return *node_; }
-  template <typename T> const T* in(size_t i) const { return i < inputs_.size() && inputs_[i].is_tensor() ? inputs_[i].tensor().template data<T>() : nullptr; }
-  template <typename T> T* out(size_t i) { return i < outputs_.size() && outputs_[i].is_tensor() ? outputs_[i].tensor().template mutable_data<T>() : nullptr; }
+  template <typename T>
+  const T* in(size_t i) const {
+    return i < inputs_.size() && inputs_[i].is_tensor() ? inputs_[i].tensor().template data<T>() : nullptr;
+  }
+  template <typename T>
+  T* out(size_t i) {
+    return i < outputs_.size() && outputs_[i].is_tensor() ? outputs_[i].tensor().template mutable_data<T>()
+                                                          : nullptr;
+  }
   // Undefined where the input was omitted.
   const Tensor& input(size_t i) const { return inputs_[i].tensor(); }
   bool has_input(size_t i) const { return i < inputs_.size() && inputs_[i].defined(); }
@@ -160,19 +171,27 @@ class RunContext {
   Tensor& output(size_t i) { return outputs_[i].tensor(); }
   // An output whose shape is found while running; host memory unless the provider says otherwise.
   Tensor& allocate(size_t i, DType dtype, Dims dims);
-  void set_output(size_t i, Value value) { if (i < outputs_.size()) outputs_[i] = std::move(value); }
+  void set_output(size_t i, Value value) {
+    if (i < outputs_.size()) outputs_[i] = std::move(value);
+  }
   const Value& captured(size_t i) const { return captures_[i]; }
   std::byte* scratch() const { return scratch_; }
   const RandomState& random() const { return random_; }
   // CancelledError when the run was cancelled; for kernels that loop for long.
-  void check_cancelled() const { if (cancel_ && cancel_->load(std::memory_order_relaxed)) throw CancelledError("run cancelled"); }
+  void check_cancelled() const {
+    if (cancel_ && cancel_->load(std::memory_order_relaxed)) throw CancelledError("run cancelled");
+  }
   // Before each turn of a loop: CancelledError as above, LimitError past Limits::max_loop_iterations.
   void begin_turn() const {
     check_cancelled();
     if (loops_ && ++loops_->taken > loops_->limit)
-      throw LimitError("turns of the loops of a run", "at most " + std::to_string(loops_->limit) + " (max_loop_iterations)", "more");
+      throw LimitError("turns of the loops of a run",
+                       "at most " + std::to_string(loops_->limit) + " (max_loop_iterations)", "more");
   }
-  [[noreturn]] void fail(const std::string& what, const std::string& expected = "", const std::string& got = "") const { throw InputError(what, expected, got); }
+  [[noreturn]] void fail(const std::string& what, const std::string& expected = "",
+                         const std::string& got = "") const {
+    throw InputError(what, expected, got);
+  }
 
   // For the runtime.
   const Node* node_ = nullptr;
@@ -208,7 +227,9 @@ class KernelRegistry {
   }
   // In order; empty when there is none.
   const std::vector<KernelEntry>& find(const std::string& domain, const std::string& op) const;
-  const std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>>& all() const { return kernels_; }
+  const std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>>& all() const {
+    return kernels_;
+  }
 
  private:
   std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>> kernels_;

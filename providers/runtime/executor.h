@@ -32,7 +32,7 @@ struct RuntimeState {
   std::shared_ptr<BufferPool> pool;                  // host memory of transients
   int threads = 1;
   std::string prefer_kernel;
-  std::function<void(NodeEvent)> on_event;           // empty: no profile
+  std::function<void(NodeEvent)> on_event;  // empty: no profile
   std::atomic<bool> profiling{false};
 };
 
@@ -72,7 +72,8 @@ class Executor {
 class KernelEvaluator final : public Evaluator {
  public:
   KernelEvaluator(std::shared_ptr<Provider> cpu, std::shared_ptr<Provider> host);
-  std::vector<Value> evaluate(const Graph& graph, const Node& node, const std::vector<Value>& inputs) override;
+  std::vector<Value> evaluate(const Graph& graph, const Node& node,
+                              const std::vector<Value>& inputs) override;
 
  private:
   std::shared_ptr<Provider> cpu_, host_;

@@ -28,14 +28,16 @@ size_t BufferPool::class_bytes(int c) {
 
 std::shared_ptr<Buffer> BufferPool::allocate(size_t bytes) {
   constexpr size_t kLargest = size_t{1} << 50;
-  if (bytes > kLargest) throw LimitError("allocation", "a size that fits in memory", std::to_string(bytes) + " bytes");
+  if (bytes > kLargest)
+    throw LimitError("allocation", "a size that fits in memory", std::to_string(bytes) + " bytes");
   const int c = size_class(bytes);
   const size_t rounded = class_bytes(c);
   void* data = nullptr;
   {
     std::lock_guard lock(mutex_);
     if (limit_ != 0 && live_ + rounded > limit_)
-      throw LimitError("memory of the session", "at most " + std::to_string(limit_) + " bytes", std::to_string(live_ + rounded));
+      throw LimitError("memory of the session", "at most " + std::to_string(limit_) + " bytes",
+                       std::to_string(live_ + rounded));
     if (!free_[c].empty()) {
       data = free_[c].back();
       free_[c].pop_back();
@@ -59,7 +61,8 @@ std::shared_ptr<Buffer> BufferPool::allocate(size_t bytes) {
     data = std::aligned_alloc(64, rounded + 64);
     if (!data) refuse("none");
   }
-  return std::make_shared<Buffer>(data, bytes, [pool = shared_from_this(), rounded](void* p) { pool->give_back(p, rounded); });
+  return std::make_shared<Buffer>(
+      data, bytes, [pool = shared_from_this(), rounded](void* p) { pool->give_back(p, rounded); });
 }
 
 void BufferPool::give_back(void* data, size_t bytes) {
