@@ -9,6 +9,7 @@
 #include "providers/runtime/executor.h"
 #include "providers/runtime/log.h"
 #include "providers/runtime/passes.h"
+#include "providers/runtime/plan.h"
 #include "providers/runtime/registry.h"
 
 namespace sardonyx {
@@ -60,10 +61,14 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
            std::any_of(providers.begin(), providers.end(), [&](const auto& p) { return p->supports(node); });
   };
   const std::set<std::string> disabled(options.disabled_passes.begin(), options.disabled_passes.end());
+  std::vector<std::string> passes = simplify_pass_names();
+  passes.insert(passes.end(), plan_pass_names().begin(), plan_pass_names().end());
   for (const auto& name : disabled)
-    if (std::find(simplify_pass_names().begin(), simplify_pass_names().end(), name) ==
-        simplify_pass_names().end())
-      throw InputError("disabled pass", "fold_constants, remove_no_ops or merge_common", "'" + name + "'");
+    if (std::find(passes.begin(), passes.end(), name) == passes.end()) {
+      std::string expected;
+      for (const auto& pass : passes) expected += (expected.empty() ? "one of " : ", ") + pass;
+      throw InputError("disabled pass", expected, "'" + name + "'");
+    }
   const bool optimize = options.optimize == "all";
   if (!optimize && options.optimize != "none")
     throw InputError("option 'optimize'", "'all' or 'none'", "'" + options.optimize + "'");

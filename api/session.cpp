@@ -95,6 +95,14 @@ void check_feed(const ValueDescription& d, const Value& value) {
                        std::to_string(tensor.dims()[i]));
 }
 
+PlanOptions options_of_plans(const SessionOptions& options, int threads) {
+  const auto enabled = [&](const char* pass) {
+    const auto& off = options.disabled_passes;
+    return options.optimize == "all" && std::find(off.begin(), off.end(), pass) == off.end();
+  };
+  return {threads, options.prefer_kernel, enabled("layouts"), enabled("epilogues")};
+}
+
 // libgomp's threads do not survive fork(): a child that inherits a used pool would wait for them forever.
 void refuse_after_fork() {
   static const pid_t owner = getpid();
@@ -121,7 +129,7 @@ class Session::Impl {
     state->host = pipeline.host;
     state->pool = std::make_shared<BufferPool>();
     state->threads = options.threads > 0 ? options.threads : usable_cpus();
-    state->prefer_kernel = options.prefer_kernel;
+    state->plan_options = options_of_plans(options, state->threads);
     state->pool->set_limit(options.limits.max_bytes > 0 ? static_cast<size_t>(options.limits.max_bytes) : 0);
     state->profiling = options.profile;
     state->on_event = [this](NodeEvent event) { record(std::move(event)); };
@@ -321,6 +329,7 @@ void Session::warm_up(const std::vector<std::map<std::string, Dims>>& shapes) {
 }
 
 void Session::trim() {
+  impl_->state->frames.clear();
   impl_->state->pool->trim();
   for (const auto& provider : impl_->state->providers) provider->trim();
 }

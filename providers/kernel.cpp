@@ -10,6 +10,32 @@ namespace {
 std::string input_name(size_t i) { return "input " + std::to_string(i); }
 }  // namespace
 
+Dims memory_dims(const Dims& dims, Layout layout) {
+  if (layout == Layout::Plain) return dims;
+  Dims memory = {dims[0]};
+  memory.insert(memory.end(), dims.begin() + 2, dims.end());
+  memory.push_back(dims[1]);
+  return memory;
+}
+
+Dims logical_dims(const Dims& memory, Layout layout) {
+  if (layout == Layout::Plain) return memory;
+  Dims dims = {memory.front(), memory.back()};
+  dims.insert(dims.end(), memory.begin() + 1, memory.end() - 1);
+  return dims;
+}
+
+size_t memory_axis(size_t axis, size_t rank, Layout layout) {
+  if (layout == Layout::Plain || axis == 0) return axis;
+  return axis == 1 ? rank - 1 : axis - 1;
+}
+
+bool layouts_agree(const Dims& dims) {
+  if (dims.size() < 3) return true;
+  if (dims[1] == 1) return true;
+  return std::all_of(dims.begin() + 2, dims.end(), [](int64_t d) { return d == 1; });
+}
+
 const TensorDesc& PrepareContext::input(size_t i) const {
   if (!is_tensor(i)) fail(input_name(i), "a tensor", has_input(i) ? "another kind of value" : "none");
   return inputs_[i].desc;
@@ -66,11 +92,11 @@ Tensor& RunContext::allocate(size_t i, DType dtype, Dims dims) {
 }
 
 void KernelRegistry::add(const std::string& op, const std::string& kernel, int order, PrepareKernel prepare,
-                         const std::string& domain) {
+                         const std::string& domain, LayoutRule layouts) {
   auto& list = kernels_[{domain, op}];
   const auto place = std::upper_bound(list.begin(), list.end(), order,
                                       [](int o, const KernelEntry& e) { return o < e.order; });
-  list.insert(place, {kernel, order, std::move(prepare)});
+  list.insert(place, {kernel, order, std::move(prepare), layouts});
 }
 
 const std::vector<KernelEntry>& KernelRegistry::find(const std::string& domain, const std::string& op) const {

@@ -84,6 +84,8 @@ struct Operator {
   std::vector<AttributeSpec> attribute_specs;
   bool has_attribute_struct = false;
   bool impure = false;  // draws random numbers: never folded or merged
+  // Each element of the output depends on the elements at its place in the (broadcast) inputs, and on no axis.
+  bool is_elementwise = false;
 
   Operator& shape_operands(std::vector<int> inputs) {
     host_operands = std::move(inputs);
@@ -98,6 +100,10 @@ struct Operator {
   Operator& decomposes_by_schema();
   Operator& random() {
     impure = true;
+    return *this;
+  }
+  Operator& elementwise() {
+    is_elementwise = true;
     return *this;
   }
   template <typename Struct>
