@@ -133,7 +133,13 @@ class PrepareContext {
   Layout layout(size_t i) const { return input(i).layout; }
   // The kernel reads input i in this layout, whatever it came in.
   void want(size_t i, Layout layout) { inputs_[i].wanted = layout; }
-  // After output(i, ...).
+  // Input i as it is: the kernel reads any layout of it.
+  Layout take(size_t i) {
+    const Layout layout = layouts_ ? inputs_[i].desc.layout : Layout::Plain;
+    inputs_[i].wanted = layout;
+    return layout;
+  }
+  // After output(i, ...) or alias(i, ...).
   void output_layout(size_t i, Layout layout) { outputs_[i].desc.layout = layout; }
   // The chain of elementwise nodes after output 0, each of the same dtype and dims. A kernel may compute the
   // first `count` of them too; output 0 is then what the last of these makes.
@@ -270,6 +276,7 @@ class KernelRegistry {
   void ref(const std::string& op, PrepareKernel prepare, const std::string& domain = "") {
     add(op, "ref", kRef, std::move(prepare), domain);
   }
+  void ref_aware(const std::string& op, PrepareKernel prepare) { add_aware(op, "ref", kRef, std::move(prepare)); }
   // In order; empty when there is none.
   const std::vector<KernelEntry>& find(const std::string& domain, const std::string& op) const;
   const std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>>& all() const {

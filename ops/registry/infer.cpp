@@ -258,8 +258,15 @@ void check_inputs(const Node& node, const onnx::OpSchema& schema) {
     throw ModelError("inputs", "at least " + std::to_string(schema.min_input()), std::to_string(given));
 }
 
-// The inputs whose types are known are of types the schema allows, and one type parameter stands for one
-// type.
+bool accepts(const std::vector<onnx::OpSchema::FormalParameter>& ports, size_t i, const std::string& type) {
+  if (ports.empty()) return false;
+  const auto& allowed = ports[std::min(i, ports.size() - 1)].GetTypes();
+  return std::any_of(allowed.begin(), allowed.end(), [&](const std::string* t) { return *t == type; });
+}
+
+// The inputs whose types are known are of types that the schema allows, or the newest one of the operator:
+// types only grew over the versions, and the kernels are those of the newest. One type parameter stands for
+// one type.
 void check_input_types(const Node& node, const Graph& graph, const onnx::OpSchema& schema) {
   const auto& ports = schema.inputs();
   std::map<std::string, std::string> parameters;
@@ -268,12 +275,14 @@ void check_input_types(const Node& node, const Graph& graph, const onnx::OpSchem
     const Type& type = graph.value(node.inputs[i]).type;
     if (!type.fully_known()) continue;
     const auto& port = ports[std::min(i, ports.size() - 1)];
-    const auto& allowed = port.GetTypes();
     const std::string name = type.onnx_name();
     const auto input = [&] { return "type of input " + std::to_string(i) + " ('" + port.GetName() + "')"; };
-    if (std::none_of(allowed.begin(), allowed.end(), [&](const std::string* t) { return *t == name; })) {
+    const onnx::OpSchema* newest = nullptr;
+    if (!accepts(ports, i, name))
+      newest = onnx::OpSchemaRegistry::Schema(node.op, canonical_opset(node.domain), node.domain);
+    if (newest && (newest->inputs().size() != ports.size() || !accepts(newest->inputs(), i, name))) {
       std::string expected;
-      for (const std::string* t : allowed) expected += (expected.empty() ? "" : ", ") + *t;
+      for (const std::string* t : port.GetTypes()) expected += (expected.empty() ? "" : ", ") + *t;
       throw ModelError(input(), expected, name);
     }
     if (port.GetOption() == onnx::OpSchema::Variadic && !port.GetIsHomogeneous()) continue;

@@ -1,5 +1,6 @@
 // Conv and ConvTranspose of one to three spatial dimensions on oneDNN, for f32 and bf16.
 #include "providers/cpu/convolution.h"
+#include "providers/cpu/support/epilogue.h"
 #include "providers/cpu/support/packed.h"
 #include "providers/cpu/support/widen.h"
 
@@ -10,24 +11,25 @@ namespace {
 using Memory = dnnl::memory;
 
 // How a primitive sees its images: as ONNX lays them out, in blocks of 16 channels, or as oneDNN likes best.
-enum class Layout { Plain, Blocked, Any };
+// Last: channels last, as the tensors of the plan are.
+enum class ImageLayout { Plain, Blocked, Any, Last };
 
 // The layouts to try, with the reorders of both images counted in. oneDNN's own choice, channels last, has a
 // slow reorder of large images; its convolution of plain ones is an im2col and a matrix product, good only
 // where the first is trivial or the second is tiny.
-std::vector<Layout> image_layouts(const ConvShape& s) {
+std::vector<ImageLayout> image_layouts(const ConvShape& s) {
   constexpr int64_t kManyPositions = 128, kBlock = 16;
   const Window& w = s.window;
   const bool many = element_count(w.out) >= kManyPositions;
   bool single = s.groups == 1;
   for (size_t i = 0; i < w.rank(); ++i)
     single = single && w.kernel[i] == 1 && w.pad_begin[i] == 0 && w.pad_end[i] == 0;
-  if (single && many) return {Layout::Plain, Layout::Any};
-  if (s.transposed && s.groups == 1 && s.out_channels < 8) return {Layout::Plain, Layout::Any};
+  if (single && many) return {ImageLayout::Plain, ImageLayout::Any};
+  if (s.transposed && s.groups == 1 && s.out_channels < 8) return {ImageLayout::Plain, ImageLayout::Any};
   const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
   if (wide && many && s.in_channels % kBlock == 0 && s.out_channels % kBlock == 0)
-    return {Layout::Blocked, Layout::Any};
-  return {Layout::Any};
+    return {ImageLayout::Blocked, ImageLayout::Any};
+  return {ImageLayout::Any};
 }
 
 struct Descs {
@@ -36,20 +38,21 @@ struct Descs {
   Memory::dims strides, dilates, pad_begin, pad_end;
 };
 
-Memory::desc in_layout(const Memory::desc& plain, Layout layout) {
+Memory::desc in_layout(const Memory::desc& plain, ImageLayout layout) {
   using Tag = Memory::format_tag;
-  if (layout == Layout::Plain) return plain;
+  if (layout == ImageLayout::Plain || layout == ImageLayout::Last) return plain;
   const Tag blocked[] = {Tag::nCw16c, Tag::nChw16c, Tag::nCdhw16c};
   const Memory::dims dims = plain.get_dims();
   return Memory::desc(dims, plain.get_data_type(),
-                      layout == Layout::Any ? Tag::any : blocked[dims.size() - 3]);
+                      layout == ImageLayout::Any ? Tag::any : blocked[dims.size() - 3]);
 }
 
-Descs describe(const ConvShape& s, DType dtype, Layout layout) {
+Descs describe(const ConvShape& s, DType dtype, ImageLayout layout) {
   const Window& w = s.window;
   Descs d;
-  d.x = onednn_dense(dtype, s.x_dims());
-  d.y = onednn_dense(dtype, s.y_dims());
+  const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
+  d.x = onednn_in_layout(dtype, s.x_dims(), images);
+  d.y = onednn_in_layout(dtype, s.y_dims(), images);
   if (s.bias) d.bias = onednn_dense(dtype, {s.groups * s.out_channels});
   // oneDNN names weights [group,] out, in, kernel...; in a transposed convolution ONNX has in before out.
   const int64_t taps = element_count(w.kernel);
@@ -63,7 +66,7 @@ Descs describe(const ConvShape& s, DType dtype, Layout layout) {
     strides.insert(strides.begin(), s.out_channels * s.in_channels * taps);
   }
   d.weights = onednn_strided(dtype, dims, strides);
-  d.weights_wanted = in_layout(d.weights, Layout::Any);
+  d.weights_wanted = in_layout(d.weights, ImageLayout::Any);
   d.x_wanted = in_layout(d.x, layout);
   d.y_wanted = in_layout(d.y, layout);
   for (size_t i = 0; i < w.rank(); ++i) {
@@ -77,7 +80,7 @@ Descs describe(const ConvShape& s, DType dtype, Layout layout) {
 }
 
 template <typename Primitive>
-Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layout,
+Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, ImageLayout layout,
                            dnnl::algorithm algorithm) {
   const DType dtype = ctx.dtype(0);
   const Descs d = describe(s, dtype, layout);
@@ -89,14 +92,18 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layou
       operations, static_cast<double>(element_size(dtype)) *
                       static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
   const OneDnnSerial scope(serial);
+  const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
+  const Epilogue epilogue = onednn_epilogue(ctx, dtype, s.y_dims(), images);
+  dnnl::primitive_attr attributes = onednn_attributes();
+  attributes.set_post_ops(epilogue.ops);
   try {
     const auto kind = dnnl::prop_kind::forward_inference;
     desc = s.bias ? typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted,
                                                        d.weights_wanted, d.bias, d.y_wanted, d.strides,
-                                                       d.dilates, d.pad_begin, d.pad_end, onednn_attributes())
+                                                       d.dilates, d.pad_begin, d.pad_end, attributes)
                   : typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted,
                                                        d.weights_wanted, d.y_wanted, d.strides, d.dilates,
-                                                       d.pad_begin, d.pad_end, onednn_attributes());
+                                                       d.pad_begin, d.pad_end, attributes);
     if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
     const Primitive primitive(desc);
     ScratchPlan scratch(ctx);
@@ -107,6 +114,9 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layou
     const size_t work = scratch.add(work_desc.get_size());
     const bool biased = s.bias;
     ctx.output(0, dtype, s.y_dims());
+    ctx.output_layout(0, images);
+    ctx.want(0, images);
+    absorb(ctx, epilogue, images);
     return [=](RunContext& run) {
       const OneDnnSerial run_scope(serial);
       std::byte* memory = run.scratch();
@@ -116,12 +126,37 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layou
           {DNNL_ARG_DST, y.begin_store(memory, run.output(0).mutable_data())},
           {DNNL_ARG_SCRATCHPAD, onednn_memory(work_desc, memory + work)}};
       if (biased) arguments.emplace(DNNL_ARG_BIAS, onednn_memory(bias_desc, run.input(2).data()));
+      epilogue.add_arguments(arguments, run);
       onednn_execute(primitive, arguments);
       y.end_store(memory, run.output(0).mutable_data());
     };
   } catch (const dnnl::error& e) {
     return decline(std::string("oneDNN: ") + e.message);
   }
+}
+
+Prepared prepare_first_of(PrepareContext& ctx, const ConvShape& s, const std::vector<ImageLayout>& layouts) {
+  Prepared prepared = decline("no layout");
+  for (const ImageLayout layout : layouts) {
+    prepared = s.transposed ? prepare_primitive<dnnl::deconvolution_forward>(
+                                  ctx, s, layout, dnnl::algorithm::deconvolution_direct)
+                            : prepare_primitive<dnnl::convolution_forward>(ctx, s, layout,
+                                                                           dnnl::algorithm::convolution_direct);
+    if (prepared.declined.empty()) break;
+  }
+  return prepared;
+}
+
+// In a plan whose tensors may be stored channels last.
+Prepared prepare_channels_last(PrepareContext& ctx, bool transposed) {
+  if (!ctx.layouts()) return decline("tensors are in plain order");
+  const DType dtype = ctx.dtype(0);
+  if (dtype != DType::Float32 && dtype != DType::BFloat16)
+    return decline("oneDNN convolves only f32 and bf16");
+  const ConvShape s = transposed ? conv_transpose_shape(ctx) : conv_shape(ctx);
+  if (s.window.rank() > 3) return decline("more than three spatial dimensions");
+  if (s.empty()) return decline("an empty tensor");
+  return prepare_first_of(ctx, s, {ImageLayout::Last});
 }
 
 Prepared prepare_onednn(PrepareContext& ctx, bool transposed) {
@@ -134,15 +169,7 @@ Prepared prepare_onednn(PrepareContext& ctx, bool transposed) {
   const ConvShape s = transposed ? conv_transpose_shape(ctx) : conv_shape(ctx);
   if (s.window.rank() > 3) return decline("more than three spatial dimensions");
   if (s.empty()) return decline("an empty tensor");
-  Prepared prepared = decline("no layout");
-  for (const Layout layout : image_layouts(s)) {
-    prepared = transposed ? prepare_primitive<dnnl::deconvolution_forward>(
-                                ctx, s, layout, dnnl::algorithm::deconvolution_direct)
-                          : prepare_primitive<dnnl::convolution_forward>(ctx, s, layout,
-                                                                         dnnl::algorithm::convolution_direct);
-    if (prepared.declined.empty()) break;
-  }
-  return prepared;
+  return prepare_first_of(ctx, s, image_layouts(s));
 }
 
 // bf16 where the machine has no instructions for it.
@@ -157,7 +184,9 @@ Prepared prepare_bfloat16_as_float(PrepareContext& ctx, bool transposed) {
 void register_convolution_onednn(KernelRegistry& registry) {
   for (const bool transposed : {false, true}) {
     const std::string op = transposed ? "ConvTranspose" : "Conv";
-    registry.add(op, "onednn", kSecond,
+    registry.add_aware(op, "onednn-channels-last", kFirst - 1,
+                       [transposed](PrepareContext& ctx) { return prepare_channels_last(ctx, transposed); });
+    registry.add_aware(op, "onednn", kSecond,
                  [transposed](PrepareContext& ctx) { return prepare_onednn(ctx, transposed); });
     registry.add(op, "onednn-widened", kThird,
                  [transposed](PrepareContext& ctx) { return prepare_bfloat16_as_float(ctx, transposed); });

@@ -15,8 +15,14 @@ namespace sardonyx::cpu {
 
 namespace {
 
+// A tensor stored channels last stays so where its batch and channels stay.
 Prepared view(PrepareContext& ctx, Dims dims) {
+  const Dims& in = ctx.dims(0);
+  Layout layout = ctx.take(0);
+  if (layout != Layout::Plain && (dims.size() < 3 || in[0] != dims[0] || in[1] != dims[1])) layout = Layout::Plain;
+  ctx.want(0, layout);
   ctx.alias(0, 0, std::move(dims));
+  ctx.output_layout(0, layout);
   return [](RunContext&) {};
 }
 
@@ -274,11 +280,11 @@ Prepared prepare_trilu(PrepareContext& ctx) {
 }  // namespace
 
 void register_movement(KernelRegistry& registry) {
-  registry.ref("Identity", prepare_identity);
-  registry.ref("Reshape", prepare_reshape);
-  registry.ref("Flatten", prepare_flatten);
-  registry.ref("Squeeze", prepare_squeeze);
-  registry.ref("Unsqueeze", prepare_unsqueeze);
+  registry.ref_aware("Identity", prepare_identity);
+  registry.ref_aware("Reshape", prepare_reshape);
+  registry.ref_aware("Flatten", prepare_flatten);
+  registry.ref_aware("Squeeze", prepare_squeeze);
+  registry.ref_aware("Unsqueeze", prepare_unsqueeze);
   registry.ref("Shape", prepare_shape);
   registry.ref("Size", prepare_size);
   registry.ref("ConstantOfShape", prepare_constant_of_shape);

@@ -21,23 +21,42 @@ void* at(Tensor& tensor, int64_t offset) {
          offset * static_cast<int64_t>(element_size(tensor.dtype()));
 }
 
+// Strides of the axes, in ONNX's order, of a tensor stored in `layout`.
+Dims strides_in(const Dims& dims, Layout layout) {
+  const Dims memory = contiguous_strides(memory_dims(dims, layout));
+  Dims strides;
+  for (size_t axis = 0; axis < dims.size(); ++axis)
+    strides.push_back(memory[memory_axis(axis, dims.size(), layout)]);
+  return strides;
+}
+
+bool strides_follow(const Dims& strides, const Dims& dims, Layout layout) {
+  const Dims wanted = strides_in(dims, layout);
+  for (size_t i = 0; i < dims.size(); ++i)
+    if (dims[i] != 1 && strides[i] != wanted[i]) return false;
+  return true;
+}
+
 int64_t product(const Dims& dims, size_t begin, size_t end) {
   int64_t result = 1;
   for (size_t i = begin; i < end; ++i) result = checked_mul(result, dims[i], "elements");
   return result;
 }
 
-// Output 0 has `dims` and is filled from input 0, read with `strides` from element `offset` on. `steps` are
-// the dimensions in which the copy is done: those of the output, perhaps split further.
-Prepared gather_copy(PrepareContext& ctx, Dims dims, const Dims& steps, const Dims& strides, int64_t offset) {
+// Output 0 has `dims`, stored in `layout`, and is filled from input 0, read with `strides` from element `offset` on.
+// `steps` are the dimensions in which the copy is done: those of the output in memory order, perhaps split further.
+Prepared gather_copy(PrepareContext& ctx, Dims dims, const Dims& steps, const Dims& strides, int64_t offset,
+                     Layout layout = Layout::Plain) {
   const DType dtype = ctx.dtype(0);
   StridedCopy copy(dtype, steps, strides, contiguous_strides(steps));
   if (copy.contiguous() && offset == 0 && element_count(dims) == ctx.input(0).size()) {
     ctx.alias(0, 0, std::move(dims));
+    ctx.output_layout(0, layout);
     return [](RunContext&) {};
   }
   const bool empty = element_count(dims) == 0;
   ctx.output(0, dtype, std::move(dims));
+  ctx.output_layout(0, layout);
   return [copy = std::move(copy), offset, empty](RunContext& run) {
     if (!empty) copy.run(at(run.input(0), offset), run.output(0).mutable_data());
   };
@@ -55,7 +74,7 @@ Prepared prepare_transpose(PrepareContext& ctx) {
                std::to_string(perm.size()));
   }
   std::vector<bool> seen(rank, false);
-  const Dims in_strides = contiguous_strides(in);
+  const Dims in_strides = strides_in(in, ctx.take(0));
   Dims dims, strides;
   for (int64_t axis : perm) {
     const bool valid = axis >= 0 && axis < static_cast<int64_t>(rank) && !seen[static_cast<size_t>(axis)];
@@ -64,6 +83,12 @@ Prepared prepare_transpose(PrepareContext& ctx) {
     seen[static_cast<size_t>(axis)] = true;
     dims.push_back(in[static_cast<size_t>(axis)]);
     strides.push_back(in_strides[static_cast<size_t>(axis)]);
+  }
+  // What lies channels last already needs no copy.
+  if (ctx.layouts() && rank >= 3 && strides_follow(strides, dims, Layout::ChannelsLast)) {
+    ctx.alias(0, 0, dims);
+    ctx.output_layout(0, Layout::ChannelsLast);
+    return [](RunContext&) {};
   }
   return gather_copy(ctx, dims, dims, strides, 0);
 }
@@ -85,26 +110,34 @@ Prepared prepare_concat(PrepareContext& ctx) {
                  std::to_string(dims[d]), std::to_string(ctx.dims(i)[d]));
     dims[axis] = checked_add(dims[axis], ctx.dims(i)[axis], "dimension of Concat");
   }
+  Layout layout = Layout::Plain;
+  for (size_t i = 0; i < ctx.input_count(); ++i)
+    if (ctx.take(i) == Layout::ChannelsLast) layout = Layout::ChannelsLast;
+  for (size_t i = 0; i < ctx.input_count(); ++i) ctx.want(i, layout);
   const int64_t total = element_count(dims);
   for (size_t i = 0; i < ctx.input_count(); ++i) {
     if (ctx.input(i).size() != total) continue;
     ctx.alias(0, i, dims);  // the others are empty
+    ctx.output_layout(0, layout);
     return [](RunContext&) {};
   }
+  const size_t place = memory_axis(axis, dims.size(), layout);
+  const Dims memory = memory_dims(dims, layout);
   struct Part {
     size_t input;
     int64_t offset;
     StridedCopy copy;
   };
   std::vector<Part> parts;
-  const int64_t outer = product(dims, 0, axis), row = product(dims, axis, dims.size());
+  const int64_t outer = product(memory, 0, place), row = product(memory, place, memory.size());
   int64_t offset = 0;
   for (size_t i = 0; i < ctx.input_count(); ++i) {
-    const int64_t width = product(ctx.dims(i), axis, dims.size());
+    const int64_t width = product(memory_dims(ctx.dims(i), layout), place, memory.size());
     if (width != 0) parts.push_back({i, offset, StridedCopy(dtype, {outer, width}, {width, 1}, {row, 1})});
     offset += width;
   }
   ctx.output(0, dtype, std::move(dims));
+  ctx.output_layout(0, layout);
   return [parts = std::move(parts)](RunContext& run) {
     Tensor& out = run.output(0);
     for (const Part& part : parts) part.copy.run(run.input(part.input).data(), at(out, part.offset));
@@ -144,7 +177,10 @@ Prepared prepare_split(PrepareContext& ctx) {
     StridedCopy copy;
   };
   std::vector<Part> parts;
-  const int64_t outer = product(in, 0, axis), inner = product(in, axis + 1, in.size());
+  const Layout layout = ctx.take(0);
+  const Dims memory = memory_dims(in, layout);
+  const size_t place = memory_axis(axis, in.size(), layout);
+  const int64_t outer = product(memory, 0, place), inner = product(memory, place + 1, memory.size());
   int64_t offset = 0;
   for (size_t i = 0; i < sizes.size(); ++i) {
     Dims dims = in;
@@ -152,10 +188,12 @@ Prepared prepare_split(PrepareContext& ctx) {
     const int64_t width = sizes[i] * inner;
     if (sizes[i] == dim) {
       ctx.alias(i, 0, std::move(dims));
+      ctx.output_layout(i, layout);
     } else if (ctx.wants(i)) {
       if (width * outer != 0)
         parts.push_back({i, offset, StridedCopy(ctx.dtype(0), {outer, width}, {dim * inner, 1}, {width, 1})});
       ctx.output(i, ctx.dtype(0), std::move(dims));
+      ctx.output_layout(i, layout);
     }
     offset += width;
   }
@@ -178,7 +216,8 @@ Prepared prepare_slice(PrepareContext& ctx) {
              std::to_string(axes.size()));
   ctx.expect(steps.size() == starts.size(), "length of input 'steps'", std::to_string(starts.size()),
              std::to_string(steps.size()));
-  Dims dims = in, strides = contiguous_strides(in);
+  const Layout layout = ctx.take(0);
+  Dims dims = in, strides = strides_in(in, layout);
   std::vector<bool> seen(in.size(), false);
   int64_t offset = 0;
   for (size_t i = 0; i < starts.size(); ++i) {
@@ -201,7 +240,7 @@ Prepared prepare_slice(PrepareContext& ctx) {
     strides[axis] = count > 1 ? strides[axis] * step : 0;
     dims[axis] = count;
   }
-  return gather_copy(ctx, dims, dims, strides, offset);
+  return gather_copy(ctx, dims, memory_dims(dims, layout), memory_dims(strides, layout), offset, layout);
 }
 
 Prepared prepare_expand(PrepareContext& ctx) {
@@ -314,10 +353,10 @@ Prepared prepare_center_crop_pad(PrepareContext& ctx) {
 }  // namespace
 
 void register_movement_copy(KernelRegistry& registry) {
-  registry.ref("Transpose", prepare_transpose);
-  registry.ref("Concat", prepare_concat);
-  registry.ref("Split", prepare_split);
-  registry.ref("Slice", prepare_slice);
+  registry.ref_aware("Transpose", prepare_transpose);
+  registry.ref_aware("Concat", prepare_concat);
+  registry.ref_aware("Split", prepare_split);
+  registry.ref_aware("Slice", prepare_slice);
   registry.ref("Expand", prepare_expand);
   registry.ref("Tile", prepare_tile);
   registry.ref("DepthToSpace", prepare_depth_to_space);

@@ -180,15 +180,20 @@ Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector
                "elements to resize from");
   }
   const int64_t out_size = element_count(dims);
+  const Layout layout = ctx.take(0);
+  std::vector<AxisScale> ordered(axes.size());  // as they lie in memory
+  for (size_t i = 0; i < axes.size(); ++i) ordered[memory_axis(i, axes.size(), layout)] = axes[i];
   if (same) {
     ctx.alias(0, 0, std::move(dims));
+    ctx.output_layout(0, layout);
     return [](RunContext&) {};
   }
   ctx.output(0, dtype, std::move(dims));
+  ctx.output_layout(0, layout);
   if (out_size == 0) return [](RunContext&) {};
   // Neighbouring axes that stay as they are become one; those behind the last resized axis are the block.
   ResamplePlan plan;
-  for (const AxisScale& axis : axes) {
+  for (const AxisScale& axis : ordered) {
     if (!untouched(axis)) {
       plan.axes.push_back({make_taps(axis, sampling)});
       plan.any_outside |= !plan.axes.back().taps.outside.empty();
@@ -286,8 +291,8 @@ Prepared prepare_upsample(PrepareContext& ctx) {
 }  // namespace
 
 void register_resize(KernelRegistry& registry) {
-  registry.ref("Resize", prepare_resize);
-  registry.ref("Upsample", prepare_upsample);
+  registry.ref_aware("Resize", prepare_resize);
+  registry.ref_aware("Upsample", prepare_upsample);
 }
 
 }  // namespace sardonyx::cpu

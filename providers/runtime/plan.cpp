@@ -15,6 +15,10 @@ namespace {
 
 constexpr int64_t kMaxKnownElements = 1024;  // values that the planner computes itself
 constexpr size_t kMaxFollowers = 4;
+// Operands of followers stand behind any optional input that a node may leave out.
+constexpr size_t kFirstOperand = 16;
+
+size_t first_operand(const Node& node) { return std::max(kFirstOperand, node.inputs.size()); }
 
 class Planner {
  public:
@@ -275,7 +279,7 @@ std::vector<PrepareContext::Follower> Planner::followers_of(const Node& node,
     }
     if (!fits || others > 1) break;
     if (next.inputs.size() == 2 && next.inputs[1 - follower.port] != kNone) {
-      follower.operand = node.inputs.size() + operands.size();
+      follower.operand = first_operand(node) + operands.size();
       operands.push_back(next.inputs[1 - follower.port]);
     }
     chain.push_back(follower);
@@ -291,7 +295,6 @@ void Planner::fill_input(PrepareContext& ctx, size_t i, ValueId id, Layout layou
   input.is_tensor = true;
   input.desc = desc_of(id);
   input.desc.layout = layout;
-  input.wanted = layout;
   input.constant = graph_.is_constant(id);
   input.host = state(id).known;
 }
@@ -334,9 +337,13 @@ bool Planner::choose(NodeId id, Choice& choice, std::vector<ValueId>& operands) 
     PrepareContext& ctx = choice.context.emplace(graph_, node);
     ctx.threads_ = options_.threads;
     ctx.layouts_ = aware && options_.layouts;
-    ctx.inputs_.resize(node.inputs.size() + operands.size());
+    for (const ValueId input : node.inputs)  // strings do not lie in the arena, and cannot be reordered
+      if (input != kNone && desc_of(input).dtype == DType::String) ctx.layouts_ = false;
+    ctx.inputs_.resize(operands.empty() ? node.inputs.size() : first_operand(node) + operands.size());
     for (size_t i = 0; i < ctx.inputs_.size(); ++i) {
-      const ValueId input = i < node.inputs.size() ? node.inputs[i] : operands[i - node.inputs.size()];
+      const ValueId input = i < node.inputs.size()      ? node.inputs[i]
+                            : i < first_operand(node) ? kNone
+                                                      : operands[i - first_operand(node)];
       fill_input(ctx, i, input, aware && input != kNone ? desc_of(input).layout : Layout::Plain);
       if (input == kNone || memory == Layout::Plain) continue;
       // The kernel sees the dims as they lie in memory, and knows nothing of layouts.
@@ -451,7 +458,7 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
       if (value != kNone) --state(value).uses;
     if (follower.operand != 0) {
       reads.resize(follower.operand + 1, kNone);
-      reads[follower.operand] = operands[follower.operand - node.inputs.size()];
+      reads[follower.operand] = operands[follower.operand - first_operand(node)];
     }
     made = follower.node->output(0);
   }

@@ -1,0 +1,98 @@
+#include "providers/cpu/support/epilogue.h"
+
+#include <optional>
+
+#include "ops/activation.h"
+
+namespace sardonyx::cpu {
+
+namespace {
+
+struct Eltwise {
+  dnnl::algorithm algorithm;
+  float alpha, beta;
+};
+
+// Only functions that keep NaN: oneDNN's own relu and clip give a number for it, and so may those of its functions
+// that do not multiply by their argument.
+std::optional<Eltwise> eltwise_of(const Node& node) {
+  using Algorithm = dnnl::algorithm;
+  // x * clip(1e30 x, 0, 1): x for x above 1e-30, and 0 below 0.
+  if (node.op == "Relu") return Eltwise{Algorithm::eltwise_hardswish, 1e30f, 0};
+  if (node.op == "HardSwish") return Eltwise{Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f};
+  if (node.op == "LeakyRelu") {
+    const float alpha = parse_attributes<LeakyReluAttributes>(node.attributes).alpha;
+    if (alpha != 0) return Eltwise{Algorithm::eltwise_relu, alpha, 0};
+  }
+  if (node.op == "Swish") return Eltwise{Algorithm::eltwise_swish, parse_attributes<AlphaAttributes>(node.attributes).alpha, 0};
+  if (node.op == "Mish") return Eltwise{Algorithm::eltwise_mish, 0, 0};
+  if (node.op == "Gelu") {
+    const bool tanh = parse_attributes<GeluAttributes>(node.attributes).approximate == "tanh";
+    return Eltwise{tanh ? Algorithm::eltwise_gelu_tanh : Algorithm::eltwise_gelu_erf, 0, 0};
+  }
+  return std::nullopt;
+}
+
+// The operand's dims with ones in front, if it broadcasts to `dims` without enlarging them.
+std::optional<Dims> broadcast_to(Dims operand, const Dims& dims) {
+  if (operand.size() > dims.size()) return std::nullopt;
+  operand.insert(operand.begin(), dims.size() - operand.size(), 1);
+  for (size_t i = 0; i < dims.size(); ++i)
+    if (operand[i] != dims[i] && operand[i] != 1) return std::nullopt;
+  return operand;
+}
+
+}  // namespace
+
+dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout) {
+  if (layout == Layout::Plain) return onednn_dense(dtype, dims);
+  Dims strides(dims.size());
+  int64_t stride = 1;
+  const auto next = [&](size_t axis) {
+    strides[axis] = stride;
+    stride *= std::max<int64_t>(dims[axis], 1);
+  };
+  next(1);
+  for (size_t i = dims.size(); i-- > 2;) next(i);
+  next(0);
+  return onednn_strided(dtype, dims, strides);
+}
+
+Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout) {
+  Epilogue epilogue;
+  if (dtype != DType::Float32) return epilogue;
+  for (const auto& follower : ctx.followers()) {
+    if (const auto eltwise = eltwise_of(*follower.node)) {
+      epilogue.ops.append_eltwise(eltwise->algorithm, eltwise->alpha, eltwise->beta);
+    } else if ((follower.node->op == "Add" || follower.node->op == "Mul") && follower.operand != 0) {
+      const TensorDesc& operand = ctx.input(follower.operand);
+      const auto padded = broadcast_to(operand.dims, dims);
+      if (operand.dtype != dtype || !padded) break;
+      // Tensors of lower rank stay as they are: their axes mean the same only if both orders agree.
+      if (layout != Layout::Plain && operand.dims.size() != dims.size() && !layouts_agree(*padded)) break;
+      const auto desc = onednn_in_layout(dtype, *padded, layout);
+      epilogue.operands.push_back({follower.operand, epilogue.ops.len(), desc});
+      epilogue.ops.append_binary(follower.node->op == "Add" ? dnnl::algorithm::binary_add : dnnl::algorithm::binary_mul, desc);
+    } else {
+      break;
+    }
+    ++epilogue.count;
+  }
+  return epilogue;
+}
+
+void absorb(PrepareContext& ctx, const Epilogue& epilogue, Layout layout) {
+  ctx.absorb(epilogue.count);
+  for (const auto& operand : epilogue.operands)
+    ctx.want(operand.input, ctx.input(operand.input).dims.size() < 3 ? Layout::Plain
+                            : static_cast<int>(ctx.input(operand.input).dims.size()) == operand.desc.get_ndims() ? layout
+                                                                                                        : Layout::Plain);
+}
+
+void Epilogue::add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const {
+  for (const Operand& operand : operands)
+    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(operand.post_op) | DNNL_ARG_SRC_1,
+                      onednn_memory(operand.desc, run.input(operand.input).data()));
+}
+
+}  // namespace sardonyx::cpu
