@@ -72,11 +72,16 @@ class PrepareContext {
     bool constant = false;
     Layout wanted = Layout::Plain;  // how the kernel reads it
   };
-  // An elementwise node that is the only reader of what the node, or the follower before it, makes.
+  // An elementwise node behind this one, all of whose inputs are there when this one runs or made by it and by the
+  // followers before.
   struct Follower {
+    struct Source {
+      int made = -1;     // 0: output 0 of the node itself; k: what follower k - 1 makes; -1: an input
+      size_t input = 0;  // of the kernel; valid for every number that PrepareContext and RunContext take
+    };
     const Node* node;
-    size_t port;     // the input of `node` that it reads this through
-    size_t operand;  // where the other input of a binary operator stands among the inputs; 0: there is none
+    std::vector<Source> inputs;  // parallel to those of `node`; an omitted one names an input that is not there
+    bool closes;                 // nothing but what this follower makes is read outside, up to here
   };
   enum class OutputKind { Unset, Static, Alias };
   struct Output {
@@ -141,8 +146,8 @@ class PrepareContext {
   }
   // After output(i, ...) or alias(i, ...).
   void output_layout(size_t i, Layout layout) { outputs_[i].desc.layout = layout; }
-  // The chain of elementwise nodes after output 0, each of the same dtype and dims. A kernel may compute the
-  // first `count` of them too; output 0 is then what the last of these makes.
+  // The elementwise nodes that read output 0 and one another, in order. A kernel may compute the first `count` of
+  // them too, if the last of these closes; output 0 is then what that one makes.
   const std::vector<Follower>& followers() const { return followers_; }
   void absorb(size_t count) { absorbed_ = count; }
   // Bytes of scratch memory, 64-byte aligned, that RunContext::scratch gives; the largest request counts.

@@ -133,19 +133,9 @@ template <typename F>
 PrepareKernel ref(double ns) {
   return [ns](PrepareContext& ctx) { return prepare_unary<AllFloats, F>(ctx, ns); };
 }
-PrepareKernel vectors(simd::Unary op) {
-  return [op](PrepareContext& ctx) { return prepare_simd_unary(ctx, op); };
-}
-
 template <typename F>
 Prepared prepare_alpha(PrepareContext& ctx) {
   return prepare_unary<AllFloats, F>(ctx, 8, ctx.attributes<AlphaAttributes>().alpha);
-}
-template <simd::Unary kOp>
-Prepared prepare_simd_alpha(PrepareContext& ctx) {
-  const float alpha = ctx.attributes<AlphaAttributes>().alpha;
-  if (kOp == simd::Unary::Celu && !(alpha > 0)) return decline("only a positive alpha");
-  return prepare_simd_unary(ctx, kOp, alpha);
 }
 
 Prepared prepare_relu(PrepareContext& ctx) {
@@ -154,27 +144,13 @@ Prepared prepare_relu(PrepareContext& ctx) {
 Prepared prepare_leaky_relu(PrepareContext& ctx) {
   return prepare_unary<AllFloats, LeakyRelu>(ctx, 1, ctx.attributes<LeakyReluAttributes>().alpha);
 }
-Prepared prepare_simd_leaky_relu(PrepareContext& ctx) {
-  return prepare_simd_unary(ctx, simd::Unary::LeakyRelu, ctx.attributes<LeakyReluAttributes>().alpha);
-}
 Prepared prepare_selu(PrepareContext& ctx) {
   const auto a = ctx.attributes<SeluAttributes>();
   return prepare_unary<AllFloats, Selu>(ctx, 8, a.alpha, a.gamma);
 }
-Prepared prepare_simd_selu(PrepareContext& ctx) {
-  const auto a = ctx.attributes<SeluAttributes>();
-  return prepare_simd_unary(ctx, simd::Unary::Selu, a.alpha, a.gamma);
-}
 Prepared prepare_hard_sigmoid(PrepareContext& ctx) {
   const auto a = ctx.attributes<HardSigmoidAttributes>();
   return prepare_unary<AllFloats, HardSigmoid>(ctx, 2, a.alpha, a.beta);
-}
-Prepared prepare_simd_hard_sigmoid(PrepareContext& ctx) {
-  const auto a = ctx.attributes<HardSigmoidAttributes>();
-  return prepare_simd_unary(ctx, simd::Unary::HardSigmoid, a.alpha, a.beta);
-}
-Prepared prepare_simd_hard_swish(PrepareContext& ctx) {
-  return prepare_simd_unary(ctx, simd::Unary::HardSwish, 1.0f / 6.0f, 0.5f);
 }
 
 bool tanh_approximation(const PrepareContext& ctx) {
@@ -186,9 +162,6 @@ bool tanh_approximation(const PrepareContext& ctx) {
 Prepared prepare_gelu(PrepareContext& ctx) {
   return tanh_approximation(ctx) ? prepare_unary<AllFloats, GeluTanh>(ctx, 8)
                                  : prepare_unary<AllFloats, GeluErf>(ctx, 12);
-}
-Prepared prepare_simd_gelu(PrepareContext& ctx) {
-  return prepare_simd_unary(ctx, tanh_approximation(ctx) ? simd::Unary::GeluTanh : simd::Unary::GeluErf);
 }
 
 Prepared prepare_shrink(PrepareContext& ctx) {
@@ -262,22 +235,8 @@ Prepared prepare_swiglu(PrepareContext& ctx) {
 }  // namespace
 
 void register_activation(KernelRegistry& r) {
-  r.add("Relu", "simd", kFirst, vectors(simd::Unary::Relu));
-  r.add("LeakyRelu", "simd", kFirst, prepare_simd_leaky_relu);
   r.add("PRelu", "simd", kFirst, prepare_simd_prelu);
-  r.add("Elu", "simd", kFirst, prepare_simd_alpha<simd::Unary::Elu>);
-  r.add("Celu", "simd", kFirst, prepare_simd_alpha<simd::Unary::Celu>);
-  r.add("ThresholdedRelu", "simd", kFirst, prepare_simd_alpha<simd::Unary::ThresholdedRelu>);
-  r.add("Swish", "simd", kFirst, prepare_simd_alpha<simd::Unary::Swish>);
   r.add("SwiGLU", "simd", kFirst, prepare_simd_swiglu);
-  r.add("Selu", "simd", kFirst, prepare_simd_selu);
-  r.add("HardSigmoid", "simd", kFirst, prepare_simd_hard_sigmoid);
-  r.add("HardSwish", "simd", kFirst, prepare_simd_hard_swish);
-  r.add("Sigmoid", "simd", kFirst, vectors(simd::Unary::Sigmoid));
-  r.add("Softplus", "simd", kFirst, vectors(simd::Unary::Softplus));
-  r.add("Softsign", "simd", kFirst, vectors(simd::Unary::Softsign));
-  r.add("Mish", "simd", kFirst, vectors(simd::Unary::Mish));
-  r.add("Gelu", "simd", kFirst, prepare_simd_gelu);
 
   r.ref("Relu", prepare_relu);
   r.ref("LeakyRelu", prepare_leaky_relu);

@@ -140,8 +140,8 @@ Prepared prepare_first_of(PrepareContext& ctx, const ConvShape& s, const std::ve
   for (const ImageLayout layout : layouts) {
     prepared = s.transposed ? prepare_primitive<dnnl::deconvolution_forward>(
                                   ctx, s, layout, dnnl::algorithm::deconvolution_direct)
-                            : prepare_primitive<dnnl::convolution_forward>(ctx, s, layout,
-                                                                           dnnl::algorithm::convolution_direct);
+                            : prepare_primitive<dnnl::convolution_forward>(
+                                  ctx, s, layout, dnnl::algorithm::convolution_direct);
     if (prepared.declined.empty()) break;
   }
   return prepared;
@@ -187,7 +187,7 @@ void register_convolution_onednn(KernelRegistry& registry) {
     registry.add_aware(op, "onednn-channels-last", kFirst - 1,
                        [transposed](PrepareContext& ctx) { return prepare_channels_last(ctx, transposed); });
     registry.add_aware(op, "onednn", kSecond,
-                 [transposed](PrepareContext& ctx) { return prepare_onednn(ctx, transposed); });
+                       [transposed](PrepareContext& ctx) { return prepare_onednn(ctx, transposed); });
     registry.add(op, "onednn-widened", kThird,
                  [transposed](PrepareContext& ctx) { return prepare_bfloat16_as_float(ctx, transposed); });
   }

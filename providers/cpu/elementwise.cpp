@@ -91,10 +91,6 @@ PrepareKernel ref(double ns) {
   return [ns](PrepareContext& ctx) { return prepare_binary<AllNumbers, F>(ctx, ns); };
 }
 
-PrepareKernel vectors(simd::Binary op) {
-  return [op](PrepareContext& ctx) { return prepare_simd_binary(ctx, op); };
-}
-
 Prepared prepare_mod(PrepareContext& ctx) {
   const int64_t fmod = ctx.attributes<ModAttributes>().fmod;
   ctx.expect(fmod == 0 || fmod == 1, "attribute 'fmod'", "0 or 1", std::to_string(fmod));
@@ -105,10 +101,6 @@ Prepared prepare_mod(PrepareContext& ctx) {
 }  // namespace
 
 void register_elementwise(KernelRegistry& r) {
-  r.add("Add", "simd", kFirst, vectors(simd::Binary::Add));
-  r.add("Sub", "simd", kFirst, vectors(simd::Binary::Sub));
-  r.add("Mul", "simd", kFirst, vectors(simd::Binary::Mul));
-  r.add("Div", "simd", kFirst, vectors(simd::Binary::Div));
   r.ref("Add", ref<Add>(1));
   r.ref("Sub", ref<Sub>(1));
   r.ref("Mul", ref<Mul>(1));

@@ -82,26 +82,9 @@ PrepareKernel ref(double ns) {
   return [ns](PrepareContext& ctx) { return prepare_unary<List, F>(ctx, ns); };
 }
 
-PrepareKernel vectors(simd::Unary op) {
-  return [op](PrepareContext& ctx) { return prepare_simd_unary(ctx, op); };
-}
-
 }  // namespace
 
 void register_elementwise_unary(KernelRegistry& r) {
-  r.add("Abs", "simd", kFirst, vectors(simd::Unary::Abs));
-  r.add("Neg", "simd", kFirst, vectors(simd::Unary::Neg));
-  r.add("Reciprocal", "simd", kFirst, vectors(simd::Unary::Reciprocal));
-  r.add("Sqrt", "simd", kFirst, vectors(simd::Unary::Sqrt));
-  r.add("Floor", "simd", kFirst, vectors(simd::Unary::Floor));
-  r.add("Ceil", "simd", kFirst, vectors(simd::Unary::Ceil));
-  r.add("Round", "simd", kFirst, vectors(simd::Unary::Round));
-  r.add("Exp", "simd", kFirst, vectors(simd::Unary::Exp));
-  r.add("Log", "simd", kFirst, vectors(simd::Unary::Log));
-  r.add("Sin", "simd", kFirst, vectors(simd::Unary::Sin));
-  r.add("Cos", "simd", kFirst, vectors(simd::Unary::Cos));
-  r.add("Tanh", "simd", kFirst, vectors(simd::Unary::Tanh));
-  r.add("Erf", "simd", kFirst, vectors(simd::Unary::Erf));
 
   using Signed = Join<AllFloats, Types<int8_t, int16_t, int32_t, int64_t>>;
   r.ref("Neg", ref<Neg, Signed>(1));

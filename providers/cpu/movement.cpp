@@ -19,7 +19,8 @@ namespace {
 Prepared view(PrepareContext& ctx, Dims dims) {
   const Dims& in = ctx.dims(0);
   Layout layout = ctx.take(0);
-  if (layout != Layout::Plain && (dims.size() < 3 || in[0] != dims[0] || in[1] != dims[1])) layout = Layout::Plain;
+  if (layout != Layout::Plain && (dims.size() < 3 || in[0] != dims[0] || in[1] != dims[1]))
+    layout = Layout::Plain;
   ctx.want(0, layout);
   ctx.alias(0, 0, std::move(dims));
   ctx.output_layout(0, layout);

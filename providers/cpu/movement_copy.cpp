@@ -43,8 +43,9 @@ int64_t product(const Dims& dims, size_t begin, size_t end) {
   return result;
 }
 
-// Output 0 has `dims`, stored in `layout`, and is filled from input 0, read with `strides` from element `offset` on.
-// `steps` are the dimensions in which the copy is done: those of the output in memory order, perhaps split further.
+// Output 0 has `dims`, stored in `layout`, and is filled from input 0, read with `strides` from element
+// `offset` on. `steps` are the dimensions in which the copy is done: those of the output in memory order,
+// perhaps split further.
 Prepared gather_copy(PrepareContext& ctx, Dims dims, const Dims& steps, const Dims& strides, int64_t offset,
                      Layout layout = Layout::Plain) {
   const DType dtype = ctx.dtype(0);

@@ -56,7 +56,8 @@ Prepared prepare_windows(PrepareContext& ctx, PoolShape (*shape)(const PrepareCo
   if (ctx.wants(1)) return decline("Indices are wanted");
   const PoolShape s = shape(ctx);
   if (element_count(s.dims) == 0 || ctx.input(0).size() == 0) return decline("an empty tensor");
-  const int64_t channels = ctx.dims(0)[1], in_plane = element_count(s.window.in), out_plane = element_count(s.window.out);
+  const int64_t channels = ctx.dims(0)[1], in_plane = element_count(s.window.in),
+                out_plane = element_count(s.window.out);
   ctx.want(0, Layout::ChannelsLast);
   ctx.output(0, DType::Float32, s.dims);
   ctx.output_layout(0, Layout::ChannelsLast);
@@ -88,13 +89,18 @@ Prepared prepare_windows(PrepareContext& ctx, PoolShape (*shape)(const PrepareCo
             place = place * w.in[d] + p;
           }
           if (!inside) continue;
-          if (first) std::memcpy(to, image + place * channels, static_cast<size_t>(channels) * sizeof(float));
-          else if (s.kind == Pooling::Max) HWY_DYNAMIC_DISPATCH(CombineMax)(image + place * channels, to, channels);
-          else HWY_DYNAMIC_DISPATCH(CombineSum)(image + place * channels, to, channels);
+          if (first)
+            std::memcpy(to, image + place * channels, static_cast<size_t>(channels) * sizeof(float));
+          else if (s.kind == Pooling::Max)
+            HWY_DYNAMIC_DISPATCH(CombineMax)(image + place * channels, to, channels);
+          else
+            HWY_DYNAMIC_DISPATCH(CombineSum)(image + place * channels, to, channels);
           first = false;
         } while (next_index(tap, w.kernel));
         // A window of padding alone.
-        if (first) std::fill(to, to + channels, s.kind == Pooling::Max ? -std::numeric_limits<float>::infinity() : 0.0f);
+        if (first)
+          std::fill(to, to + channels,
+                    s.kind == Pooling::Max ? -std::numeric_limits<float>::infinity() : 0.0f);
         if (divisor != 1)
           for (int64_t c = 0; c < channels; ++c) to[c] = static_cast<float>(to[c] / divisor);
       }
@@ -118,20 +124,23 @@ Prepared prepare_global_average(PrepareContext& ctx) {
     const float* x = run.in<float>(0);
     float* y = run.out<float>(0);
     const int64_t slices = (channels + kSlice - 1) / kSlice;
-    parallel_for(batch * slices, grain_for(10 + 4.0 * static_cast<double>(plane)), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t n = i / slices, c = i % slices * kSlice, width = std::min<int64_t>(kSlice, channels - c);
-        const float* from = x + n * plane * channels + c;
-        float total[kSlice] = {}, part[kSlice];
-        for (int64_t block = 0; block < plane; block += kBlock) {
-          std::fill(part, part + width, 0.0f);
-          for (int64_t p = block; p < std::min<int64_t>(plane, block + kBlock); ++p)
-            HWY_DYNAMIC_DISPATCH(CombineSum)(from + p * channels, part, width);
-          for (int64_t k = 0; k < width; ++k) total[k] += part[k];
-        }
-        for (int64_t k = 0; k < width; ++k) y[n * channels + c + k] = total[k] / static_cast<float>(plane);
-      }
-    });
+    parallel_for(batch * slices, grain_for(10 + 4.0 * static_cast<double>(plane)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     const int64_t n = i / slices, c = i % slices * kSlice,
+                                   width = std::min<int64_t>(kSlice, channels - c);
+                     const float* from = x + n * plane * channels + c;
+                     float total[kSlice] = {}, part[kSlice];
+                     for (int64_t block = 0; block < plane; block += kBlock) {
+                       std::fill(part, part + width, 0.0f);
+                       for (int64_t p = block; p < std::min<int64_t>(plane, block + kBlock); ++p)
+                         HWY_DYNAMIC_DISPATCH(CombineSum)(from + p * channels, part, width);
+                       for (int64_t k = 0; k < width; ++k) total[k] += part[k];
+                     }
+                     for (int64_t k = 0; k < width; ++k)
+                       y[n * channels + c + k] = total[k] / static_cast<float>(plane);
+                   }
+                 });
   };
 }
 

@@ -41,7 +41,9 @@ std::string print_plan(const Graph& graph, const Plan& plan) {
     text += "  " + (step.id == kNone ? step.node->name : describe(graph, *step.node));
     if (!step.interpreted) {
       text += "\n   ";
-      for (const int input : step.inputs) text += " (" + describe_tensor(plan, input) + ")";
+      for (size_t i = 0; i < step.inputs.size(); ++i)
+        if (i < step.node->inputs.size() || step.inputs[i] >= 0)
+          text += " (" + describe_tensor(plan, step.inputs[i]) + ")";
       text += " ->";
       for (const int output : step.outputs) text += " (" + describe_tensor(plan, output) + ")";
       if (step.scratch >= 0)

@@ -13,8 +13,8 @@ struct Eltwise {
   float alpha, beta;
 };
 
-// Only functions that keep NaN: oneDNN's own relu and clip give a number for it, and so may those of its functions
-// that do not multiply by their argument.
+// Only functions that keep NaN: oneDNN's own relu and clip give a number for it, and so may those of its
+// functions that do not multiply by their argument.
 std::optional<Eltwise> eltwise_of(const Node& node) {
   using Algorithm = dnnl::algorithm;
   // x * clip(1e30 x, 0, 1): x for x above 1e-30, and 0 below 0.
@@ -24,7 +24,8 @@ std::optional<Eltwise> eltwise_of(const Node& node) {
     const float alpha = parse_attributes<LeakyReluAttributes>(node.attributes).alpha;
     if (alpha != 0) return Eltwise{Algorithm::eltwise_relu, alpha, 0};
   }
-  if (node.op == "Swish") return Eltwise{Algorithm::eltwise_swish, parse_attributes<AlphaAttributes>(node.attributes).alpha, 0};
+  if (node.op == "Swish")
+    return Eltwise{Algorithm::eltwise_swish, parse_attributes<AlphaAttributes>(node.attributes).alpha, 0};
   if (node.op == "Mish") return Eltwise{Algorithm::eltwise_mish, 0, 0};
   if (node.op == "Gelu") {
     const bool tanh = parse_attributes<GeluAttributes>(node.attributes).approximate == "tanh";
@@ -58,25 +59,64 @@ dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout
   return onednn_strided(dtype, dims, strides);
 }
 
+namespace {
+
+// The other input of a binary operator whose one input is what the chain has made so far.
+std::optional<size_t> other_input(const PrepareContext::Follower& follower, int made) {
+  if (follower.inputs.size() != 2) return std::nullopt;
+  for (const size_t i : {0, 1})
+    if (follower.inputs[i].made == made && follower.inputs[1 - i].made < 0)
+      return follower.inputs[1 - i].input;
+  return std::nullopt;
+}
+
+}  // namespace
+
 Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout) {
   Epilogue epilogue;
   if (dtype != DType::Float32) return epilogue;
+  struct PostOp {
+    Eltwise eltwise;                                 // or a binary operator,
+    std::optional<std::pair<size_t, Dims>> operand;  // with this input under these dims
+  };
+  std::vector<PostOp> ops;
+  size_t closed = 0;
+  int made = 0;
   for (const auto& follower : ctx.followers()) {
-    if (const auto eltwise = eltwise_of(*follower.node)) {
-      epilogue.ops.append_eltwise(eltwise->algorithm, eltwise->alpha, eltwise->beta);
-    } else if ((follower.node->op == "Add" || follower.node->op == "Mul") && follower.operand != 0) {
-      const TensorDesc& operand = ctx.input(follower.operand);
+    const std::string& op = follower.node->op;
+    if (const auto eltwise = eltwise_of(*follower.node); eltwise && follower.inputs[0].made == made) {
+      ops.push_back({*eltwise, std::nullopt});
+    } else if (const auto input = other_input(follower, made); input && (op == "Add" || op == "Mul")) {
+      const TensorDesc& operand = ctx.input(*input);
       const auto padded = broadcast_to(operand.dims, dims);
       if (operand.dtype != dtype || !padded) break;
       // Tensors of lower rank stay as they are: their axes mean the same only if both orders agree.
       if (layout != Layout::Plain && operand.dims.size() != dims.size() && !layouts_agree(*padded)) break;
-      const auto desc = onednn_in_layout(dtype, *padded, layout);
-      epilogue.operands.push_back({follower.operand, epilogue.ops.len(), desc});
-      epilogue.ops.append_binary(follower.node->op == "Add" ? dnnl::algorithm::binary_add : dnnl::algorithm::binary_mul, desc);
+      const Tensor* constant = ctx.constant(*input);
+      if (constant && constant->size() == 1) {
+        const float value = *constant->data<float>();
+        ops.push_back({{dnnl::algorithm::eltwise_linear, op == "Mul" ? value : 1, op == "Add" ? value : 0},
+                       std::nullopt});
+      } else {
+        const auto algorithm = op == "Add" ? dnnl::algorithm::binary_add : dnnl::algorithm::binary_mul;
+        ops.push_back({{algorithm, 0, 0}, std::pair(*input, *padded)});
+      }
     } else {
       break;
     }
-    ++epilogue.count;
+    ++made;
+    if (follower.closes) closed = ops.size();
+  }
+  ops.resize(closed);
+  epilogue.count = closed;
+  for (const PostOp& op : ops) {
+    if (!op.operand) {
+      epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
+      continue;
+    }
+    const auto desc = onednn_in_layout(dtype, op.operand->second, layout);
+    epilogue.operands.push_back({op.operand->first, epilogue.ops.len(), desc});
+    epilogue.ops.append_binary(op.eltwise.algorithm, desc);
   }
   return epilogue;
 }
@@ -84,9 +124,11 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
 void absorb(PrepareContext& ctx, const Epilogue& epilogue, Layout layout) {
   ctx.absorb(epilogue.count);
   for (const auto& operand : epilogue.operands)
-    ctx.want(operand.input, ctx.input(operand.input).dims.size() < 3 ? Layout::Plain
-                            : static_cast<int>(ctx.input(operand.input).dims.size()) == operand.desc.get_ndims() ? layout
-                                                                                                        : Layout::Plain);
+    ctx.want(operand.input,
+             ctx.input(operand.input).dims.size() < 3 ? Layout::Plain
+             : static_cast<int>(ctx.input(operand.input).dims.size()) == operand.desc.get_ndims()
+                 ? layout
+                 : Layout::Plain);
 }
 
 void Epilogue::add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const {

@@ -19,8 +19,9 @@ struct Epilogue {
   void add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const;
 };
 
-// As many of ctx.followers() as oneDNN computes with NaN going through. Output 0 will have `dims` in `layout`.
-// The caller absorbs `count` of them when its primitive is made, and wants their operands in that layout.
+// As many of ctx.followers() as oneDNN computes with NaN going through. Output 0 will have `dims` in
+// `layout`. The caller absorbs `count` of them when its primitive is made, and wants their operands in that
+// layout.
 Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout);
 void absorb(PrepareContext& ctx, const Epilogue& epilogue, Layout layout);
 

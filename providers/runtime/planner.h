@@ -1,0 +1,77 @@
+// What the files of the planner share.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "providers/runtime/plan.h"
+
+namespace sardonyx {
+
+// Walks the nodes in order, and gives every value its tensor and every tensor its storage.
+class Planner {
+ public:
+  Planner(const Graph& graph, const std::vector<PlanNode>& nodes, const PlanOptions& options)
+      : graph_(graph),
+        nodes_(nodes),
+        options_(options),
+        values_(graph.values().size()),
+        absorbed_(nodes.size(), 0) {}
+  Plan run(const std::vector<PlanInput>& inputs, const std::vector<PlanInput>& captures);
+
+ private:
+  struct ValueState {
+    int tensors[2] = {-1, -1};  // by layout
+    const Tensor* known = nullptr;
+    int uses = 0;  // reads that are still to come
+    std::vector<NodeId> readers;
+    bool is_output = false, escapes = false;  // escapes: an output, or used by bodies
+    bool available() const { return tensors[0] >= 0 || tensors[1] >= 0; }
+  };
+  // What one kernel was offered and answered.
+  struct Choice {
+    std::optional<PrepareContext> context;
+    Prepared prepared = decline("");
+    std::string kernel;
+    Layout memory = Layout::Plain;  // of an elementwise node: all dims stand in this order
+    std::vector<char> is_memory;    // parallel to the inputs
+  };
+
+  ValueState& state(ValueId id) { return values_[static_cast<size_t>(id)]; }
+  void count_uses();
+  int add_storage(PlanStorage storage);
+  int add_tensor(ValueId id, TensorDesc desc, int storage);
+  void add_input(ValueId id, const PlanInput& input, PlanStorage::Kind kind, size_t index);
+  const TensorDesc& desc_of(ValueId id);
+  int tensor_in(ValueId id, Layout layout);
+  int add_reorder(ValueId id, int from, Layout to);
+  void used(int tensor);
+  void plan_node(NodeId id);
+  bool can_plan(NodeId id) const;
+  void interpret(NodeId id);
+  bool may_follow(const Node& node, const std::vector<ValueId>& made, Layout memory);
+  std::vector<PrepareContext::Follower> followers_of(const Node& node, Layout memory,
+                                                     std::vector<ValueId>& operands);
+  void fill_input(PrepareContext& ctx, size_t i, ValueId id, Layout layout);
+  Layout elementwise_layout(const Node& node);
+  bool choose(NodeId id, Choice& choice, std::vector<ValueId>& operands);
+  void commit(NodeId id, Choice& choice, const std::vector<ValueId>& operands);
+  bool fold(const Node& node, Choice& choice);
+  // Operands of followers stand behind any optional input that a node may leave out.
+  static size_t first_operand(const Node& node) { return std::max<size_t>(16, node.inputs.size()); }
+  int share_storage(const Node& node, const PrepareContext::Output& output, int tensor, size_t bytes);
+
+  const Graph& graph_;
+  const std::vector<PlanNode>& nodes_;
+  const PlanOptions& options_;
+  std::vector<ValueState> values_;
+  std::vector<char> absorbed_;
+  std::vector<std::vector<ValueId>> on_storage_;  // the values whose bytes a storage holds
+  std::deque<Tensor> known_;
+  size_t memory_rank_ = 0;  // the largest rank among the inputs of the node at hand
+  Plan plan_;
+};
+
+}  // namespace sardonyx
