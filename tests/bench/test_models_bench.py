@@ -25,8 +25,8 @@ IMPOSTOR = """
 
     class InferenceSession:
         def __init__(self, source, threads, precision, free_dimensions):
-            if precision != "highest":
-                raise InputError(f"option 'precision': expected 'highest', got '{precision}'")
+            if precision != "PRECISION":
+                raise InputError(f"option 'precision': expected 'PRECISION', got '{precision}'")
             self.inner = onnxruntime.InferenceSession(source)
             self.get_outputs = self.inner.get_outputs
 
@@ -47,10 +47,11 @@ def bench(tmp_path):
             pytest.fail(message)
         pytest.skip(message)
 
-    def run(*options, engines="sardonyx,onnxruntime", impostor=None):
+    def run(*options, engines="sardonyx,onnxruntime", impostor=None, precision="highest"):
         environment = dict(os.environ)
         if impostor is not None:
-            (tmp_path / "sardonyx.py").write_text(textwrap.dedent(IMPOSTOR).replace("BODY", impostor))
+            module = textwrap.dedent(IMPOSTOR).replace("BODY", impostor).replace("PRECISION", precision)
+            (tmp_path / "sardonyx.py").write_text(module)
             environment["PYTHONPATH"] = str(tmp_path)
         report = tmp_path / "report.json"
         command = [sys.executable, ROOT / "bench/models.py", "--rows", "silero_vad", "--rounds", "2", "--round-ms",
@@ -130,6 +131,19 @@ def test_an_engine_that_is_not_there_is_left_out(bench, missing):
     assert "engine left out: openvino: /nowhere/python" in text
     row = only_row(report)
     assert row["status"] == "measured" and set(row["ratios"]) == {"onnxruntime"}
+
+
+def test_a_lower_precision_has_a_measure_of_its_own(bench):
+    """A large error in one of 256 elements, and a small one in all, that is too large for f32."""
+    engines = "sardonyx-medium,onnxruntime"
+    for change in ("outputs[1][0, 0, 5] += 0.1", "outputs[1] *= np.float32(1.05)"):
+        code, report, text = bench("--precision", "medium", engines=engines, impostor=change, precision="medium")
+        assert code == 0, text
+        assert 1e-3 < only_row(report)["errors"]["sardonyx-medium"] < 0.1
+    code, report, _ = bench("--precision", "medium", engines=engines, impostor="outputs[1] *= np.float32(1.2)",
+                            precision="medium")
+    assert code == 1
+    assert "expected within 0.1 of onnxruntime's root mean square, off by 0.2" in only_row(report)["why"]
 
 
 def test_a_precision_that_is_refused_is_skipped(bench):
