@@ -1,0 +1,167 @@
+"""One engine in a process of its own: bench/models.py starts it and asks it to load a model, to run it, and
+to time a number of runs. Requests and answers are lines of JSON, over stdin and stdout:
+
+    {"do": "hello"}                                             -> {"version", "imported_mb"}
+    {"do": "load", "model", "inputs", "dimensions", "threads"}  -> {"load_ms"}, or {"refused": why}
+    {"do": "run", "outputs"}                                    -> {"run_ms", "names"}
+    {"do": "time", "warm_up", "runs"}                           -> {"run_ms", "cpu_ms"}
+    {"do": "memory"}                                            -> {"peak_mb"}
+
+`inputs` is an .npz file, `outputs` the file to which to write outputs 0, 1, ... in the model's order;
+`dimensions` gives the sizes of the model's symbolic dimensions. An exception is answered with {"error"}.
+It needs only numpy and the engine: the engines may be installed in different environments.
+"""
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+
+class Refused(Exception):
+    """The engine does not offer what is asked of it, and says so."""
+
+
+class Sardonyx:
+    precision = "highest"
+
+    def __init__(self):
+        import sardonyx
+        self.module, self.version = sardonyx, sardonyx.__version__
+
+    def load(self, model, feeds, dimensions, threads):
+        try:
+            session = self.module.InferenceSession(model, threads=threads, precision=self.precision,
+                                                   free_dimensions=dimensions)
+        except self.module.InputError as error:
+            if "'precision'" in str(error):
+                raise Refused(str(error)) from error
+            raise
+        self.names = [output.name for output in session.get_outputs()]
+        return lambda: session.run(None, feeds)
+
+
+class SardonyxMedium(Sardonyx):
+    precision = "medium"
+
+
+class OnnxRuntime:
+    def __init__(self):
+        import onnxruntime
+        self.module, self.version = onnxruntime, onnxruntime.__version__
+
+    def load(self, model, feeds, dimensions, threads):
+        options = self.module.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        for name, size in dimensions.items():
+            options.add_free_dimension_override_by_name(name, size)
+        session = self.module.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.names = [output.name for output in session.get_outputs()]
+        return lambda: session.run(None, feeds)
+
+
+class OpenVino:
+    precision = "f32"
+
+    def __init__(self):
+        import openvino
+        self.module, self.version = openvino, openvino.__version__
+
+    def load(self, model, feeds, dimensions, threads):
+        core = self.module.Core()
+        network = core.read_model(model)
+        network.reshape({name: list(value.shape) for name, value in feeds.items()})
+        compiled = core.compile_model(network, "CPU", {
+            "INFERENCE_PRECISION_HINT": self.precision, "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0})  # else it rounds activations to int8 where weights are int8
+        got = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if got != self.precision:
+            raise Refused(f"INFERENCE_PRECISION_HINT: expected {self.precision}, got {got}")
+        request = compiled.create_infer_request()
+        outputs = list(compiled.outputs)
+        self.names = [output.any_name for output in outputs]
+
+        def run():  # arrays go in and come out without a copy
+            results = request.infer(feeds, share_inputs=True, share_outputs=True)
+            return [results[output] for output in outputs]
+        return run
+
+
+class OpenVinoBf16(OpenVino):
+    precision = "bf16"
+
+
+ENGINES = {"sardonyx": Sardonyx, "sardonyx-medium": SardonyxMedium, "onnxruntime": OnnxRuntime,
+           "openvino": OpenVino, "openvino-bf16": OpenVinoBf16}
+
+
+def peak_mb():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+
+def milliseconds(function, times=1):
+    """The mean time of a call, and what the last call returned."""
+    result = None
+    start = time.perf_counter()
+    for _ in range(times):
+        result = function()
+    return (time.perf_counter() - start) * 1000 / times, result
+
+
+class Worker:
+    """Answers requests."""
+
+    def __init__(self, name):
+        self.engine = ENGINES[name]()
+        self.imported_mb = peak_mb()
+        self.run_model = None
+
+    def hello(self):
+        return {"version": self.engine.version, "imported_mb": self.imported_mb}
+
+    def load(self, model, inputs, dimensions, threads):
+        with np.load(inputs) as file:
+            feeds = {name: file[name] for name in file.files}
+        taken, self.run_model = milliseconds(lambda: self.engine.load(model, feeds, dimensions, threads))
+        return {"load_ms": taken}
+
+    def run(self, outputs):
+        taken, results = milliseconds(self.run_model)
+        np.savez(outputs, **{str(index): value for index, value in enumerate(results)})
+        return {"run_ms": taken, "names": self.engine.names}
+
+    def time(self, warm_up, runs):
+        for _ in range(warm_up):
+            self.run_model()
+        start = time.process_time()  # of all threads
+        taken = milliseconds(self.run_model, runs)[0]
+        return {"run_ms": taken, "cpu_ms": (time.process_time() - start) * 1000 / runs}
+
+    def memory(self):
+        return {"peak_mb": peak_mb()}
+
+
+def main():
+    # What a library prints goes to stderr, away from the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    worker = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            worker = worker or Worker(sys.argv[1])
+            answer = getattr(worker, request.pop("do"))(**request)
+        except Refused as error:
+            answer = {"refused": str(error)}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
