@@ -19,7 +19,7 @@
 namespace sardonyx {
 
 const std::vector<std::string>& stage_names() {
-  static const std::vector<std::string> names = {"imported", "inferred", "upgraded",
+  static const std::vector<std::string> names = {"imported",   "inferred",   "upgraded",
                                                  "simplified", "decomposed", "fused"};
   return names;
 }

@@ -56,7 +56,8 @@ ValueId gelu(Match& m) {
     if (inner.values.size() != 1 || !m.near(outer.factor * inner.factor, 0.5)) continue;
     const Node* erf = m.take(inner.values[0], "Erf");
     const Node* tanh = m.take(inner.values[0], "Tanh");
-    if (!(erf && erf_argument(m, erf->inputs[0], x)) && !(tanh && tanh_argument(m, tanh->inputs[0], x))) continue;
+    if (!(erf && erf_argument(m, erf->inputs[0], x)) && !(tanh && tanh_argument(m, tanh->inputs[0], x)))
+      continue;
     if (!m.closed(x)) continue;
     return m.op("Gelu", {x}, attributes({{"approximate", std::string(erf ? "none" : "tanh")}}));
   }
@@ -109,7 +110,8 @@ struct Ramp {
 
 std::optional<Ramp> ramp(Match& m, ValueId id) {
   if (const Node* hard = m.take(id, "HardSigmoid")) {
-    const double alpha = hard->attributes.get<float>("alpha", 0.2f), beta = hard->attributes.get<float>("beta", 0.5f);
+    const double alpha = hard->attributes.get<float>("alpha", 0.2f),
+                 beta = hard->attributes.get<float>("beta", 0.5f);
     return Ramp{{hard->inputs[0], alpha, beta}, 1};
   }
   if (const Node* clip = m.take(id, "Clip")) {
@@ -124,7 +126,8 @@ std::optional<Ramp> ramp(Match& m, ValueId id) {
     return std::nullopt;
   };
   if (const auto upper = bound("Min", id); upper && upper->second > 0) {
-    if (const Node* relu = m.take(upper->first, "Relu")) return Ramp{m.affine(relu->inputs[0]), upper->second};
+    if (const Node* relu = m.take(upper->first, "Relu"))
+      return Ramp{m.affine(relu->inputs[0]), upper->second};
     if (const auto lower = bound("Max", upper->first); lower && lower->second == 0)
       return Ramp{m.affine(lower->first), upper->second};
   }
@@ -141,8 +144,8 @@ ValueId hard_swish(Match& m) {
   for (const auto& [x, other] : pairs(p.values)) {
     m.rewind(mark);
     const auto r = ramp(m, other);
-    if (r && r->line.value == x && m.near(p.factor * r->line.a, 1.0 / 6) && m.near(p.factor * r->line.b, 0.5) &&
-        m.near(p.factor * r->top, 1) && m.closed(x))
+    if (r && r->line.value == x && m.near(p.factor * r->line.a, 1.0 / 6) &&
+        m.near(p.factor * r->line.b, 0.5) && m.near(p.factor * r->top, 1) && m.closed(x))
       return m.op("HardSwish", {x});
   }
   return kNone;

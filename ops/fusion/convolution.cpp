@@ -1,4 +1,5 @@
 // Constants per channel that follow a Conv, ConvTranspose or Gemm go into its weights and bias.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/registry/match.h"
@@ -20,19 +21,19 @@ struct Channels {
   int64_t count = 0;
 };
 
-bool is_foldable_float(const Tensor* t) {
-  return t && is_float(t->dtype()) && element_size(t->dtype()) >= 2;
-}
+bool is_foldable_float(const Tensor* t) { return t && is_float(t->dtype()) && element_size(t->dtype()) >= 2; }
 
 std::optional<Channels> producer_of(Match& m, ValueId x) {
   for (const char* op : {"Conv", "ConvTranspose", "Gemm"}) {
     const Node* node = m.find(x, op);
     if (!node) continue;
     const Tensor* w = m.constant(node->inputs[1]);
-    if (!is_foldable_float(w) || w->rank() < 2 || (node->input(2) != kNone && !is_foldable_float(m.constant(node->inputs[2]))))
+    if (!is_foldable_float(w) || w->rank() < 2 ||
+        (node->input(2) != kNone && !is_foldable_float(m.constant(node->inputs[2]))))
       return std::nullopt;
     m.take(x, op);
-    if (node->is("Gemm")) return Channels{node, 2, w->dim(node->attributes.get<int64_t>("transB", 0) != 0 ? 0 : 1)};
+    if (node->is("Gemm"))
+      return Channels{node, 2, w->dim(node->attributes.get<int64_t>("transB", 0) != 0 ? 0 : 1)};
     if (node->is("Conv")) return Channels{node, w->rank(), w->dim(0)};
     const int64_t group = node->attributes.get<int64_t>("group", 1);
     if (group < 1 || w->dim(0) % group != 0) return std::nullopt;
@@ -44,7 +45,8 @@ std::optional<Channels> producer_of(Match& m, ValueId x) {
 // A constant as one number for each channel, when it broadcasts that way.
 std::optional<std::vector<double>> by_channel(Match& m, ValueId id, const Channels& c) {
   const Tensor* t = m.constant(id);
-  if (!is_foldable_float(t) || t->rank() > c.rank || (t->size() != 1 && t->size() != c.count)) return std::nullopt;
+  if (!is_foldable_float(t) || t->rank() > c.rank || (t->size() != 1 && t->size() != c.count))
+    return std::nullopt;
   for (int i = 0; i < t->rank(); ++i)
     if (t->dim(i) != 1 && i + c.rank - t->rank() != 1) return std::nullopt;
   std::vector<double> values = t->to_doubles();
@@ -80,7 +82,8 @@ std::optional<std::pair<Channels, PerChannel>> find(Match& m) {
     const auto c = producer_of(m, root.inputs[i]);
     const auto values = c ? by_channel(m, root.inputs[1 - i], *c) : std::nullopt;
     if (!values) continue;
-    PerChannel f{root.inputs[i], std::vector<double>(values->size(), 1), std::vector<double>(values->size(), 0)};
+    PerChannel f{root.inputs[i], std::vector<double>(values->size(), 1),
+                 std::vector<double>(values->size(), 0)};
     for (size_t k = 0; k < values->size(); ++k) {
       const double v = (*values)[k];
       if (root.is("Mul")) f.scale[k] = v;

@@ -165,7 +165,8 @@ ValueId normalization(Match& m, FindCore find_core, const char* op, bool with_bi
     } else {
       const int64_t n = element_count(*dims);
       if (n > (int64_t{1} << 24)) return kNone;
-      inputs.push_back(m.constant(tensor_of(dtype, *dims, std::vector<double>(static_cast<size_t>(n), 1)), "ones"));
+      inputs.push_back(
+          m.constant(tensor_of(dtype, *dims, std::vector<double>(static_cast<size_t>(n), 1)), "ones"));
     }
     if (bias != kNone) inputs.push_back(as_parameter(m, bias, *dims));
     return m.op(op, inputs, core_attributes(m, *core));
@@ -191,12 +192,10 @@ ValueId normalization(Match& m, FindCore find_core, const char* op, bool with_bi
 }  // namespace
 
 void register_normalization(FusionRegistry& r) {
-  r.add(pattern_fusion("layer_norm", 30, {"Add", "Mul", "Div"}, [](Match& m) {
-    return normalization(m, layer_core, "LayerNormalization", true);
-  }));
-  r.add(pattern_fusion("rms_norm", 31, {"Mul", "Div"}, [](Match& m) {
-    return normalization(m, rms_core, "RMSNormalization", false);
-  }));
+  r.add(pattern_fusion("layer_norm", 30, {"Add", "Mul", "Div"},
+                       [](Match& m) { return normalization(m, layer_core, "LayerNormalization", true); }));
+  r.add(pattern_fusion("rms_norm", 31, {"Mul", "Div"},
+                       [](Match& m) { return normalization(m, rms_core, "RMSNormalization", false); }));
 }
 
 }  // namespace sardonyx

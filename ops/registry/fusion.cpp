@@ -44,8 +44,8 @@ GraphPtr fuse(GraphPtr graph, Evaluator* evaluator, const FusionOptions& options
       if (next == after) break;
       after = next;
     }
-    if (after == graph || count_unsupported(*after, options.supported) >
-                              count_unsupported(*graph, options.supported))
+    if (after == graph ||
+        count_unsupported(*after, options.supported) > count_unsupported(*graph, options.supported))
       continue;
     if (options.report) options.report(fusion, *graph, *after);
     graph = after;

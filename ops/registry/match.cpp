@@ -49,16 +49,19 @@ std::optional<double> Match::scalar(ValueId id) {
 
 bool Match::near(double value, double expected) const {
   const DType t = dtype(result());
-  const double tolerance = t == DType::Float64 ? 1e-12 : t == DType::Float32 ? 1e-6 : t == DType::Float16 ? 1e-3 : 1e-2;
+  const double tolerance = t == DType::Float64   ? 1e-12
+                           : t == DType::Float32 ? 1e-6
+                           : t == DType::Float16 ? 1e-3
+                                                 : 1e-2;
   return std::abs(value - expected) <= tolerance * std::abs(expected);
 }
 
 const Node* Match::find(ValueId id, const char* op) const {
   if (id == kNone || graph().producer(id) == kNone) return nullptr;
   const Node& node = graph().node(graph().producer(id));
-  const bool one_output = !node.outputs.empty() && node.outputs[0] == id &&
-                          std::all_of(node.outputs.begin() + 1, node.outputs.end(),
-                                      [](ValueId other) { return other == kNone; });
+  const bool one_output =
+      !node.outputs.empty() && node.outputs[0] == id &&
+      std::all_of(node.outputs.begin() + 1, node.outputs.end(), [](ValueId other) { return other == kNone; });
   return one_output && node.is(op) ? &node : nullptr;
 }
 
@@ -215,7 +218,10 @@ GraphPtr rewrite_each(const GraphPtr& graph, const std::vector<std::string>& roo
     Match match(patch, static_cast<NodeId>(n));
     const ValueId replacement = pattern(match);
     if (replacement == kNone) continue;
-    if (static_cast<size_t>(replacement) >= graph->values().size())
+    // Patch::apply names graph outputs.
+    const auto& outputs = graph->outputs();
+    if (static_cast<size_t>(replacement) >= graph->values().size() &&
+        std::find(outputs.begin(), outputs.end(), match.result()) == outputs.end())
       std::swap(patch.builder().info(replacement).name, patch.builder().info(match.result()).name);
     patch.replace(match.result(), replacement);
     for (const NodeId id : match.nodes()) taken[static_cast<size_t>(id)] = 1;
@@ -226,7 +232,8 @@ GraphPtr rewrite_each(const GraphPtr& graph, const std::vector<std::string>& roo
 }  // namespace
 
 Fusion pattern_fusion(std::string name, int order, std::vector<std::string> roots, Pattern pattern) {
-  return {std::move(name), order, [roots = std::move(roots), pattern = std::move(pattern)](const GraphPtr& graph) {
+  return {std::move(name), order,
+          [roots = std::move(roots), pattern = std::move(pattern)](const GraphPtr& graph) {
             return rewrite_each(graph, roots, pattern);
           }};
 }
