@@ -1,0 +1,227 @@
+"""Fusions: what exporters write for one operator becomes that operator, with the results that onnxruntime gives
+for the file as it is; what only looks like it stays as it is. sardonyx.inspect counts the operators that run."""
+
+import math
+
+import onnx
+import onnx.numpy_helper
+import onnx.parser
+import onnxruntime
+import numpy as np
+import pytest
+
+import sardonyx as sx
+
+TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double", np.dtype(np.float16): "float16"}
+
+
+def build(nodes, feeds, outputs=("y",), opset=17, symbolic=True, inputs=None, **constants):
+    """The bytes of a model of the given nodes. The first dimension of every input is a symbol unless told;
+    `inputs` gives the dims of some in words."""
+    def port(name, value):
+        dims = (inputs or {}).get(name) or ",".join(["N"] * symbolic + [str(d) for d in value.shape[symbolic:]])
+        return f"{TYPES[value.dtype]}[{dims}] {name}"
+
+    dtype = TYPES[next(iter(feeds.values())).dtype]
+    text = f"""<ir_version: 8, opset_import: ["": {opset}]>
+    g ({", ".join(port(n, v) for n, v in feeds.items())}) => ({", ".join(f"{dtype} {o}" for o in outputs)})
+    {{ {nodes} }}"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items())
+    return model.SerializeToString()
+
+
+def operators(model, *disabled):
+    count = {}
+    for found in sx.inspect(model, disabled_passes=list(disabled))["operators"].values():
+        for name, n in found.items():
+            count[name] = count.get(name, 0) + n
+    return count
+
+
+def agree(model, feeds, tolerance, *disabled):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    ours = sx.InferenceSession(model, disabled_passes=list(disabled))
+    names = [output.name for output in session.get_outputs()]
+    assert [output.name for output in ours.get_outputs()] == names
+    for name, want, got in zip(names, session.run(None, feeds), ours.run(None, feeds)):
+        assert got.shape == want.shape and got.dtype == want.dtype, name
+        got, want = got.astype(np.float64), want.astype(np.float64)
+        worst = np.max(np.abs(got - want), initial=0)
+        assert worst <= tolerance * np.max(np.abs(want), initial=1e-3), f"{name}: off by {worst:.3g}"
+
+
+def fuses(fusion, op, model, feeds, gone=(), count=1, tolerance=1e-5):
+    with_it, without = operators(model), operators(model, fusion)
+    assert with_it.get(op, 0) == without.get(op, 0) + count, f"{with_it}, without the fusion {without}"
+    for name in gone:
+        assert name not in with_it, with_it
+        assert name in without, without
+    agree(model, feeds, tolerance)
+    agree(model, feeds, tolerance, fusion)
+
+
+def stays(fusion, model, feeds, tolerance=1e-5):
+    assert operators(model) == operators(model, fusion)
+    agree(model, feeds, tolerance)
+
+
+def normal(*shape, dtype=np.float32, seed=0):
+    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
+
+
+def numbers(dtype=np.float32, shape=(), **values):
+    return {name: np.full(shape, value, dtype) for name, value in values.items()}
+
+
+# Activations
+
+ERF = ["h = Mul(x, half) d = Div(x, root) e = Erf(d) a = Add(e, one) y = Mul(h, a)",
+       "d = Div(x, root) e = Erf(d) a = Add(e, one) t = Mul(x, a) y = Mul(t, half)",
+       "d = Mul(inverse, x) e = Erf(d) a = Add(one, e) t = Mul(half, a) y = Mul(x, t)",
+       "d = Mul(x, inverse) e = Erf(d) a = Add(e, one) t = Mul(a, x) y = Div(t, two)",
+       "d = Mul(x, inverse) e = Erf(d) h = Mul(e, half) a = Add(h, half) y = Mul(a, x)"]
+TANH = ["c = Pow(x, three) k = Mul(c, cube) s = Add(x, k) t = Mul(s, rate) h = Tanh(t) a = Add(h, one) "
+        "m = Mul(x, a) y = Mul(m, half)",
+        "q = Mul(x, x) c = Mul(q, x) k = Mul(cube, c) s = Add(k, x) t = Mul(rate, s) h = Tanh(t) a = Add(one, h) "
+        "m = Mul(half, x) y = Mul(m, a)",
+        "k = Mul(cube, x) k2 = Mul(x, k) k3 = Mul(x, k2) s = Add(x, k3) t = Mul(rate, s) h = Tanh(t) "
+        "a = Add(one, h) m = Mul(half, a) y = Mul(x, m)",
+        "k = Mul(x, cube) q = Mul(k, x) s = Add(one, q) r = Mul(x, rate) t = Mul(r, s) h = Tanh(t) a = Add(one, h) "
+        "m = Mul(half, x) y = Mul(m, a)"]
+GELU = dict(half=0.5, one=1, two=2, three=3, root=2**0.5, inverse=0.5**0.5, cube=0.044715, rate=(2 / np.pi)**0.5)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)], ids=str)
+@pytest.mark.parametrize("nodes", ERF + TANH)
+def test_gelu(nodes, shape):
+    feeds = {"x": 3 * normal(5, 7, 13)}
+    model = build(nodes, feeds, **numbers(shape=shape, **GELU))
+    fuses("gelu", "Gelu", model, feeds, gone=["Mul"])
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float16, 1e-3)], ids=str)
+@pytest.mark.parametrize("nodes, inside", [(ERF[0], lambda x: np.vectorize(math.erf)(x / 2**0.5)),
+                                           (TANH[0], lambda x: np.tanh((2 / np.pi)**0.5 * (x + 0.044715 * x**3)))],
+                         ids=["erf", "tanh"])
+def test_gelu_of_other_types(nodes, inside, dtype, tolerance):
+    # onnxruntime has no Erf of these types.
+    x = 3 * normal(5, 7, dtype=dtype)
+    model = build(nodes, {"x": x}, **numbers(dtype, **GELU))
+    assert operators(model) == {"Gelu": 1}
+    wide = x.astype(np.float64)
+    got, = sx.InferenceSession(model).run(None, {"x": x})
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, 0.5 * wide * (1 + inside(wide)), rtol=0, atol=tolerance * np.abs(wide).max())
+
+
+@pytest.mark.parametrize("change", [dict(half=0.6), dict(one=1.1), dict(root=1.5), dict(half=np.full(13, 0.5)),
+                                    dict(one=np.full((1, 1, 1, 1), 1))], ids=str)
+def test_gelu_of_other_constants(change):
+    feeds = {"x": normal(5, 7, 13)}
+    constants = {k: np.asarray(v, np.float32) for k, v in {**GELU, **change}.items()}
+    stays("gelu", build(ERF[0], feeds, **constants), feeds)
+
+
+@pytest.mark.parametrize("nodes, outputs", [(ERF[0], "ye"), (ERF[0] + " z = Neg(a)", "yz"), (TANH[0], "yt"),
+                                            (ERF[0].replace("Div(x", "Div(w"), "y")], ids=str)
+def test_gelu_that_somebody_looks_into(nodes, outputs):
+    feeds = {"x": normal(5, 7, 13), "w": normal(5, 7, 13, seed=1)}
+    stays("gelu", build(nodes, feeds, outputs, **numbers(**GELU)), feeds)
+
+
+def test_gelu_whose_input_is_a_clipped_sum():
+    nodes = "x = Clip(w, half, three) z = Add(x, x) " + ERF[0]
+    feeds = {"w": normal(5, 7, 13)}
+    fuses("gelu", "Gelu", build(nodes, feeds, "yz", **numbers(**GELU)), feeds)
+
+
+SWISH = ["s = Sigmoid(x) y = Mul(x, s)", "s = Sigmoid(x) y = Mul(s, x)", "a = Mul(x, k) s = Sigmoid(a) y = Mul(x, s)",
+         "a = Div(x, k) s = Sigmoid(a) y = Mul(s, x)"]
+
+
+@pytest.mark.parametrize("nodes", SWISH)
+def test_swish(nodes):
+    feeds = {"x": 3 * normal(3, 5, 11)}
+    fuses("swish", "Swish", build(nodes, feeds, k=np.float32([1.702])), feeds, gone=["Sigmoid"])
+
+
+@pytest.mark.parametrize("nodes, outputs", [(SWISH[0], "ys"), ("s = Sigmoid(x) t = Mul(x, s) y = Mul(s, t)", "y"),
+                                            ("s = Sigmoid(w) y = Mul(x, s)", "y"),
+                                            ("a = Mul(x, v) s = Sigmoid(a) y = Mul(x, s)", "y"),
+                                            ("a = Add(x, k) s = Sigmoid(a) y = Mul(x, s)", "y")], ids=str)
+def test_swish_that_is_none(nodes, outputs):
+    feeds = {"x": normal(3, 5, 11), "w": normal(3, 5, 11, seed=1)}
+    stays("swish", build(nodes, feeds, outputs, k=np.float32([2]), v=normal(11)), feeds)
+
+
+def test_swish_in_a_body():
+    nodes = """b = ReduceMax<keepdims=0>(x) c = Greater(b, k) y = If(c) <
+      then_branch = g1 () => (float[5, 11] u) { s = Sigmoid(x) u = Mul(x, s) },
+      else_branch = g2 () => (float[5, 11] v) { s2 = Sigmoid(x) v = Mul(s2, x) }>"""
+    feeds = {"x": normal(5, 11)}
+    for k in (-9, 9):
+        model = build(nodes, feeds, symbolic=False, k=np.float32(k))
+        # One of the branches is taken when the graph is made, if its condition is known; this one is not.
+        fuses("swish", "Swish", model, feeds, count=2)
+
+
+@pytest.mark.parametrize("nodes", ["p = Softplus(x) t = Tanh(p) y = Mul(x, t)", "p = Softplus(x) t = Tanh(p) y = Mul(t, x)",
+                                   "e = Exp(x) a = Add(e, one) p = Log(a) t = Tanh(p) y = Mul(x, t)"])
+def test_mish(nodes):
+    feeds = {"x": 3 * normal(3, 5, 11)}
+    fuses("mish", "Mish", build(nodes, feeds, one=np.float32(1)), feeds, gone=["Tanh"])
+
+
+@pytest.mark.parametrize("nodes", ["p = Softplus(w) t = Tanh(p) y = Mul(x, t)", "p = Softplus(x) t = Tanh(p) q = Mul(x, t) y = Add(q, p)"])
+def test_mish_that_is_none(nodes):
+    feeds = {"x": normal(3, 5, 11), "w": normal(3, 5, 11, seed=1)}
+    stays("mish", build(nodes, feeds), feeds)
+
+
+HARD_SWISH = ["a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+              "a = Add(three, x) c = Clip(a, zero, six) d = Div(c, six) y = Mul(d, x)",
+              "a = Add(x, three) c = Clip(a, zero, six) m = Mul(c, x) y = Mul(m, sixth)",
+              "h = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, h)",
+              "a = Add(x, three) l = Max(a, zero) c = Min(l, six) m = Mul(x, c) y = Div(m, six)",
+              "a = Add(x, three) l = Min(six, a) c = Max(zero, l) m = Mul(x, c) y = Div(m, six)",
+              "a = Add(x, three) l = Relu(a) c = Min(l, six) m = Mul(x, c) y = Mul(sixth, m)"]
+SIX = dict(zero=0, three=3, six=6, sixth=1 / 6)
+
+
+@pytest.mark.parametrize("nodes", HARD_SWISH)
+def test_hard_swish(nodes):
+    feeds = {"x": 4 * normal(3, 5, 11)}
+    fuses("hard_swish", "HardSwish", build(nodes, feeds, **numbers(**SIX)), feeds, gone=["Mul"])
+
+
+@pytest.mark.parametrize("nodes, outputs, change", [
+    (HARD_SWISH[0], "yc", {}), (HARD_SWISH[0], "y", dict(three=2)), (HARD_SWISH[0], "y", dict(zero=1)),
+    (HARD_SWISH[3].replace("0.16666667", "0.2"), "y", {}), (HARD_SWISH[0].replace("Mul(x", "Mul(w"), "y", {})], ids=str)
+def test_hard_swish_that_is_none(nodes, outputs, change):
+    feeds = {"x": 4 * normal(3, 5, 11), "w": normal(3, 5, 11, seed=1)}
+    model = build(nodes, feeds, outputs, **numbers(**{**SIX, **change}))
+    assert "HardSwish" not in operators(model)
+    stays("hard_swish", model, feeds)
+
+
+@pytest.mark.parametrize("nodes", ["a = Add(x, three) c = Clip(a, zero, six) y = Div(c, six)",
+                                   "a = Add(x, three) c = Clip(a, zero, six) y = Mul(sixth, c)",
+                                   "k = Mul(x, sixth) a = Add(k, half) y = Clip(a, zero, one)",
+                                   "a = Add(x, three) l = Relu(a) c = Min(l, six) y = Div(c, six)"])
+def test_hard_sigmoid(nodes):
+    feeds = {"x": 4 * normal(3, 5, 11)}
+    model = build(nodes, feeds, half=np.float32(0.5), one=np.float32(1), **numbers(**SIX))
+    fuses("hard_sigmoid", "HardSigmoid", model, feeds, gone=["Add"])
+
+
+@pytest.mark.parametrize("nodes", ["y = Clip(x, zero, one)", "a = Add(x, three) c = Clip(a, one, six) y = Div(c, six)",
+                                   "a = Add(x, three) c = Clip(a, zero, six) y = Div(c, three)",
+                                   "a = Add(x, three) c = Clip(a, zero, six) d = Div(c, six) y = Add(c, d)"])
+def test_hard_sigmoid_that_is_none(nodes):
+    feeds = {"x": 4 * normal(3, 5, 11)}
+    stays("hard_sigmoid", build(nodes, feeds, one=np.float32(1), **numbers(**SIX)), feeds)
