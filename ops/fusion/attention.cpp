@@ -1,4 +1,6 @@
 // Scaled dot-product attention, written with products and a Softmax.
+#include <algorithm>
+
 #include "ops/registry/match.h"
 
 namespace sardonyx {
@@ -24,7 +26,8 @@ ValueId unscaled(Match& m, ValueId id, double& scale) {
 
 struct Keys {
   ValueId value = kNone;
-  std::vector<int64_t> perm;  // what gives the keys from the value; empty for the value itself
+  std::vector<int64_t> perm;       // what gives the keys from the value; empty for the value itself
+  std::vector<ValueId> made = {};  // what was passed on the way to the value
 };
 
 // The keys [batch, heads, position, size] of which `id` is the transpose of the last two axes.
@@ -34,7 +37,7 @@ std::optional<Keys> untransposed(Match& m, ValueId id) {
     if (perm.size() != 4) return std::nullopt;
     std::swap(perm[2], perm[3]);
     const bool itself = perm == std::vector<int64_t>{0, 1, 2, 3};
-    return Keys{transpose->inputs[0], itself ? std::vector<int64_t>{} : perm};
+    return Keys{transpose->inputs[0], itself ? std::vector<int64_t>{} : perm, {id}};
   }
   // The same by way of three axes: [batch * heads, position, size] is transposed.
   const Node* back = m.find(id, "Reshape");
@@ -50,7 +53,7 @@ std::optional<Keys> untransposed(Match& m, ValueId id) {
                           same_dim((*to)[1], (*from)[1]) && same_dim((*to)[2], (*from)[3]) &&
                           same_dim((*to)[3], (*from)[2]);
   if (!transposed) return std::nullopt;
-  return Keys{flat->inputs[0], {}};
+  return Keys{flat->inputs[0], {}, {id, back->inputs[0], transpose->inputs[0]}};
 }
 
 // Whether a mask broadcasts to the scores as Attention has it: its last axis is never stretched.
@@ -107,7 +110,13 @@ ValueId attention(Match& m) {
   const ValueId q = unscaled(m, product->inputs[0], scale);
   auto keys = untransposed(m, unscaled(m, product->inputs[1], scale));
   if (!keys) return kNone;
-  if (keys->perm.empty()) keys->value = unscaled(m, keys->value, scale);
+  if (std::all_of(keys->made.begin(), keys->made.end(),
+                  [&](ValueId id) { return m.graph().use_count(id) == 1; })) {
+    const ValueId given = keys->value;
+    keys->value = unscaled(m, given, scale);
+    for (const ValueId id : keys->made)
+      if (keys->value != given) m.take(id, m.graph().node(m.graph().producer(id)).op.c_str());
+  }
   const Shape *qs = shape4(m, q), *ks = shape4(m, keys->value), *vs = shape4(m, v);
   const DType dtype = m.dtype(m.result());
   // Products of f64 are faster than the plain loops of its Attention.

@@ -225,3 +225,158 @@ def test_hard_sigmoid(nodes):
 def test_hard_sigmoid_that_is_none(nodes):
     feeds = {"x": 4 * normal(3, 5, 11)}
     stays("hard_sigmoid", build(nodes, feeds, one=np.float32(1), **numbers(**SIX)), feeds)
+
+
+# Constants behind a convolution
+
+
+def batch_norm(channels, dtype=np.float32):
+    r = np.random.default_rng(channels)
+    return dict(scale=r.uniform(0.5, 2, channels).astype(dtype), shift=r.standard_normal(channels).astype(dtype),
+                mean=r.standard_normal(channels).astype(dtype), variance=r.uniform(0.1, 3, channels).astype(dtype))
+
+
+BN = " y = BatchNormalization<epsilon=0.001>(c, scale, shift, mean, variance)"
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("nodes, channels, w, spatial", [
+    ("c = Conv<pads=[1,1,1,1]>(x, w{}) ", 6, (9, 6, 3, 3), (11, 7)),
+    ("c = Conv<group=3, strides=[2,1]>(x, w{}) ", 6, (9, 2, 3, 3), (11, 7)),
+    ("c = Conv<group=6, auto_pad=\"SAME_UPPER\">(x, w{}) ", 6, (6, 1, 5, 3), (11, 7)),
+    ("c = Conv(x, w{}) ", 5, (4, 5, 3), (13,)),
+    ("c = ConvTranspose<strides=[2,2]>(x, w{}) ", 6, (6, 9, 3, 3), (5, 7)),
+    ("c = ConvTranspose<group=3>(x, w{}) ", 6, (6, 2, 3, 3), (5, 7))], ids=str)
+def test_batch_norm_behind_a_convolution(nodes, channels, w, spatial, with_bias):
+    group = 3 if "group=3" in nodes else 1
+    out = w[1] * group if "Transpose" in nodes else w[0]
+    feeds = {"x": normal(2, channels, *spatial)}
+    constants = dict(w=normal(*w), **batch_norm(out), **({"b": normal(out)} if with_bias else {}))
+    model = build(nodes.format(", b" if with_bias else "") + BN, feeds, **constants)
+    fuses("fold_batch_norm", "BatchNormalization", model, feeds, count=-1)
+
+
+@pytest.mark.parametrize("attributes, w, c", [("transB=1, alpha=0.5, beta=2.0", (7, 5), (7,)), ("alpha=0.5", (5, 7), (1, 7)),
+                                              ("beta=0.5", (5, 7), (1,)), ("transB=1", (7, 5), None)], ids=str)
+def test_batch_norm_behind_gemm(attributes, w, c):
+    feeds = {"x": normal(3, 5)}
+    constants = dict(w=normal(*w), **batch_norm(7), **({} if c is None else {"b": normal(*c)}))
+    model = build(f"c = Gemm<{attributes}>(x, w{'' if c is None else ', b'})" + BN, feeds, **constants)
+    fuses("fold_batch_norm", "BatchNormalization", model, feeds, count=-1)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (9, 1, 1), (1, 9, 1, 1), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("nodes", ["m = Mul(c, k) y = Add(m, j)", "m = Mul(k, c) y = Sub(m, j)", "m = Div(c, k) y = Add(j, m)",
+                                   "y = Add(c, k)", "m = Add(c, j) a = Mul(m, k) y = Add(a, k)"])
+def test_constants_behind_a_convolution(nodes, shape):
+    feeds = {"x": normal(2, 6, 11, 7)}
+    k = np.random.default_rng(3).uniform(0.5, 2, shape).astype(np.float32)
+    model = build("c = Conv<group=3>(x, w, b) " + nodes, feeds, w=normal(9, 2, 3, 3), b=normal(9), k=k, j=normal(*shape))
+    assert operators(model) == {"Conv": 1}
+    assert len(operators(model, "fold_batch_norm")) > 1
+    agree(model, feeds, 1e-5)
+
+
+@pytest.mark.parametrize("nodes, outputs, k", [
+    ("y = Mul(c, k)", "yc", (9, 1, 1)), ("y = Mul(c, k) z = Neg(c)", "yz", (9, 1, 1)), ("y = Mul(c, k)", "y", (5,)),
+    ("y = Mul(c, k)", "y", (9, 5)), ("y = Mul(c, k)", "y", (9, 9, 5)), ("y = Add(c, k)", "y", (2, 9, 1, 1)),
+    ("y = Mul(c, k)", "y", (1, 1, 1, 1, 1)), ("y = Div(k, c)", "y", (9, 1, 1)), ("y = Sub(k, c)", "y", (9, 1, 1)),
+    ("t = ReduceMax(x) y = Mul(c, t)", "y", (1,)), ("y = BatchNormalization(c, scale, shift, s, variance)", "y", (1,))],
+    ids=str)
+def test_what_does_not_fold(nodes, outputs, k):
+    feeds = {"x": normal(2, 6, 11, 7), "s": normal(9)}
+    model = build("c = Conv(x, w) " + nodes, feeds, outputs, symbolic=False, w=normal(9, 6, 3, 3), k=normal(*k), **batch_norm(9))
+    stays("fold_batch_norm", model, feeds, 1e-3 if "Div" in nodes else 1e-5)
+
+
+def test_weights_that_would_overflow_do_not_fold():
+    feeds = {"x": np.full((1, 1, 2, 2), 1e-20, np.float32)}
+    model = build("c = Conv(x, w) y = Mul(c, k)", feeds, w=np.full((1, 1, 1, 1), 1e30, np.float32), k=np.float32(1e20))
+    stays("fold_batch_norm", model, feeds)
+
+
+# Normalizations
+
+MEANS = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) "
+LAYER = [MEANS + "q = Pow(d, two) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps) s = Sqrt(e) n = Div(d, s)",
+         MEANS + "q = Mul(d, d) v = ReduceMean<axes=[2]>(q) e = Add(eps, v) s = Sqrt(e) r = Reciprocal(s) n = Mul(d, r)",
+         MEANS + "d2 = Sub(x, m) q = Mul(d2, d2) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps) s = Sqrt(e) r = Div(one, s) "
+                 "n = Mul(r, d)",
+         MEANS + "q = Pow(d, two) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps) r = Pow(e, minus) n = Mul(d, r)"]
+ENDS = ["y = Identity(n)", "y = Mul(n, w)", "t = Mul(w, n) y = Add(b, t)", "t = Mul(n, w) y = Add(t, b)"]
+LN = dict(two=2, eps=1e-5, one=1, minus=-0.5)
+
+
+def normalization(nodes, feeds, w=(13,), outputs="y", opset=17, **change):
+    dtype = feeds["x"].dtype
+    return build(nodes, feeds, outputs, opset, w=normal(*w, dtype=dtype), b=normal(*w, dtype=dtype, seed=2),
+                 **numbers(dtype, **{**LN, **change}))
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("core", LAYER)
+def test_layer_norm(core, end):
+    feeds = {"x": 2 + normal(3, 5, 13)}
+    fuses("layer_norm", "LayerNormalization", normalization(f"{core} {end}", feeds), feeds, gone=["ReduceMean"])
+
+
+@pytest.mark.parametrize("w", [(4, 13), (1, 4, 13)], ids=str)
+@pytest.mark.parametrize("opset, reduce", [(17, "ReduceMean<axes=[1, -1]>({})"), (18, "ReduceMean({}, axes)")])
+def test_layer_norm_over_two_axes(opset, reduce, w):
+    feeds = {"x": normal(3, 4, 13, dtype=np.float64)}
+    nodes = (f"m = {reduce.format('x')} d = Sub(x, m) q = Pow(d, two) v = {reduce.format('q')} e = Add(v, eps) s = Sqrt(e) "
+             "n = Div(d, s) t = Mul(n, w) y = Add(t, b)")
+    model = build(nodes, feeds, "y", opset, axes=np.int64([2, 1]), w=normal(*w, dtype=np.float64),
+                  b=normal(*w, dtype=np.float64), **numbers(np.float64, **LN))
+    fuses("layer_norm", "LayerNormalization", model, feeds, gone=["ReduceMean"], tolerance=1e-9)
+
+
+def test_layer_norm_that_is_added_to_something_of_its_shape():
+    feeds = {"x": normal(3, 5, 13), "r": normal(3, 5, 13)}
+    model = normalization(LAYER[0] + " t = Mul(n, w) y = Add(t, r)", feeds)
+    fuses("layer_norm", "LayerNormalization", model, feeds)
+    assert operators(model)["Add"] == 1
+
+
+@pytest.mark.parametrize("nodes, outputs", [
+    (LAYER[0] + " y = Mul(n, w)", "ys"), (LAYER[0] + " y = Mul(n, w) z = Neg(q)", "yz"),
+    (LAYER[0].replace("[-1]", "[1]") + " y = Identity(n)", "y"), (LAYER[0].replace("Pow(d, two) v = ReduceMean<axes=[-1]>", "Pow(d, two) v = ReduceMean<axes=[1, 2]>") + " y = Identity(n)", "y"),
+    (LAYER[0].replace("Add(v, eps)", "Add(v, s0)") + " y = Identity(n)", "y"),
+    (LAYER[0].replace("two", "one") + " y = Identity(n)", "y"), (LAYER[0].replace("Sub(x, m)", "Sub(w, m)") + " y = Identity(n)", "y")],
+    ids=str)
+def test_layer_norm_that_is_none(nodes, outputs):
+    feeds = {"x": 3 + normal(3, 5, 13), "s0": np.abs(normal(1))}
+    model = normalization(nodes, feeds, outputs=outputs)
+    assert "LayerNormalization" not in operators(model)
+    if "one) v" not in nodes:  # the mean of a difference is nothing but rounding
+        agree(model, feeds, 1e-5)
+
+
+@pytest.mark.parametrize("w", [(5, 13), (5, 1), (1, 1, 1, 13)], ids=str)
+def test_scales_of_other_shapes_stay_outside(w):
+    feeds = {"x": normal(3, 5, 13)}
+    model = normalization(LAYER[0] + " y = Mul(n, w)", feeds, w=w)
+    fuses("layer_norm", "LayerNormalization", model, feeds)
+    assert operators(model)["Mul"] == 1
+
+
+RMS = ["q = Pow(x, two) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps) s = Sqrt(e) n = Div(x, s)",
+       "q = Mul(x, x) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps) s = Sqrt(e) r = Reciprocal(s) n = Mul(x, r)",
+       "q = Pow(x, two) v = ReduceMean<axes=[2]>(q) e = Add(v, eps) s = Sqrt(e) r = Div(one, s) n = Mul(r, x)",
+       "q = Pow(x, two) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps) r = Pow(e, minus) n = Mul(x, r)"]
+
+
+@pytest.mark.parametrize("end", ENDS[:2] + ["y = Mul(w, n)"])
+@pytest.mark.parametrize("core", RMS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rms_norm(core, end, dtype):
+    feeds = {"x": 3 * normal(3, 5, 13, dtype=dtype)}
+    fuses("rms_norm", "RMSNormalization", normalization(f"{core} {end}", feeds), feeds, gone=["ReduceMean"])
+
+
+@pytest.mark.parametrize("nodes, outputs", [(RMS[0] + " y = Mul(n, w)", "yv"), (RMS[0].replace("Div(x", "Div(w") + " y = Identity(n)", "y"),
+                                            (RMS[0].replace("[-1]", "[1]") + " y = Mul(n, w)", "y"),
+                                            (RMS[0].replace("[-1]", "[-1], keepdims=0") + " y = Mul(n, w)", "y")], ids=str)
+def test_rms_norm_that_is_none(nodes, outputs):
+    feeds = {"x": normal(13, 13, 13)}
+    stays("rms_norm", normalization(nodes, feeds, outputs=outputs), feeds)
