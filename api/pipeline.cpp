@@ -108,8 +108,13 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
             log_line(fmt::format("fusion {}: {} nodes become {}", fusion.name, before.nodes().size(),
                                  after.nodes().size()));
           };
-        const GraphPtr next = fuse(graph, evaluator.get(), fusions);
-        if (next != graph) graph = simplify(next, *evaluator, disabled);
+        // What one round folds, the next may recognize.
+        constexpr int kMaxRounds = 4;
+        for (int round = 0; round < kMaxRounds; ++round) {
+          const GraphPtr next = fuse(graph, evaluator.get(), fusions);
+          if (next == graph) break;
+          graph = simplify(next, *evaluator, disabled);
+        }
       }
       if (log_enabled("graph:" + stage) || log_enabled("graph:all"))
         log_line("--- " + stage + "\n" + print_graph(*graph));

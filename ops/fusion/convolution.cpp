@@ -1,4 +1,5 @@
-// Constants per channel that follow a Conv, ConvTranspose or Gemm go into its weights and bias.
+// Constants per channel behind a Conv, ConvTranspose or Gemm, and numbers before a Conv, go into its weights
+// and bias.
 #include <algorithm>
 #include <cmath>
 
@@ -143,10 +144,42 @@ ValueId fold(Match& m) {
               std::move(attributes));
 }
 
+// conv(a * x + b) for numbers a and b, where no padding mixes zeros into the sum.
+ValueId fold_input(Match& m) {
+  const Node& node = m.root();
+  const Tensor* w = m.constant(node.inputs[1]);
+  const auto pads = node.attributes.get<std::vector<int64_t>>("pads", {});
+  const std::string auto_pad = node.attributes.get<std::string>("auto_pad", "NOTSET");
+  if (!is_foldable_float(w) || w->rank() < 2 || w->dim(0) == 0 ||
+      (auto_pad != "NOTSET" && auto_pad != "VALID") ||
+      std::any_of(pads.begin(), pads.end(), [](int64_t pad) { return pad != 0; }))
+    return kNone;
+  const Affine line = m.affine(node.inputs[0]);
+  const Tensor* old = m.constant(node.input(2));
+  if (line.value == node.inputs[0] || !m.closed(line.value) ||
+      (node.input(2) != kNone && !is_foldable_float(old)))
+    return kNone;
+  std::vector<double> weights = w->to_doubles();
+  std::vector<double> bias = old ? old->to_doubles() : std::vector<double>(static_cast<size_t>(w->dim(0)), 0);
+  if (static_cast<int64_t>(bias.size()) != w->dim(0)) return kNone;
+  const size_t each = weights.size() / bias.size();
+  for (size_t i = 0; i < weights.size(); ++i) {
+    bias[i / each] += line.b * weights[i];
+    weights[i] *= line.a;
+  }
+  if (!all_finite(w->dtype(), weights) || !all_finite(w->dtype(), bias)) return kNone;
+  const std::string& name = m.graph().value(node.inputs[1]).name;
+  return m.op("Conv",
+              {line.value, m.constant(tensor_of(w->dtype(), w->dims(), weights), name),
+               m.constant(tensor_of(w->dtype(), {w->dim(0)}, bias), name + "_bias")},
+              node.attributes);
+}
+
 }  // namespace
 
 void register_convolution(FusionRegistry& r) {
   r.add(pattern_fusion("fold_batch_norm", 20, {"BatchNormalization", "Mul", "Div", "Add", "Sub"}, fold));
+  r.add(pattern_fusion("fold_conv_input", 48, {"Conv"}, fold_input));
 }
 
 }  // namespace sardonyx

@@ -7,6 +7,9 @@ namespace sardonyx {
 
 namespace {
 
+// The largest scale that is made where the file has none.
+constexpr int64_t kMaxOnes = int64_t{1} << 24;
+
 // The value that is averaged over the axes [axis, rank), with the axes kept.
 struct Mean {
   ValueId of = kNone;
@@ -123,6 +126,41 @@ std::optional<Dims> normalized_dims(Match& m, const Core& core) {
   return concrete(Shape(t.shape->begin() + core.axis, t.shape->end()));
 }
 
+// x * r + (bias - mean * r) with r = scale / sqrt(variance + epsilon), as TensorFlow writes it.
+struct Moments {
+  Core core;
+  ValueId scale = kNone, bias = kNone;
+};
+
+std::optional<Moments> moments(Match& m) {
+  for (const auto& [left, right] : m.both_orders(m.result(), "Add")) {
+    m.rewind(1);
+    const Node* rest = m.take(right, "Sub");
+    if (!rest) continue;
+    const size_t mark = m.size();
+    for (const auto& [x, r] : m.both_orders(left, "Mul")) {
+      for (const auto& [average, r2] : m.both_orders(rest->inputs[1], "Mul")) {
+        m.rewind(mark);
+        const auto mean_of_x = r == r2 ? mean(m, average) : std::nullopt;
+        if (!mean_of_x || mean_of_x->of != x) continue;
+        m.take(left, "Mul");
+        m.take(rest->inputs[1], "Mul");
+        for (const auto& [inverse, scale] : m.both_orders(r, "Mul")) {
+          const auto under = root_of(m, inverse, -0.5);
+          const Sum s = under ? m.sum(*under) : Sum();
+          const auto variance = s.values.size() == 1 && s.constant >= 0 ? mean(m, s.values[0]) : std::nullopt;
+          if (!variance || variance->axis != mean_of_x->axis) continue;
+          const Product square = m.product(variance->of);
+          if (square.factor == 1 && square.values.size() == 2 && square.values[0] == square.values[1] &&
+              is_centred(m, square.values[0], x, variance->axis))
+            return Moments{{x, variance->axis, s.constant}, scale, rest->inputs[0]};
+        }
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 // Whether a value may stand as scale or bias: the dims of the normalized axes (perhaps below axes of one
 // element, when it is constant), in the type of x.
 bool is_parameter(Match& m, ValueId id, const Core& core) {
@@ -147,29 +185,29 @@ Attributes core_attributes(Match& m, const Core& core) {
                      {"stash_type", stash}});
 }
 
+ValueId replacement(Match& m, const char* op, const Core& core, ValueId scale, ValueId bias) {
+  const auto dims = normalized_dims(m, core);
+  if (!dims || (scale != kNone && !is_parameter(m, scale, core)) ||
+      (bias != kNone && !is_parameter(m, bias, core)) || !m.closed(core.x))
+    return kNone;
+  const int64_t n = element_count(*dims);
+  if (scale == kNone && n > kMaxOnes) return kNone;
+  scale = scale != kNone
+              ? as_parameter(m, scale, *dims)
+              : m.constant(tensor_of(m.dtype(core.x), *dims, std::vector<double>(static_cast<size_t>(n), 1)),
+                           "ones");
+  std::vector<ValueId> inputs{core.x, scale};
+  if (bias != kNone) inputs.push_back(as_parameter(m, bias, *dims));
+  return m.op(op, inputs, core_attributes(m, core));
+}
+
 using FindCore = std::optional<Core> (*)(Match&, ValueId);
 
 // core, core * scale, or core * scale + bias (bias only where the operator has one).
 ValueId normalization(Match& m, FindCore find_core, const char* op, bool with_bias) {
-  const auto finish = [&](ValueId id, ValueId scale, ValueId bias) -> ValueId {
+  const auto finish = [&](ValueId id, ValueId scale, ValueId bias) {
     const auto core = find_core(m, id);
-    if (!core || (scale != kNone && !is_parameter(m, scale, *core)) ||
-        (bias != kNone && !is_parameter(m, bias, *core)) || !m.closed(core->x))
-      return kNone;
-    const auto dims = normalized_dims(m, *core);
-    if (!dims) return kNone;
-    const DType dtype = m.dtype(core->x);
-    std::vector<ValueId> inputs{core->x};
-    if (scale != kNone) {
-      inputs.push_back(as_parameter(m, scale, *dims));
-    } else {
-      const int64_t n = element_count(*dims);
-      if (n > (int64_t{1} << 24)) return kNone;
-      inputs.push_back(
-          m.constant(tensor_of(dtype, *dims, std::vector<double>(static_cast<size_t>(n), 1)), "ones"));
-    }
-    if (bias != kNone) inputs.push_back(as_parameter(m, bias, *dims));
-    return m.op(op, inputs, core_attributes(m, *core));
+    return core ? replacement(m, op, *core, scale, bias) : kNone;
   };
   const auto scaled = [&](ValueId id, ValueId bias) {
     for (const auto& [value, scale] : m.both_orders(id, "Mul")) {
@@ -192,8 +230,14 @@ ValueId normalization(Match& m, FindCore find_core, const char* op, bool with_bi
 }  // namespace
 
 void register_normalization(FusionRegistry& r) {
-  r.add(pattern_fusion("layer_norm", 30, {"Add", "Mul", "Div"},
-                       [](Match& m) { return normalization(m, layer_core, "LayerNormalization", true); }));
+  r.add(pattern_fusion("layer_norm", 30, {"Add", "Mul", "Div"}, [](Match& m) {
+    if (const auto found = moments(m)) {
+      const ValueId made = replacement(m, "LayerNormalization", found->core, found->scale, found->bias);
+      if (made != kNone) return made;
+    }
+    m.rewind(1);
+    return normalization(m, layer_core, "LayerNormalization", true);
+  }));
   r.add(pattern_fusion("rms_norm", 31, {"Mul", "Div"},
                        [](Match& m) { return normalization(m, rms_core, "RMSNormalization", false); }));
 }

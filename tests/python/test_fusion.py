@@ -295,6 +295,26 @@ def test_weights_that_would_overflow_do_not_fold():
     stays("fold_batch_norm", model, feeds)
 
 
+@pytest.mark.parametrize("conv, w", [("Conv(a, w)", (9, 6, 3, 3)), ("Conv<group=3>(a, w, b)", (9, 2, 1, 1)),
+                                     ("Conv<pads=[0,0,0,0], strides=[2,2]>(a, w)", (9, 6, 1, 1))])
+@pytest.mark.parametrize("nodes", ["m = Mul(x, k) a = Add(m, j)", "m = Add(x, j) a = Div(m, k)", "a = Sub(x, j)"])
+def test_numbers_before_a_convolution(nodes, conv, w):
+    feeds = {"x": normal(2, 6, 11, 7)}
+    model = build(f"{nodes} y = {conv}", feeds, w=normal(*w), b=normal(9), k=np.float32([1.5]), j=np.float32(-0.75))
+    fuses("fold_conv_input", "Conv", model, feeds, count=0)
+    assert operators(model) == {"Conv": 1} and len(operators(model, "fold_conv_input")) > 1
+
+
+@pytest.mark.parametrize("nodes, outputs", [
+    ("a = Add(x, j) y = Conv<pads=[1,1,1,1]>(a, w)", "y"), ('a = Add(x, j) y = Conv<auto_pad="SAME_LOWER">(a, w)', "y"),
+    ("a = Add(x, j) y = Conv(a, w)", "ya"), ("a = Mul(x, k) y = Conv(a, w)", "y"),
+    ("a = Add(z, j) y = Conv(a, w)", "y")], ids=str)
+def test_numbers_that_stay_before_a_convolution(nodes, outputs):
+    feeds = {"x": normal(2, 6, 11, 7), "z": normal(6, 11, 7)}
+    model = build(nodes, feeds, outputs, symbolic=False, w=normal(9, 6, 3, 3), k=normal(6, 1, 1), j=normal(1, 1, 1, 1))
+    stays("fold_conv_input", model, feeds)
+
+
 # Normalizations
 
 MEANS = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) "
@@ -329,6 +349,17 @@ def test_layer_norm_over_two_axes(opset, reduce, w):
     model = build(nodes, feeds, "y", opset, axes=np.int64([2, 1]), w=normal(*w, dtype=np.float64),
                   b=normal(*w, dtype=np.float64), **numbers(np.float64, **LN))
     fuses("layer_norm", "LayerNormalization", model, feeds, gone=["ReduceMean"], tolerance=1e-9)
+
+
+@pytest.mark.parametrize("order", ["Mul({}, {})", "Mul({1}, {0})"])
+def test_layer_norm_by_moments(order):
+    """As TensorFlow writes it: x * r + (bias - mean * r)."""
+    feeds = {"x": 2 + normal(3, 5, 13)}
+    nodes = (MEANS + "q = Mul(d, d) v = ReduceMean<axes=[-1]>(q) e = Add(v, eps) s = Sqrt(e) i = Reciprocal(s) "
+             f"r = {order.format('i', 'w')} p = {order.format('x', 'r')} o = {order.format('m', 'r')} u = Sub(b, o) y = Add(p, u)")
+    fuses("layer_norm", "LayerNormalization", normalization(nodes, feeds), feeds, gone=["ReduceMean"])
+    stays("layer_norm", normalization(nodes.replace("Sub(b, o)", "Sub(o, b)"), feeds), feeds)
+    stays("layer_norm", normalization(nodes, feeds, outputs="yr"), feeds)
 
 
 def test_layer_norm_that_is_added_to_something_of_its_shape():

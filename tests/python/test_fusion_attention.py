@@ -90,6 +90,28 @@ def test_doubles_are_left_to_products():
     stays("attention", build(softmax(SCORES[1]), feeds, **numbers(np.float64, **SCALES)), feeds)
 
 
+@pytest.mark.parametrize("symbols", ["N,3,11,10", "N,3,S,10"])
+def test_a_scale_that_is_computed_from_a_shape(symbols):
+    """As torch.onnx writes scaled_dot_product_attention: sqrt(1 / sqrt(size)) on both sides."""
+    size = ("d = Shape(q) e = Slice(d, minus, most) f = Cast<to=1>(e) g = Sqrt(f) h = Div(one, g) i = Sqrt(h) "
+            "a = Mul(q, i) kt = Transpose<perm=[0,1,3,2]>(k) b = Mul(kt, i) s = MatMul(a, b)")
+    feeds = heads()
+    model = build(softmax(size), feeds, inputs={"q": symbols}, minus=np.int64([-1]), most=np.int64([2**63 - 1]), one=np.float32([1]))
+    fuses("fold_shapes", "Attention", model, feeds)
+    fuses("attention", "Attention", model, feeds)
+
+
+@pytest.mark.parametrize("dims, folds", [("N,12,5", False), ("2,12,5", True)])
+def test_sizes_in_a_body(dims, folds):
+    nodes = """b = ReduceMax<keepdims=0>(x) c = Greater(b, zero) y = If(c) <
+      then_branch = g1 () => (float[a1] u) { d = Shape(x) e = ReduceProd<keepdims=1>(d) p = Gather(d, first) t = Cast<to=1>(p) u = Mul(x, t) },
+      else_branch = g2 () => (float[a2] v) { v = Neg(x) }>"""
+    feeds = {"x": np.abs(normal(2, 12, 5))}
+    model = build(nodes, feeds, inputs={"x": dims}, zero=np.float32(0), first=np.int64(0))
+    assert ("Gather" not in operators(model)) == folds
+    agree(model, feeds, 1e-6)
+
+
 def packed(keys, mask=True):
     split = "".join(f"{x}4 = Reshape({x}, split) " for x in "qkv")
     add = "u = Add(a, m)" if mask else "u = Identity(a)"
