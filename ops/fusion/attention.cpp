@@ -34,9 +34,10 @@ struct Keys {
 std::optional<Keys> untransposed(Match& m, ValueId id) {
   if (const Node* transpose = m.find(id, "Transpose")) {
     auto perm = transpose->attributes.get<std::vector<int64_t>>("perm", {});
-    if (perm.size() != 4) return std::nullopt;
+    const std::vector<int64_t> axes{0, 1, 2, 3};
+    if (perm.size() != 4 || !std::is_permutation(perm.begin(), perm.end(), axes.begin())) return std::nullopt;
     std::swap(perm[2], perm[3]);
-    const bool itself = perm == std::vector<int64_t>{0, 1, 2, 3};
+    const bool itself = perm == axes;
     return Keys{transpose->inputs[0], itself ? std::vector<int64_t>{} : perm, {id}};
   }
   // The same by way of three axes: [batch * heads, position, size] is transposed.
@@ -140,19 +141,24 @@ ValueId attention(Match& m) {
 
 const std::vector<int64_t> kSwapHeads{0, 2, 1, 3};
 
-// [batch, position, heads * size], of which `id` is [batch, heads, position, size]; kNone when it is not
-// made that way.
-ValueId packed(Match& m, ValueId id) {
+// [batch, position, heads * size], of which another value is [batch, heads, position, size].
+struct Packed {
+  ValueId value = kNone;
+  int64_t heads = 0;
+};
+
+std::optional<Packed> packed(Match& m, ValueId id) {
   const Node* transpose = m.find(id, "Transpose");
   const Node* reshape = transpose ? m.find(transpose->inputs[0], "Reshape") : nullptr;
-  if (!reshape || transpose->attributes.get<std::vector<int64_t>>("perm", {}) != kSwapHeads) return kNone;
+  if (!reshape || transpose->attributes.get<std::vector<int64_t>>("perm", {}) != kSwapHeads)
+    return std::nullopt;
   const Type &from = m.type(reshape->inputs[0]), &to = m.type(reshape->outputs[0]);
-  if (from.rank() != 3 || to.rank() != 4) return kNone;
+  if (from.rank() != 3 || to.rank() != 4) return std::nullopt;
   const Shape &f = *from.shape, &t = *to.shape;
   const bool splits = t[2].known() && t[3].known() && t[2].value > 0 &&
                       f[2] == Dim(checked_mul(t[2].value, t[3].value, "width")) && same_dim(f[0], t[0]) &&
                       same_dim(f[1], t[1]);
-  return splits ? reshape->inputs[0] : kNone;
+  return splits ? std::optional(Packed{reshape->inputs[0], t[2].value}) : std::nullopt;
 }
 
 // Attention between heads that are split off and joined again takes them as they lie.
@@ -163,18 +169,18 @@ ValueId attention_heads(Match& m) {
       node->inputs.size() < 3 || node->input(4) != kNone || node->input(5) != kNone)
     return kNone;
   std::vector<ValueId> inputs = node->inputs;
+  Attributes attributes = node->attributes;
   for (size_t i = 0; i < 3; ++i) {
-    inputs[i] = packed(m, node->inputs[i]);
-    if (inputs[i] == kNone) return kNone;
+    const auto flat = packed(m, node->inputs[i]);
+    if (!flat) return kNone;
+    inputs[i] = flat->value;
+    if (i < 2) attributes.set(i == 0 ? "q_num_heads" : "kv_num_heads", flat->heads);
   }
   const Type &y = m.type(transpose->outputs[0]), &joined = m.type(m.result());
   if (y.rank() != 4 || joined.rank() != 3 || !m.closed()) return kNone;
   const Shape &from = *y.shape, &to = *joined.shape;
   if (!same_dim(from[0], to[0]) || !same_dim(from[1], to[1]) || !from[2].known() || !from[3].known())
     return kNone;
-  Attributes attributes = node->attributes;
-  attributes.set("q_num_heads", (*m.type(node->inputs[0]).shape)[1].value);
-  attributes.set("kv_num_heads", (*m.type(node->inputs[1]).shape)[1].value);
   return m.op("Attention", inputs, std::move(attributes));
 }
 

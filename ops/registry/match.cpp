@@ -22,6 +22,11 @@ void Match::add(NodeId node) {
   if (std::find(nodes_.begin(), nodes_.end(), node) == nodes_.end()) nodes_.push_back(node);
 }
 
+const Type& Match::type(ValueId id) const {
+  static const Type unknown;
+  return id == kNone ? unknown : graph().value(id).type;
+}
+
 std::optional<Dims> Match::dims(ValueId id) const {
   const Type& t = type(id);
   return t.is_tensor() && t.shape ? concrete(*t.shape) : std::nullopt;

@@ -37,7 +37,8 @@ class Match {
   const Graph& graph() const { return patch_.before(); }
   const Node& root() const { return graph().node(root_); }
   ValueId result() const { return root().outputs[0]; }
-  const Type& type(ValueId id) const { return graph().value(id).type; }
+  // Unknown for an input that is left out.
+  const Type& type(ValueId id) const;
   int rank(ValueId id) const { return type(id).rank(); }
   DType dtype(ValueId id) const { return type(id).dtype; }
   // The dims of a value when every one is known.
@@ -80,7 +81,7 @@ class Match {
   ValueId constant(Value value, const std::string& name = "");
 
  private:
-  bool sole_reader(ValueId id) const { return id == result() || graph().use_count(id) == 1; }
+  bool sole_reader(ValueId id) const { return id == result() || (id != kNone && graph().use_count(id) == 1); }
   void add(NodeId node);
 
   Patch& patch_;
