@@ -1,5 +1,6 @@
 // Scaled dot-product attention, written with products and a Softmax.
 #include <algorithm>
+#include <cmath>
 
 #include "ops/registry/match.h"
 
@@ -129,7 +130,7 @@ ValueId attention(Match& m) {
   };
   for (const size_t i : {size_t{0}, size_t{1}})
     if (!same_dim((*qs)[i], key_dim(i)) || !same_dim((*qs)[i], (*vs)[i])) return kNone;
-  if (!(*qs)[1].known()) return kNone;
+  if (!(*qs)[1].known() || !std::isfinite(static_cast<float>(scale))) return kNone;
   ValueId k = keys->value;
   if (!keys->perm.empty())
     k = m.op("Transpose", {k}, attributes({{"perm", keys->perm}}),
@@ -179,7 +180,8 @@ ValueId attention_heads(Match& m) {
   const Type &y = m.type(transpose->outputs[0]), &joined = m.type(m.result());
   if (y.rank() != 4 || joined.rank() != 3 || !m.closed()) return kNone;
   const Shape &from = *y.shape, &to = *joined.shape;
-  if (!same_dim(from[0], to[0]) || !same_dim(from[1], to[1]) || !from[2].known() || !from[3].known())
+  if (!same_dim(from[0], to[0]) || !same_dim(from[1], to[1]) || !from[2].known() || !from[3].known() ||
+      to[2] != Dim(checked_mul(from[2].value, from[3].value, "width")))
     return kNone;
   return m.op("Attention", inputs, std::move(attributes));
 }

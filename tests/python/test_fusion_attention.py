@@ -85,6 +85,12 @@ def test_sizes_that_are_not_known_to_be_equal():
     agree(model, feeds, 1e-5)
 
 
+def test_scales_that_are_not_finite_stay():
+    feeds = {**heads(), "m": normal(11, 7)}
+    model = build(softmax(SCORES[1], "after"), feeds, symbolic=False, scale=np.float32(np.inf))
+    assert "Attention" not in operators(model)
+
+
 def test_doubles_are_left_to_products():
     feeds = {name: x.astype(np.float64) for name, x in heads().items()}
     stays("attention", build(softmax(SCORES[1]), feeds, **numbers(np.float64, **SCALES)), feeds)
