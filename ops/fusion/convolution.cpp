@@ -55,52 +55,112 @@ std::optional<std::vector<double>> by_channel(Match& m, ValueId id, const Channe
   return values;
 }
 
-// What the root does to a value that a foldable node makes.
-std::optional<std::pair<Channels, PerChannel>> find(Match& m) {
-  const Node& root = m.root();
-  if (root.is("BatchNormalization")) {
-    if (root.inputs.size() != 5 || root.attributes.get<int64_t>("training_mode", 0) != 0) return std::nullopt;
-    const auto c = producer_of(m, root.inputs[0]);
-    if (!c) return std::nullopt;
+// What a node does to the value at its input `x`, by channel.
+struct Step {
+  const Node* node = nullptr;
+  size_t x = 0;
+};
+
+// Applies a step to what those before it do; false when it is not one number for each channel.
+bool apply(Match& m, const Step& step, const Channels& c, PerChannel& f) {
+  const Node& node = *step.node;
+  if (node.is("BatchNormalization")) {
     std::vector<std::vector<double>> p;
     for (size_t i = 1; i < 5; ++i) {
-      const Tensor* t = m.constant(root.inputs[i]);
-      if (!is_foldable_float(t) || t->dims() != Dims{c->count}) return std::nullopt;
+      const Tensor* t = m.constant(node.inputs[i]);
+      if (!is_foldable_float(t) || t->dims() != Dims{c.count}) return false;
       p.push_back(t->to_doubles());
     }
-    const double epsilon = root.attributes.get<float>("epsilon", 1e-5f);
-    PerChannel f{root.inputs[0], p[0], p[1]};
+    const double epsilon = node.attributes.get<float>("epsilon", 1e-5f);
     for (size_t i = 0; i < f.scale.size(); ++i) {
-      f.scale[i] = p[0][i] / std::sqrt(p[3][i] + epsilon);
-      f.shift[i] = p[1][i] - p[2][i] * f.scale[i];
+      const double factor = p[0][i] / std::sqrt(p[3][i] + epsilon);
+      f.scale[i] *= factor;
+      f.shift[i] = (f.shift[i] - p[2][i]) * factor + p[1][i];
     }
-    return std::pair(*c, f);
+    return true;
   }
-  const bool commutes = root.is("Mul") || root.is("Add");
-  for (const size_t i : {size_t{0}, size_t{1}}) {
-    if (root.inputs.size() != 2 || (i == 1 && !commutes)) continue;
-    m.rewind(1);
-    const auto c = producer_of(m, root.inputs[i]);
-    const auto values = c ? by_channel(m, root.inputs[1 - i], *c) : std::nullopt;
-    if (!values) continue;
-    PerChannel f{root.inputs[i], std::vector<double>(values->size(), 1),
-                 std::vector<double>(values->size(), 0)};
-    for (size_t k = 0; k < values->size(); ++k) {
-      const double v = (*values)[k];
-      if (root.is("Mul")) f.scale[k] = v;
-      if (root.is("Div")) f.scale[k] = 1 / v;
-      if (root.is("Add")) f.shift[k] = v;
-      if (root.is("Sub")) f.shift[k] = -v;
-    }
-    return std::pair(*c, f);
+  const auto values = by_channel(m, node.inputs[1 - step.x], c);
+  if (!values) return false;
+  for (size_t i = 0; i < f.scale.size(); ++i) {
+    const double v = (*values)[i];
+    if (node.is("Add")) f.shift[i] += v;
+    if (node.is("Sub")) f.shift[i] -= v;
+    if (node.is("Mul")) f.scale[i] *= v, f.shift[i] *= v;
+    if (node.is("Div")) f.scale[i] /= v, f.shift[i] /= v;
+  }
+  return true;
+}
+
+std::optional<Step> step_of(Match& m, ValueId id) {
+  const bool inside = id != m.result();
+  if (inside && m.graph().use_count(id) != 1) return std::nullopt;
+  for (const char* op : {"BatchNormalization", "Mul", "Div", "Add", "Sub"}) {
+    const Node* node = m.take(id, op);
+    if (!node) continue;
+    if (node->is("BatchNormalization"))
+      return node->attributes.get<int64_t>("training_mode", 0) == 0 ? std::optional(Step{node, 0})
+                                                                    : std::nullopt;
+    if (m.constant(node->inputs[1])) return Step{node, 0};
+    const bool commutes = node->is("Mul") || node->is("Add");
+    return commutes && m.constant(node->inputs[0]) ? std::optional(Step{node, 1}) : std::nullopt;
   }
   return std::nullopt;
 }
 
-bool all_finite(DType dtype, const std::vector<double>& values) {
+// The foldable node that the root's chain of steps begins with, and what they do together.
+std::optional<std::pair<Channels, PerChannel>> find(Match& m) {
+  constexpr size_t kMaxSteps = 8;
+  std::vector<Step> steps;
+  ValueId at = m.result();
+  std::optional<Channels> c;
+  while (!c && steps.size() < kMaxSteps) {
+    const auto step = step_of(m, at);
+    if (!step) return std::nullopt;
+    steps.push_back(*step);
+    at = step->node->inputs[step->x];
+    c = producer_of(m, at);
+  }
+  if (!c) return std::nullopt;
+  const auto n = static_cast<size_t>(c->count);
+  PerChannel f{at, std::vector<double>(n, 1), std::vector<double>(n, 0)};
+  for (; !steps.empty(); steps.pop_back())
+    if (!apply(m, steps.back(), *c, f)) return std::nullopt;
+  return std::pair(*c, f);
+}
+
+bool all_finite(const std::vector<double>& values, DType dtype) {
   const std::vector<double> rounded =
       tensor_of(dtype, {static_cast<int64_t>(values.size())}, values).to_doubles();
   return std::all_of(rounded.begin(), rounded.end(), [](double v) { return std::isfinite(v); });
+}
+
+// Weights of which runs of `run` elements are multiplied by factor(run's index), rounded once; nothing when
+// one would not be finite.
+template <typename Factor>
+std::optional<Tensor> scaled(const Tensor& w, int64_t run, Factor factor) {
+  const int64_t runs = run == 0 ? 0 : w.size() / run;
+  if (w.dtype() == DType::Float32) {
+    Tensor result(w.dtype(), w.dims());
+    const float* from = w.data<float>();
+    float* to = result.mutable_data<float>();
+    bool finite = true;
+    for (int64_t i = 0; i < runs; ++i) {
+      const double f = factor(i);
+      for (int64_t k = 0; k < run; ++k, ++from, ++to) {
+        *to = static_cast<float>(*from * f);
+        finite = finite && std::isfinite(*to);
+      }
+    }
+    return finite ? std::optional(result) : std::nullopt;
+  }
+  std::vector<double> values = w.to_doubles();
+  for (int64_t i = 0; i < runs; ++i)
+    for (int64_t k = 0; k < run; ++k) values[static_cast<size_t>(i * run + k)] *= factor(i);
+  return all_finite(values, w.dtype()) ? std::optional(tensor_of(w.dtype(), w.dims(), values)) : std::nullopt;
+}
+
+bool all_ones(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(), [](double v) { return v == 1; });
 }
 
 ValueId fold(Match& m) {
@@ -109,8 +169,7 @@ ValueId fold(Match& m) {
   const auto& [channels, f] = *found;
   const Node& node = *channels.node;
   const Tensor& w = *m.constant(node.inputs[1]);
-  const DType dtype = w.dtype();
-  const bool gemm = node.is("Gemm");
+  const bool gemm = node.is("Gemm"), by_row = !gemm || node.attributes.get<int64_t>("transB", 0) != 0;
   Attributes attributes = node.attributes;
 
   std::vector<double> bias(f.shift.size(), 0);
@@ -123,25 +182,25 @@ ValueId fold(Match& m) {
   }
   if (gemm) attributes.set("beta", 1.0f);
   for (size_t i = 0; i < bias.size(); ++i) bias[i] = bias[i] * f.scale[i] + f.shift[i];
+  if (!all_finite(bias, w.dtype())) return kNone;
 
-  // Each weight belongs to one output channel.
-  std::vector<double> weights = w.to_doubles();
-  const int64_t outer = w.dim(0), inner = w.dim(1), rest = w.size() == 0 ? 0 : w.size() / outer / inner;
-  const int64_t group = node.attributes.get<int64_t>("group", 1);
-  for (int64_t i = 0; i < outer; ++i)
-    for (int64_t j = 0; j < inner && rest > 0; ++j) {
-      int64_t channel = i;
-      if (node.is("ConvTranspose")) channel = i / (outer / group) * inner + j;
-      if (gemm && node.attributes.get<int64_t>("transB", 0) == 0) channel = j;
-      for (int64_t k = 0; k < rest; ++k)
-        weights[static_cast<size_t>((i * inner + j) * rest + k)] *= f.scale[static_cast<size_t>(channel)];
-    }
-  if (!all_finite(dtype, weights) || !all_finite(dtype, bias)) return kNone;
-  const std::string& name = m.graph().value(node.inputs[1]).name;
-  return m.op(node.op,
-              {node.inputs[0], m.constant(tensor_of(dtype, w.dims(), weights), name),
-               m.constant(tensor_of(dtype, {channels.count}, bias), name + "_bias")},
-              std::move(attributes));
+  ValueId weights = node.inputs[1];
+  const std::string& name = m.graph().value(weights).name;
+  if (!all_ones(f.scale)) {
+    // Each weight belongs to one output channel.
+    const int64_t outer = w.dim(0), inner = w.dim(1), group = node.attributes.get<int64_t>("group", 1);
+    const int64_t run = w.size() == 0 ? 0 : w.size() / outer / inner;
+    const bool transposed = node.is("ConvTranspose");
+    const auto made = scaled(w, run, [&](int64_t i) {
+      const int64_t row = i / inner, column = i % inner;
+      const int64_t channel = transposed ? row / (outer / group) * inner + column : by_row ? row : column;
+      return f.scale[static_cast<size_t>(channel)];
+    });
+    if (!made) return kNone;
+    weights = m.constant(*made, name);
+  }
+  const Tensor shift = tensor_of(w.dtype(), {channels.count}, bias);
+  return m.op(node.op, {node.inputs[0], weights, m.constant(shift, name + "_bias")}, std::move(attributes));
 }
 
 // conv(a * x + b) for numbers a and b, where no padding mixes zeros into the sum.
@@ -159,20 +218,23 @@ ValueId fold_input(Match& m) {
   if (line.value == node.inputs[0] || !m.closed(line.value) ||
       (node.input(2) != kNone && !is_foldable_float(old)))
     return kNone;
-  std::vector<double> weights = w->to_doubles();
   std::vector<double> bias = old ? old->to_doubles() : std::vector<double>(static_cast<size_t>(w->dim(0)), 0);
   if (static_cast<int64_t>(bias.size()) != w->dim(0)) return kNone;
-  const size_t each = weights.size() / bias.size();
-  for (size_t i = 0; i < weights.size(); ++i) {
-    bias[i / each] += line.b * weights[i];
-    weights[i] *= line.a;
+  if (line.b != 0) {
+    const std::vector<double> weights = w->to_doubles();
+    const size_t each = weights.size() / bias.size();
+    for (size_t i = 0; i < weights.size(); ++i) bias[i / each] += line.b * weights[i];
   }
-  if (!all_finite(w->dtype(), weights) || !all_finite(w->dtype(), bias)) return kNone;
-  const std::string& name = m.graph().value(node.inputs[1]).name;
-  return m.op("Conv",
-              {line.value, m.constant(tensor_of(w->dtype(), w->dims(), weights), name),
-               m.constant(tensor_of(w->dtype(), {w->dim(0)}, bias), name + "_bias")},
-              node.attributes);
+  if (!all_finite(bias, w->dtype())) return kNone;
+  ValueId weights = node.inputs[1];
+  const std::string& name = m.graph().value(weights).name;
+  if (line.a != 1) {
+    const auto made = scaled(*w, w->size() / w->dim(0), [&](int64_t) { return line.a; });
+    if (!made) return kNone;
+    weights = m.constant(*made, name);
+  }
+  const Tensor shift = tensor_of(w->dtype(), {w->dim(0)}, bias);
+  return m.op("Conv", {line.value, weights, m.constant(shift, name + "_bias")}, node.attributes);
 }
 
 }  // namespace

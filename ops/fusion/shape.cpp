@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "graph/bodies.h"
-#include "ops/registry/fusion.h"
+#include "ops/registry/match.h"
 #include "ops/registry/propagate.h"
 
 namespace sardonyx {
@@ -23,8 +23,9 @@ Value to_tensor(const PartialValue& known, DType dtype) {
 
 // Integer arithmetic on a Shape whose result does not depend on unknown dimensions becomes a constant.
 GraphPtr fold_shapes(const GraphPtr& graph) {
-  Patch patch(graph);
-  rewrite_bodies(patch, fold_shapes);
+  LazyPatch patch(graph);
+  if (std::any_of(graph->nodes().begin(), graph->nodes().end(), has_bodies))
+    rewrite_bodies(patch.get(), fold_shapes);
   std::vector<std::optional<PartialValue>> known(graph->values().size());
   for (size_t i = 0; i < known.size(); ++i) {
     const ValueInfo& info = graph->values()[i];
@@ -49,7 +50,8 @@ GraphPtr fold_shapes(const GraphPtr& graph) {
     const bool is_output = std::find(outputs.begin(), outputs.end(), out) != outputs.end();
     if (!is_output && value->complete() && (dtype == DType::Int64 || dtype == DType::Int32) &&
         std::all_of(value->elements.begin(), value->elements.end(), fits))
-      patch.replace(out, patch.builder().constant(to_tensor(*value, dtype), graph->value(out).name));
+      patch.get().replace(out,
+                          patch.get().builder().constant(to_tensor(*value, dtype), graph->value(out).name));
     known[static_cast<size_t>(out)] = std::move(value);
   }
   return std::move(patch).apply();

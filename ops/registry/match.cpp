@@ -16,7 +16,7 @@ constexpr int kMaxSteps = 32;
 
 }  // namespace
 
-Match::Match(Patch& patch, NodeId root) : patch_(patch), root_(root), nodes_{root} {}
+Match::Match(LazyPatch& patch, NodeId root) : patch_(patch), root_(root), nodes_{root} {}
 
 void Match::add(NodeId node) {
   if (std::find(nodes_.begin(), nodes_.end(), node) == nodes_.end()) nodes_.push_back(node);
@@ -181,13 +181,14 @@ ValueId Match::op(const std::string& op, std::vector<ValueId> inputs, Attributes
 }
 
 ValueId Match::op(const std::string& op, std::vector<ValueId> inputs, Attributes attributes, Type type) {
-  const ValueId id = patch_.builder().op(op, std::move(inputs), std::move(attributes));
-  patch_.builder().info(id).type = std::move(type);
+  GraphBuilder& builder = patch_.get().builder();
+  const ValueId id = builder.op(op, std::move(inputs), std::move(attributes));
+  builder.info(id).type = std::move(type);
   return id;
 }
 
 ValueId Match::constant(Value value, const std::string& name) {
-  return patch_.builder().constant(std::move(value), name);
+  return patch_.get().builder().constant(std::move(value), name);
 }
 
 Tensor tensor_of(DType dtype, Dims dims, const std::vector<double>& values) {
@@ -211,8 +212,9 @@ bool same_dim(const Dim& a, const Dim& b) { return a.known() ? a == b : !a.symbo
 namespace {
 
 GraphPtr rewrite_each(const GraphPtr& graph, const std::vector<std::string>& roots, const Pattern& pattern) {
-  Patch patch(graph);
-  rewrite_bodies(patch, [&](const GraphPtr& body) { return rewrite_each(body, roots, pattern); });
+  LazyPatch patch(graph);
+  if (std::any_of(graph->nodes().begin(), graph->nodes().end(), has_bodies))
+    rewrite_bodies(patch.get(), [&](const GraphPtr& body) { return rewrite_each(body, roots, pattern); });
   std::vector<char> taken(graph->nodes().size(), 0);
   for (size_t n = graph->nodes().size(); n-- > 0;) {
     const Node& node = graph->nodes()[n];
@@ -227,8 +229,9 @@ GraphPtr rewrite_each(const GraphPtr& graph, const std::vector<std::string>& roo
     const auto& outputs = graph->outputs();
     if (static_cast<size_t>(replacement) >= graph->values().size() &&
         std::find(outputs.begin(), outputs.end(), match.result()) == outputs.end())
-      std::swap(patch.builder().info(replacement).name, patch.builder().info(match.result()).name);
-    patch.replace(match.result(), replacement);
+      std::swap(patch.get().builder().info(replacement).name,
+                patch.get().builder().info(match.result()).name);
+    patch.get().replace(match.result(), replacement);
     for (const NodeId id : match.nodes()) taken[static_cast<size_t>(id)] = 1;
   }
   return std::move(patch).apply();

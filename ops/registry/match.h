@@ -29,10 +29,26 @@ struct Affine {
   double a = 1, b = 0;
 };
 
+// A patch that is made when it is first asked for: most graphs have nothing of most patterns.
+class LazyPatch {
+ public:
+  explicit LazyPatch(const GraphPtr& before) : before_(before) {}
+  const Graph& before() const { return *before_; }
+  Patch& get() {
+    if (!patch_) patch_.emplace(before_);
+    return *patch_;
+  }
+  GraphPtr apply() && { return patch_ ? std::move(*patch_).apply() : before_; }
+
+ private:
+  GraphPtr before_;
+  std::optional<Patch> patch_;
+};
+
 // One attempt at a pattern that ends in a node: the nodes taken so far, and what may replace its result.
 class Match {
  public:
-  Match(Patch& patch, NodeId root);
+  Match(LazyPatch& patch, NodeId root);
 
   const Graph& graph() const { return patch_.before(); }
   const Node& root() const { return graph().node(root_); }
@@ -84,7 +100,7 @@ class Match {
   bool sole_reader(ValueId id) const { return id == result() || (id != kNone && graph().use_count(id) == 1); }
   void add(NodeId node);
 
-  Patch& patch_;
+  LazyPatch& patch_;
   NodeId root_;
   std::vector<NodeId> nodes_;
   int scalar_rank_ = 0;  // the highest rank of a constant that scalar() has seen
