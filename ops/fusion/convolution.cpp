@@ -159,6 +159,17 @@ std::optional<Tensor> scaled(const Tensor& w, int64_t run, Factor factor) {
   return all_finite(values, w.dtype()) ? std::optional(tensor_of(w.dtype(), w.dims(), values)) : std::nullopt;
 }
 
+// Of the weights of each output channel of a Conv.
+std::vector<double> row_sums(const Tensor& w) {
+  std::vector<double> sums(static_cast<size_t>(w.dim(0)), 0);
+  const int64_t each = w.size() / w.dim(0);
+  const float* narrow = w.dtype() == DType::Float32 ? w.data<float>() : nullptr;
+  const std::vector<double> values = narrow ? std::vector<double>() : w.to_doubles();
+  for (int64_t i = 0; i < w.size(); ++i)
+    sums[static_cast<size_t>(i / each)] += narrow ? narrow[i] : values[static_cast<size_t>(i)];
+  return sums;
+}
+
 bool all_ones(const std::vector<double>& values) {
   return std::all_of(values.begin(), values.end(), [](double v) { return v == 1; });
 }
@@ -221,9 +232,8 @@ ValueId fold_input(Match& m) {
   std::vector<double> bias = old ? old->to_doubles() : std::vector<double>(static_cast<size_t>(w->dim(0)), 0);
   if (static_cast<int64_t>(bias.size()) != w->dim(0)) return kNone;
   if (line.b != 0) {
-    const std::vector<double> weights = w->to_doubles();
-    const size_t each = weights.size() / bias.size();
-    for (size_t i = 0; i < weights.size(); ++i) bias[i / each] += line.b * weights[i];
+    const std::vector<double> sums = row_sums(*w);
+    for (size_t i = 0; i < bias.size(); ++i) bias[i] += line.b * sums[i];
   }
   if (!all_finite(bias, w->dtype())) return kNone;
   ValueId weights = node.inputs[1];

@@ -71,7 +71,8 @@ def test_attention_that_is_none(nodes, outputs):
 
 
 @pytest.mark.parametrize("change", [dict(m=normal(11, 1)), dict(m=normal(1)), dict(m=normal(1, 2, 3, 11, 7)), dict(k=normal(1, 3, 7, 10)),
-                                    dict(v=normal(2, 1, 7, 9)), dict(v=normal(7, 9)), dict(q=normal(1, 3, 11, 10))], ids=lambda c: "-".join(map(str, next(iter(c.values())).shape)))
+                                    dict(v=normal(2, 1, 7, 9)), dict(v=normal(7, 9)), dict(q=normal(1, 3, 11, 10))],
+                         ids=lambda c: "-".join(map(str, next(iter(c.values())).shape)))
 def test_what_only_matmul_broadcasts(change):
     feeds = {**heads(), "m": normal(11, 7), **change}
     stays("attention", build(softmax(SCORES[1], "after"), feeds, symbolic=False, **numbers(**SCALES)), feeds)
