@@ -1,22 +1,37 @@
 #include "api/pipeline.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "graph/builder.h"
 #include "graph/print.h"
 #include "onnx_import/upgrade.h"
+#include "ops/registry/fusion.h"
 #include "ops/registry/schema.h"
 #include "providers/runtime/executor.h"
 #include "providers/runtime/log.h"
 #include "providers/runtime/passes.h"
 #include "providers/runtime/plan.h"
 #include "providers/runtime/registry.h"
+#include "sardonyx/tools.h"
 
 namespace sardonyx {
 
 const std::vector<std::string>& stage_names() {
-  static const std::vector<std::string> names = {"imported", "inferred", "upgraded", "simplified",
-                                                 "decomposed"};
+  static const std::vector<std::string> names = {"imported",   "inferred",   "upgraded",
+                                                 "simplified", "decomposed", "fused"};
+  return names;
+}
+
+const std::vector<std::string>& pass_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = simplify_pass_names();
+    for (const Fusion& fusion : FusionRegistry::instance().all()) all.push_back(fusion.name);
+    all.insert(all.end(), plan_pass_names().begin(), plan_pass_names().end());
+    return all;
+  }();
   return names;
 }
 
@@ -55,20 +70,16 @@ GraphPtr fix_dimensions(const GraphPtr& graph, const std::map<std::string, int64
 GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
                        const std::string& last_stage) const {
   if (std::find(stage_names().begin(), stage_names().end(), last_stage) == stage_names().end())
-    throw InputError("stage", "imported, inferred, upgraded, simplified or decomposed", last_stage);
+    throw InputError("stage", "imported, inferred, upgraded, simplified, decomposed or fused", last_stage);
   const auto supported = [&](const Node& node) {
     return host->supports(node) ||
            std::any_of(providers.begin(), providers.end(), [&](const auto& p) { return p->supports(node); });
   };
   const std::set<std::string> disabled(options.disabled_passes.begin(), options.disabled_passes.end());
-  std::vector<std::string> passes = simplify_pass_names();
-  passes.insert(passes.end(), plan_pass_names().begin(), plan_pass_names().end());
   for (const auto& name : disabled)
-    if (std::find(passes.begin(), passes.end(), name) == passes.end()) {
-      std::string expected;
-      for (const auto& pass : passes) expected += (expected.empty() ? "one of " : ", ") + pass;
-      throw InputError("disabled pass", expected, "'" + name + "'");
-    }
+    if (std::find(pass_names().begin(), pass_names().end(), name) == pass_names().end())
+      throw InputError("disabled pass", fmt::format("one of {}", fmt::join(pass_names(), ", ")),
+                       "'" + name + "'");
   const bool optimize = options.optimize == "all";
   if (!optimize && options.optimize != "none")
     throw InputError("option 'optimize'", "'all' or 'none'", "'" + options.optimize + "'");
@@ -92,6 +103,20 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
           graph = infer_types(upgrade_graph(next), evaluator.get());
         }
         if (optimize) graph = simplify(graph, *evaluator, disabled);
+      } else if (stage == "fused" && optimize) {
+        FusionOptions fusions{disabled, supported, {}};
+        if (log_enabled("fusion"))
+          fusions.report = [](const Fusion& fusion, const Graph& before, const Graph& after) {
+            log_line(fmt::format("fusion {}: {} nodes become {}", fusion.name, before.nodes().size(),
+                                 after.nodes().size()));
+          };
+        // What one round folds, the next may recognize.
+        constexpr int kMaxRounds = 4;
+        for (int round = 0; round < kMaxRounds; ++round) {
+          const GraphPtr next = fuse(graph, evaluator.get(), fusions);
+          if (next == graph) break;
+          graph = simplify(next, *evaluator, disabled);
+        }
       }
       if (log_enabled("graph:" + stage) || log_enabled("graph:all"))
         log_line("--- " + stage + "\n" + print_graph(*graph));

@@ -99,7 +99,7 @@ int diff(const Arguments& args) {
     feeds = args.feeds.make(session);
   }
   std::map<std::string, Value> reference;
-  std::string stage = "decomposed";
+  const std::string stage = graph_stages().back();
   if (args.against == "onnxruntime") {
     reference = onnxruntime_values(args, model, feeds);
   } else if (args.against == "stage") {

@@ -1,3 +1,6 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -22,7 +25,7 @@ void SessionArguments::add_to(CLI::App& app) {
       ->check(CLI::IsMember({"all", "none"}))
       ->capture_default_str();
   app.add_option("--disable-pass", disabled_passes,
-                 "Passes left out: fold_constants, remove_no_ops, merge_common")
+                 fmt::format("Passes left out: {}", fmt::join(pass_names(), ", ")))
       ->delimiter(',');
   app.add_option("--dim", free_dimensions, "Fixes a symbolic dimension: name=size");
   app.add_option("--prefer-kernel", prefer_kernel,

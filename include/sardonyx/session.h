@@ -46,8 +46,8 @@ struct SessionOptions {
   std::vector<std::string> providers = {"cpu"};    // in order of preference
   int threads = 0;                                 // 0: the CPUs this process may use
   std::string precision = "highest";               // "highest": f32 stays f32
-  std::string optimize = "all";                    // "none": as imported and upgraded; "all": simplified
-  std::vector<std::string> disabled_passes;        // names as printed by `sardonyx inspect --stage list`
+  std::string optimize = "all";                    // "none": as imported and upgraded; "all": rewritten
+  std::vector<std::string> disabled_passes;        // names that pass_names() of tools.h gives
   std::map<std::string, int64_t> free_dimensions;  // symbolic dimensions fixed by name
   // Kernels of this name ("ref", "simd", "onednn") are asked first; for comparing implementations.
   std::string prefer_kernel;
