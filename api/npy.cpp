@@ -41,19 +41,28 @@ void write_file(const std::string& path, const std::string& bytes) {
 template <typename T>
 T little(const std::string& bytes, size_t at) {
   T value;
-  if (at > bytes.size() || bytes.size() - at < sizeof(T)) throw FileError("npz file", "a complete archive", "a truncated one");
+  if (at > bytes.size() || bytes.size() - at < sizeof(T))
+    throw FileError("npz file", "a complete archive", "a truncated one");
   std::memcpy(&value, bytes.data() + at, sizeof(T));
   return value;
 }
 
 template <typename T>
-void put(std::string& out, T value) { out.append(reinterpret_cast<const char*>(&value), sizeof(T)); }
+void put(std::string& out, T value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof(T));
+}
 
-struct NumpyType { const char* text; DType dtype; };
+struct NumpyType {
+  const char* text;
+  DType dtype;
+};
 constexpr NumpyType kTypes[] = {
-    {"<f4", DType::Float32}, {"<f8", DType::Float64}, {"<f2", DType::Float16}, {"|i1", DType::Int8}, {"<i2", DType::Int16},
-    {"<i4", DType::Int32}, {"<i8", DType::Int64}, {"|u1", DType::UInt8}, {"<u2", DType::UInt16}, {"<u4", DType::UInt32},
-    {"<u8", DType::UInt64}, {"|b1", DType::Bool}, {"<c8", DType::Complex64}, {"<c16", DType::Complex128}, {"<V2", DType::BFloat16}, {"|V2", DType::BFloat16},
+    {"<f4", DType::Float32},   {"<f8", DType::Float64},     {"<f2", DType::Float16},
+    {"|i1", DType::Int8},      {"<i2", DType::Int16},       {"<i4", DType::Int32},
+    {"<i8", DType::Int64},     {"|u1", DType::UInt8},       {"<u2", DType::UInt16},
+    {"<u4", DType::UInt32},    {"<u8", DType::UInt64},      {"|b1", DType::Bool},
+    {"<c8", DType::Complex64}, {"<c16", DType::Complex128}, {"<V2", DType::BFloat16},
+    {"|V2", DType::BFloat16},
 };
 
 // The text between `open` and `close` after 'key':.
@@ -64,7 +73,8 @@ std::string header_field(const std::string& header, const std::string& key, char
   if (at == std::string::npos) throw FileError("npy header", "the key '" + key + "'", header.substr(0, 80));
   const size_t begin = header.find(open, at);
   const size_t end = begin == std::string::npos ? begin : header.find(close, begin + 1);
-  if (end == std::string::npos) throw FileError("npy header", "a value for '" + key + "'", header.substr(0, 80));
+  if (end == std::string::npos)
+    throw FileError("npy header", "a value for '" + key + "'", header.substr(0, 80));
   return header.substr(begin + 1, end - begin - 1);
 }
 
@@ -74,10 +84,16 @@ std::string utf8_of(const char* data, size_t characters) {
     uint32_t c;
     std::memcpy(&c, data + 4 * i, 4);
     if (c == 0) break;
-    if (c < 0x80) text += static_cast<char>(c);
-    else if (c < 0x800) text += {static_cast<char>(0xc0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
-    else if (c < 0x10000) text += {static_cast<char>(0xe0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
-    else text += {static_cast<char>(0xf0 | (c >> 18 & 7)), static_cast<char>(0x80 | (c >> 12 & 63)), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
+    if (c < 0x80)
+      text += static_cast<char>(c);
+    else if (c < 0x800)
+      text += {static_cast<char>(0xc0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
+    else if (c < 0x10000)
+      text += {static_cast<char>(0xe0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)),
+               static_cast<char>(0x80 | (c & 63))};
+    else
+      text += {static_cast<char>(0xf0 | (c >> 18 & 7)), static_cast<char>(0x80 | (c >> 12 & 63)),
+               static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
   }
   return text;
 }
@@ -88,7 +104,8 @@ std::vector<uint32_t> characters_of(const std::string& text) {
     const auto lead = static_cast<unsigned char>(text[i]);
     const size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
     uint32_t c = length == 1 ? lead : lead & (0xff >> (length + 1));
-    for (size_t k = 1; k < length && i + k < text.size(); ++k) c = c << 6 | (static_cast<unsigned char>(text[i + k]) & 63);
+    for (size_t k = 1; k < length && i + k < text.size(); ++k)
+      c = c << 6 | (static_cast<unsigned char>(text[i + k]) & 63);
     result.push_back(c);
     i += length;
   }
@@ -106,16 +123,19 @@ Tensor transposed(const Tensor& tensor, const Dims& dims) {
       from += index[d] * stride;
       stride *= dims[d];
     }
-    std::memcpy(static_cast<char*>(result.mutable_data()) + static_cast<size_t>(i) * size, static_cast<const char*>(tensor.data()) + static_cast<size_t>(from) * size, size);
+    std::memcpy(static_cast<char*>(result.mutable_data()) + static_cast<size_t>(i) * size,
+                static_cast<const char*>(tensor.data()) + static_cast<size_t>(from) * size, size);
     for (size_t d = dims.size(); d-- > 0 && ++index[d] == dims[d];) index[d] = 0;
   }
   return result;
 }
 
 Tensor parse_npy(const std::string& bytes, const std::string& name) {
-  const auto damaged = [&](const char* what) { return FileError("npy file '" + name + "'", "a NumPy array file", what); };
+  const auto damaged = [&](const char* what) {
+    return FileError("npy file '" + name + "'", "a NumPy array file", what);
+  };
   if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0) throw damaged("something else");
-  const int major = bytes[6];
+  const int major = static_cast<unsigned char>(bytes[6]);
   const size_t header_at = major == 1 ? 10 : 12;
   const size_t header_size = major == 1 ? little<uint16_t>(bytes, 8) : little<uint32_t>(bytes, 8);
   if (bytes.size() < header_at || bytes.size() - header_at < header_size) throw damaged("a truncated header");
@@ -132,19 +152,26 @@ Tensor parse_npy(const std::string& bytes, const std::string& name) {
   const int64_t count = element_count(dims);
   if (descr.size() > 2 && (descr.compare(0, 2, "<U") == 0 || descr.compare(0, 2, "|S") == 0)) {
     const bool unicode = descr[1] == 'U';
-    const int64_t width = std::strtoll(descr.c_str() + 2, nullptr, 10) * (unicode ? 4 : 1);
-    if (width < 0 || static_cast<uint64_t>(checked_mul(count, width, "bytes of a string array")) > bytes.size() - data_at) throw damaged("too few bytes");
+    const int64_t width =
+        checked_mul(std::strtoll(descr.c_str() + 2, nullptr, 10), unicode ? 4 : 1, "bytes of a string");
+    // Strings without a width would claim memory that the file does not have to pay for.
+    if (width <= 0 ||
+        static_cast<uint64_t>(checked_mul(count, width, "bytes of a string array")) > bytes.size() - data_at)
+      throw damaged("too few bytes");
     Tensor tensor(DType::String, dims);
     for (int64_t i = 0; i < count; ++i) {
       const char* at = bytes.data() + data_at + static_cast<size_t>(i * width);
-      tensor.mutable_data<std::string>()[i] = unicode ? utf8_of(at, static_cast<size_t>(width / 4)) : std::string(at, strnlen(at, static_cast<size_t>(width)));
+      tensor.mutable_data<std::string>()[i] = unicode
+                                                  ? utf8_of(at, static_cast<size_t>(width / 4))
+                                                  : std::string(at, strnlen(at, static_cast<size_t>(width)));
     }
     return tensor;
   }
   DType dtype = DType::Undefined;
   for (const auto& type : kTypes)
     if (descr == type.text) dtype = type.dtype;
-  if (dtype == DType::Undefined) throw UnsupportedError("npy file '" + name + "'", "a plain little-endian type", descr);
+  if (dtype == DType::Undefined)
+    throw UnsupportedError("npy file '" + name + "'", "a plain little-endian type", descr);
   const int64_t size = checked_mul(count, static_cast<int64_t>(element_size(dtype)), "bytes of an array");
   if (static_cast<uint64_t>(size) > bytes.size() - data_at) throw damaged("too few bytes");
   Tensor tensor(dtype, dims);
@@ -185,14 +212,16 @@ std::string format_npy(const Tensor& tensor) {
 std::string inflate_raw(const std::string& packed, size_t size, const std::string& name) {
   std::string out(size, '\0');
   z_stream stream{};
-  if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw FileError("npz entry '" + name + "'", "zlib to start", "an error");
+  if (inflateInit2(&stream, -MAX_WBITS) != Z_OK)
+    throw FileError("npz entry '" + name + "'", "zlib to start", "an error");
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
   stream.avail_in = static_cast<uInt>(packed.size());
   stream.next_out = reinterpret_cast<Bytef*>(out.data());
   stream.avail_out = static_cast<uInt>(out.size());
   const int rc = inflate(&stream, Z_FINISH);
   inflateEnd(&stream);
-  if (rc != Z_STREAM_END || stream.total_out != size) throw FileError("npz entry '" + name + "'", "deflated data", "damaged data");
+  if (rc != Z_STREAM_END || stream.total_out != size)
+    throw FileError("npz entry '" + name + "'", "deflated data", "damaged data");
   return out;
 }
 
@@ -209,21 +238,29 @@ std::map<std::string, Tensor> read_npz(const std::string& path) {
   size_t at = little<uint32_t>(bytes, end + 16);
   std::map<std::string, Tensor> result;
   for (size_t i = 0; i < count; ++i) {
-    if (little<uint32_t>(bytes, at) != 0x02014b50) throw FileError("npz file '" + path + "'", "a directory entry", "damaged data");
+    if (little<uint32_t>(bytes, at) != 0x02014b50)
+      throw FileError("npz file '" + path + "'", "a directory entry", "damaged data");
     const auto method = little<uint16_t>(bytes, at + 10);
     size_t packed_size = little<uint32_t>(bytes, at + 20), size = little<uint32_t>(bytes, at + 24);
-    const size_t name_size = little<uint16_t>(bytes, at + 28), extra_size = little<uint16_t>(bytes, at + 30), comment_size = little<uint16_t>(bytes, at + 32);
+    const size_t name_size = little<uint16_t>(bytes, at + 28), extra_size = little<uint16_t>(bytes, at + 30),
+                 comment_size = little<uint16_t>(bytes, at + 32);
     size_t local = little<uint32_t>(bytes, at + 42);
-    if (at + 46 + name_size + extra_size > bytes.size()) throw FileError("npz file '" + path + "'", "a complete archive", "a truncated one");
+    if (at + 46 + name_size + extra_size > bytes.size())
+      throw FileError("npz file '" + path + "'", "a complete archive", "a truncated one");
     std::string name = bytes.substr(at + 46, name_size);
     if (packed_size == 0xffffffffu || size == 0xffffffffu || local == 0xffffffffu)
       throw UnsupportedError("npz file '" + path + "'", "entries below 4 GB", "a zip64 entry");
     at += 46 + name_size + extra_size + comment_size;
-    const size_t data = local + 30 + little<uint16_t>(bytes, local + 26) + little<uint16_t>(bytes, local + 28);
-    if (data > bytes.size() || bytes.size() - data < packed_size) throw FileError("npz file '" + path + "'", "a complete archive", "a truncated one");
+    const size_t data =
+        local + 30 + little<uint16_t>(bytes, local + 26) + little<uint16_t>(bytes, local + 28);
+    if (data > bytes.size() || bytes.size() - data < packed_size)
+      throw FileError("npz file '" + path + "'", "a complete archive", "a truncated one");
     // Deflate packs at most about 1032 to 1: a larger claim is a lie, and would only cost memory.
-    if (method == 8 && size / 1100 > packed_size) throw FileError("npz entry '" + name + "'", "a size that deflate can reach", std::to_string(size));
-    if (method != 0 && method != 8) throw UnsupportedError("npz entry '" + name + "'", "stored or deflated data", "method " + std::to_string(method));
+    if (method == 8 && size / 1100 > packed_size)
+      throw FileError("npz entry '" + name + "'", "a size that deflate can reach", std::to_string(size));
+    if (method != 0 && method != 8)
+      throw UnsupportedError("npz entry '" + name + "'", "stored or deflated data",
+                             "method " + std::to_string(method));
     std::string content = bytes.substr(data, packed_size);
     if (method == 8) content = inflate_raw(content, size, name);
     if (name.size() > 4 && name.compare(name.size() - 4, 4, ".npy") == 0) name.resize(name.size() - 4);
@@ -236,14 +273,22 @@ void write_npz(const std::string& path, const std::vector<std::pair<std::string,
   std::string out, directory;
   for (const auto& [name, tensor] : tensors) {
     const std::string content = format_npy(tensor), entry = name + ".npy";
-    if (content.size() > 0xfffffffeu || out.size() > 0xfffffffeu) throw UnsupportedError("npz file '" + path + "'", "less than 4 GB", "more");
-    const auto crc = static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(content.data()), content.size()));
+    if (content.size() > 0xfffffffeu || out.size() > 0xfffffffeu)
+      throw UnsupportedError("npz file '" + path + "'", "less than 4 GB", "more");
+    const auto crc =
+        static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(content.data()), content.size()));
     const auto size = static_cast<uint32_t>(content.size()), offset = static_cast<uint32_t>(out.size());
     const auto fields = [&](std::string& to) {
-      put<uint16_t>(to, 20); put<uint16_t>(to, 0x800); put<uint16_t>(to, 0);
-      put<uint16_t>(to, 0); put<uint16_t>(to, 0x21);
-      put(to, crc); put(to, size); put(to, size);
-      put(to, static_cast<uint16_t>(entry.size())); put<uint16_t>(to, 0);
+      put<uint16_t>(to, 20);
+      put<uint16_t>(to, 0x800);
+      put<uint16_t>(to, 0);
+      put<uint16_t>(to, 0);
+      put<uint16_t>(to, 0x21);
+      put(to, crc);
+      put(to, size);
+      put(to, size);
+      put(to, static_cast<uint16_t>(entry.size()));
+      put<uint16_t>(to, 0);
     };
     put<uint32_t>(out, 0x04034b50);
     fields(out);
@@ -251,16 +296,23 @@ void write_npz(const std::string& path, const std::vector<std::pair<std::string,
     put<uint32_t>(directory, 0x02014b50);
     put<uint16_t>(directory, 20);
     fields(directory);
-    put<uint16_t>(directory, 0); put<uint16_t>(directory, 0); put<uint16_t>(directory, 0); put<uint32_t>(directory, 0);
+    put<uint16_t>(directory, 0);
+    put<uint16_t>(directory, 0);
+    put<uint16_t>(directory, 0);
+    put<uint32_t>(directory, 0);
     put(directory, offset);
     directory += entry;
   }
   const auto start = static_cast<uint32_t>(out.size()), length = static_cast<uint32_t>(directory.size());
   out += directory;
   put<uint32_t>(out, 0x06054b50);
-  put<uint16_t>(out, 0); put<uint16_t>(out, 0);
-  put(out, static_cast<uint16_t>(tensors.size())); put(out, static_cast<uint16_t>(tensors.size()));
-  put(out, length); put(out, start); put<uint16_t>(out, 0);
+  put<uint16_t>(out, 0);
+  put<uint16_t>(out, 0);
+  put(out, static_cast<uint16_t>(tensors.size()));
+  put(out, static_cast<uint16_t>(tensors.size()));
+  put(out, length);
+  put(out, start);
+  put<uint16_t>(out, 0);
   write_file(path, out);
 }
 

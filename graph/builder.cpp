@@ -11,7 +11,7 @@ GraphBuilder::GraphBuilder(const Graph& graph) : graph_(graph) {
 }
 
 std::string GraphBuilder::fresh_name(const std::string& stem) {
-  const std::string base = stem.empty() ? "v" : stem;
+  std::string base = stem.empty() ? "v" : stem;
   auto [it, inserted] = names_.try_emplace(base, 0);
   if (inserted && !stem.empty()) return base;
   for (;;) {
@@ -106,7 +106,8 @@ std::vector<ValueId> GraphBuilder::inline_body(const Graph& body, const std::vec
     info(map[i]).constant = from.constant;
   }
   const auto rename = [&](std::vector<ValueId>& ids) {
-    for (ValueId& id : ids) if (id != kNone) id = map[static_cast<size_t>(id)];
+    for (ValueId& id : ids)
+      if (id != kNone) id = map[static_cast<size_t>(id)];
   };
   for (const Node& node : body.nodes()) {
     Node copy = node;
@@ -132,7 +133,8 @@ GraphPtr GraphBuilder::finish(bool prune) {
   for (size_t n = 0; n < nodes.size(); ++n) {
     for (const ValueId id : nodes[n].outputs) {
       if (id == kNone) continue;
-      if (producer[static_cast<size_t>(id)] != kNone || values[static_cast<size_t>(id)].kind != ValueKind::Transient)
+      if (producer[static_cast<size_t>(id)] != kNone ||
+          values[static_cast<size_t>(id)].kind != ValueKind::Transient)
         throw ModelError(name_of(id), "one producer", "two");
       producer[static_cast<size_t>(id)] = static_cast<NodeId>(n);
     }
@@ -197,7 +199,8 @@ GraphPtr GraphBuilder::finish(bool prune) {
   for (const NodeId id : by_file) {
     const auto earlier = [&](ValueId v) {
       if (v == kNone || producer[static_cast<size_t>(v)] == kNone) return true;
-      return position[static_cast<size_t>(producer[static_cast<size_t>(v)])] < position[static_cast<size_t>(id)];
+      return position[static_cast<size_t>(producer[static_cast<size_t>(v)])] <
+             position[static_cast<size_t>(id)];
     };
     const Node& node = nodes[static_cast<size_t>(id)];
     file_order_works = file_order_works && std::all_of(node.inputs.begin(), node.inputs.end(), earlier) &&
@@ -210,7 +213,9 @@ GraphPtr GraphBuilder::finish(bool prune) {
   nodes = std::move(sorted);
 
   std::vector<int> uses(values.size(), 0);
-  const auto use = [&](ValueId id) { if (id != kNone) ++uses[static_cast<size_t>(id)]; };
+  const auto use = [&](ValueId id) {
+    if (id != kNone) ++uses[static_cast<size_t>(id)];
+  };
   for (const Node& node : nodes) {
     for (const ValueId id : node.inputs) use(id);
     for (const ValueId id : node.captures) use(id);
@@ -221,7 +226,9 @@ GraphPtr GraphBuilder::finish(bool prune) {
     // Optional outputs that nothing reads are no longer asked for; values without node or use go.
     std::vector<ValueId> renumbered(values.size(), kNone);
     std::vector<char> keep(values.size(), 0);
-    const auto mark = [&](ValueId id) { if (id != kNone) keep[static_cast<size_t>(id)] = 1; };
+    const auto mark = [&](ValueId id) {
+      if (id != kNone) keep[static_cast<size_t>(id)] = 1;
+    };
     for (Node& node : nodes)
       for (ValueId& id : node.outputs)
         if (id != kNone && uses[static_cast<size_t>(id)] == 0) id = kNone;
@@ -238,7 +245,8 @@ GraphPtr GraphBuilder::finish(bool prune) {
       kept_uses.push_back(uses[i]);
     }
     const auto renumber = [&](std::vector<ValueId>& ids) {
-      for (ValueId& id : ids) if (id != kNone) id = renumbered[static_cast<size_t>(id)];
+      for (ValueId& id : ids)
+        if (id != kNone) id = renumbered[static_cast<size_t>(id)];
     };
     for (Node& node : nodes) {
       renumber(node.inputs);
