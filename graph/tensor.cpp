@@ -42,34 +42,43 @@ thread_local void* scope_context = nullptr;
 void check_available(size_t bytes) {
   constexpr size_t kWorthAsking = size_t{256} << 20;
   if (bytes >= kWorthAsking && bytes > available_memory())
-    throw LimitError("allocation", "at most the available " + std::to_string(available_memory()) + " bytes", std::to_string(bytes));
+    throw LimitError("allocation", "at most the available " + std::to_string(available_memory()) + " bytes",
+                     std::to_string(bytes));
 }
 
 }  // namespace
 
 AllocationScope::AllocationScope(Allocate allocate, void* context)
-    : outer_allocate_(std::exchange(scope_allocate, allocate)), outer_context_(std::exchange(scope_context, context)) {}
+    : outer_allocate_(std::exchange(scope_allocate, allocate)),
+      outer_context_(std::exchange(scope_context, context)) {}
 
 AllocationScope::~AllocationScope() {
   scope_allocate = outer_allocate_;
   scope_context = outer_context_;
 }
 
+void* allocate_aligned(size_t bytes) {
+  constexpr size_t kAlignment = 64;
+  if (bytes > SIZE_MAX - 2 * kAlignment) return nullptr;
+  void* data = nullptr;
+  const size_t slack = kExactAllocations ? 0 : kAlignment;
+  return posix_memalign(&data, kAlignment, bytes + slack) == 0 ? data : nullptr;
+}
+
 std::shared_ptr<Buffer> Buffer::host(size_t bytes) {
   if (scope_allocate) return scope_allocate(scope_context, bytes);
-  constexpr size_t kAlignment = 64;
   check_available(bytes);
-  // Kernels may read a whole vector at the end of an array.
-  const size_t rounded = (bytes / kAlignment + 2) * kAlignment;
-  void* data = rounded > bytes ? std::aligned_alloc(kAlignment, rounded) : nullptr;
+  void* data = allocate_aligned(bytes);
   if (!data) throw LimitError("allocation", "memory for " + std::to_string(bytes) + " bytes", "none");
   return std::make_shared<Buffer>(data, bytes, [](void* p) { std::free(p); });
 }
 
 std::shared_ptr<Buffer> Buffer::strings(size_t n) {
-  check_available(static_cast<size_t>(checked_mul(static_cast<int64_t>(n), static_cast<int64_t>(sizeof(std::string)), "bytes of a tensor")));
+  check_available(static_cast<size_t>(
+      checked_mul(static_cast<int64_t>(n), static_cast<int64_t>(sizeof(std::string)), "bytes of a tensor")));
   auto* data = new std::string[n == 0 ? 1 : n];
-  return std::make_shared<Buffer>(data, n * sizeof(std::string), [](void* p) { delete[] static_cast<std::string*>(p); });
+  return std::make_shared<Buffer>(data, n * sizeof(std::string),
+                                  [](void* p) { delete[] static_cast<std::string*>(p); });
 }
 
 namespace {
@@ -87,7 +96,11 @@ Tensor::Tensor(DType dtype, Dims dims) : dtype_(dtype), dims_(std::move(dims)), 
 }
 
 Tensor::Tensor(DType dtype, Dims dims, std::shared_ptr<Buffer> buffer, size_t offset)
-    : dtype_(dtype), dims_(std::move(dims)), size_(element_count(dims_)), buffer_(std::move(buffer)), offset_(offset) {
+    : dtype_(dtype),
+      dims_(std::move(dims)),
+      size_(element_count(dims_)),
+      buffer_(std::move(buffer)),
+      offset_(offset) {
   const size_t bytes = checked_bytes(dtype, dims_);
   if (!buffer_ || offset_ > buffer_->bytes() || buffer_->bytes() - offset_ < bytes)
     throw ModelError("tensor of " + sardonyx::to_string(dims_), std::to_string(bytes) + " bytes",
@@ -132,15 +145,29 @@ bool convert_elements(const Tensor& tensor, std::vector<To>& out) {
   };
   out.reserve(static_cast<size_t>(tensor.size()));
   switch (tensor.dtype()) {
-    case DType::Int64: return fill(tensor.data<int64_t>());
-    case DType::Int32: return fill(tensor.data<int32_t>());
-    case DType::Int16: return fill(tensor.data<int16_t>());
-    case DType::Int8: case DType::Int4: case DType::Int2: return fill(tensor.data<int8_t>());
-    case DType::UInt64: return fill(tensor.data<uint64_t>());
-    case DType::UInt32: return fill(tensor.data<uint32_t>());
-    case DType::UInt16: return fill(tensor.data<uint16_t>());
-    case DType::UInt8: case DType::UInt4: case DType::UInt2: case DType::Bool: return fill(tensor.data<uint8_t>());
-    default: return false;
+    case DType::Int64:
+      return fill(tensor.data<int64_t>());
+    case DType::Int32:
+      return fill(tensor.data<int32_t>());
+    case DType::Int16:
+      return fill(tensor.data<int16_t>());
+    case DType::Int8:
+    case DType::Int4:
+    case DType::Int2:
+      return fill(tensor.data<int8_t>());
+    case DType::UInt64:
+      return fill(tensor.data<uint64_t>());
+    case DType::UInt32:
+      return fill(tensor.data<uint32_t>());
+    case DType::UInt16:
+      return fill(tensor.data<uint16_t>());
+    case DType::UInt8:
+    case DType::UInt4:
+    case DType::UInt2:
+    case DType::Bool:
+      return fill(tensor.data<uint8_t>());
+    default:
+      return false;
   }
 }
 }  // namespace
@@ -156,10 +183,18 @@ std::vector<double> Tensor::to_doubles() const {
   if (convert_elements(*this, values)) return values;
   for (int64_t i = 0; i < size_; ++i) {
     switch (dtype_) {
-      case DType::Float32: values.push_back(data<float>()[i]); break;
-      case DType::Float64: values.push_back(data<double>()[i]); break;
-      case DType::Float16: values.push_back(half_to_float(data<uint16_t>()[i])); break;
-      case DType::BFloat16: values.push_back(static_cast<float>(data<BFloat16>()[i])); break;
+      case DType::Float32:
+        values.push_back(data<float>()[i]);
+        break;
+      case DType::Float64:
+        values.push_back(data<double>()[i]);
+        break;
+      case DType::Float16:
+        values.push_back(half_to_float(data<uint16_t>()[i]));
+        break;
+      case DType::BFloat16:
+        values.push_back(static_cast<float>(data<BFloat16>()[i]));
+        break;
       default:
         if (!is_float(dtype_)) throw InputError("tensor", "a numeric type", dtype_name(dtype_));
         values.push_back(small_to_float(dtype_, data<uint8_t>()[i]));
@@ -169,7 +204,8 @@ std::vector<double> Tensor::to_doubles() const {
 }
 
 const char* Value::kind_name() const {
-  static constexpr const char* kNames[] = {"nothing", "tensor", "sequence", "map", "sparse tensor", "empty optional"};
+  static constexpr const char* kNames[] = {"nothing", "tensor",        "sequence",
+                                           "map",     "sparse tensor", "empty optional"};
   return kNames[data_.index()];
 }
 

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstdlib>
 
+#include "graph/allocation.h"
+
 namespace sardonyx {
 
 namespace {
@@ -28,14 +30,16 @@ size_t BufferPool::class_bytes(int c) {
 
 std::shared_ptr<Buffer> BufferPool::allocate(size_t bytes) {
   constexpr size_t kLargest = size_t{1} << 50;
-  if (bytes > kLargest) throw LimitError("allocation", "a size that fits in memory", std::to_string(bytes) + " bytes");
+  if (bytes > kLargest)
+    throw LimitError("allocation", "a size that fits in memory", std::to_string(bytes) + " bytes");
   const int c = size_class(bytes);
   const size_t rounded = class_bytes(c);
   void* data = nullptr;
   {
     std::lock_guard lock(mutex_);
     if (limit_ != 0 && live_ + rounded > limit_)
-      throw LimitError("memory of the session", "at most " + std::to_string(limit_) + " bytes", std::to_string(live_ + rounded));
+      throw LimitError("memory of the session", "at most " + std::to_string(limit_) + " bytes",
+                       std::to_string(live_ + rounded));
     if (!free_[c].empty()) {
       data = free_[c].back();
       free_[c].pop_back();
@@ -55,18 +59,18 @@ std::shared_ptr<Buffer> BufferPool::allocate(size_t bytes) {
       const size_t available = available_memory();
       if (rounded > available) refuse(std::to_string(available) + " bytes");
     }
-    // Kernels may read a whole vector past the end.
-    data = std::aligned_alloc(64, rounded + 64);
+    data = allocate_aligned(kExactAllocations ? bytes : rounded);
     if (!data) refuse("none");
   }
-  return std::make_shared<Buffer>(data, bytes, [pool = shared_from_this(), rounded](void* p) { pool->give_back(p, rounded); });
+  return std::make_shared<Buffer>(
+      data, bytes, [pool = shared_from_this(), rounded](void* p) { pool->give_back(p, rounded); });
 }
 
 void BufferPool::give_back(void* data, size_t bytes) {
   {
     std::lock_guard lock(mutex_);
     live_ -= bytes;
-    if (cached_ + bytes <= max_cached_) {
+    if (!kExactAllocations && cached_ + bytes <= max_cached_) {
       free_[size_class(bytes)].push_back(data);
       cached_ += bytes;
       return;
