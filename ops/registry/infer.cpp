@@ -26,7 +26,8 @@ struct Known {
 
 class GraphInference {
  public:
-  GraphInference(const Graph& graph, Evaluator* evaluator) : builder_(graph), evaluator_(evaluator), known_(graph.values().size()) {}
+  GraphInference(const Graph& graph, Evaluator* evaluator)
+      : builder_(graph), evaluator_(evaluator), known_(graph.values().size()) {}
 
   GraphPtr run(const std::vector<Type>* input_types, const std::vector<Type>* capture_types,
                const std::vector<Known>* capture_known);
@@ -48,19 +49,24 @@ class GraphInference {
 class BodyInferencer final : public onnx::GraphInferencer {
  public:
   BodyInferencer(GraphPtr body, std::vector<Type> captures, std::vector<Known> known, Evaluator* evaluator)
-      : body_(std::move(body)), captures_(std::move(captures)), known_(std::move(known)), evaluator_(evaluator) {}
+      : body_(std::move(body)),
+        captures_(std::move(captures)),
+        known_(std::move(known)),
+        evaluator_(evaluator) {}
 
   std::vector<const onnx::TypeProto*> doInferencing(const std::vector<const onnx::TypeProto*>& input_types,
                                                     const std::vector<const onnx::TensorProto*>&) override {
     std::vector<Type> inputs;
     for (const auto* type : input_types) inputs.push_back(type ? from_proto(*type) : Type{});
     if (inputs.size() > body_->inputs().size())
-      throw ModelError("body '" + body_->name() + "'", std::to_string(inputs.size()) + " inputs", std::to_string(body_->inputs().size()));
+      throw ModelError("body '" + body_->name() + "'", std::to_string(inputs.size()) + " inputs",
+                       std::to_string(body_->inputs().size()));
     result_ = GraphInference(*body_, evaluator_).run(&inputs, &captures_, &known_);
     output_types_.clear();
     for (const ValueId id : result_->outputs()) output_types_.push_back(to_proto(result_->value(id).type));
     std::vector<const onnx::TypeProto*> pointers;
-    for (const auto& type : output_types_) pointers.push_back(type.value_case() == onnx::TypeProto::VALUE_NOT_SET ? nullptr : &type);
+    for (const auto& type : output_types_)
+      pointers.push_back(type.value_case() == onnx::TypeProto::VALUE_NOT_SET ? nullptr : &type);
     return pointers;
   }
   // The body with types; inferred without input types if the node's function never asked for it.
@@ -102,7 +108,9 @@ class NodeContext final : public onnx::InferenceContext {
   }
   size_t getNumInputs() const override { return node_.inputs.size(); }
   const onnx::TypeProto* getInputType(size_t i) const override {
-    return i < input_types_.size() && input_types_[i].value_case() != onnx::TypeProto::VALUE_NOT_SET ? &input_types_[i] : nullptr;
+    return i < input_types_.size() && input_types_[i].value_case() != onnx::TypeProto::VALUE_NOT_SET
+               ? &input_types_[i]
+               : nullptr;
   }
   bool hasInput(size_t i) const override { return node_.input(i) != kNone; }
   const onnx::TensorProto* getInputData(size_t i) const override {
@@ -124,8 +132,10 @@ class NodeContext final : public onnx::InferenceContext {
       symbolic_[i] = std::make_unique<onnx::TensorShapeProto>();
       for (const PartialInt& e : known.partial->elements) {
         auto* dim = symbolic_[i]->add_dim();
-        if (e.value) dim->set_dim_value(*e.value);
-        else if (!e.symbol.empty()) dim->set_dim_param(e.symbol);
+        if (e.value)
+          dim->set_dim_value(*e.value);
+        else if (!e.symbol.empty())
+          dim->set_dim_param(e.symbol);
       }
     }
     return symbolic_[i].get();
@@ -145,7 +155,8 @@ class NodeContext final : public onnx::InferenceContext {
         types.push_back(id == kNone ? Type{} : inference_.graph().value(id).type);
         known.push_back(id == kNone ? Known{} : inference_.known_[static_cast<size_t>(id)]);
       }
-      slot = std::make_unique<BodyInferencer>(body, std::move(types), std::move(known), inference_.evaluator_);
+      slot =
+          std::make_unique<BodyInferencer>(body, std::move(types), std::move(known), inference_.evaluator_);
     }
     return slot.get();
   }
@@ -169,9 +180,11 @@ Type merge_types(const Type& declared, const Type& inferred, const std::string& 
   if (!declared.known()) return inferred;
   Type left = declared;
   if (left.kind == Type::Kind::Optional && inferred.kind != Type::Kind::Optional) return inferred;
-  if (left.kind != inferred.kind || ((left.is_tensor() || left.kind == Type::Kind::SparseTensor) && left.dtype != inferred.dtype)) {
+  if (left.kind != inferred.kind ||
+      ((left.is_tensor() || left.kind == Type::Kind::SparseTensor) && left.dtype != inferred.dtype)) {
     if (inferred.kind == Type::Kind::Optional) return declared;
-    throw ModelError("value '" + name + "'", "the declared type " + declared.to_string(), inferred.to_string());
+    throw ModelError("value '" + name + "'", "the declared type " + declared.to_string(),
+                     inferred.to_string());
   }
   if (!inferred.shape) return left.is_tensor() ? declared : inferred;
   Type result = inferred;
@@ -208,7 +221,8 @@ GraphPtr GraphInference::run(const std::vector<Type>* input_types, const std::ve
   }
   for (size_t i = 0; i < graph().values().size(); ++i) {
     const ValueInfo& info = graph().values()[i];
-    if (info.kind == ValueKind::Constant && info.constant.is_tensor()) learn_constant(static_cast<ValueId>(i), info.constant.tensor());
+    if (info.kind == ValueKind::Constant && info.constant.is_tensor())
+      learn_constant(static_cast<ValueId>(i), info.constant.tensor());
   }
   const size_t nodes = graph().nodes().size();
   for (size_t n = 0; n < nodes; ++n) {
@@ -220,8 +234,10 @@ GraphPtr GraphInference::run(const std::vector<Type>* input_types, const std::ve
     } catch (const std::exception& e) {
       std::string inputs;
       for (const ValueId input : graph().nodes()[n].inputs)
-        inputs += (inputs.empty() ? "" : ", ") + (input == kNone ? "none" : graph().value(input).type.to_string());
-      ModelError error(std::string("inference: ") + e.what(), "", "inputs " + (inputs.empty() ? "none" : inputs));
+        inputs +=
+            (inputs.empty() ? "" : ", ") + (input == kNone ? "none" : graph().value(input).type.to_string());
+      ModelError error(std::string("inference: ") + e.what(), "",
+                       "inputs " + (inputs.empty() ? "none" : inputs));
       error.add_node(describe(graph(), graph().nodes()[n]));
       throw error;
     }
@@ -242,7 +258,8 @@ void check_inputs(const Node& node, const onnx::OpSchema& schema) {
     throw ModelError("inputs", "at least " + std::to_string(schema.min_input()), std::to_string(given));
 }
 
-// The inputs whose types are known are of types the schema allows, and one type parameter stands for one type.
+// The inputs whose types are known are of types the schema allows, and one type parameter stands for one
+// type.
 void check_input_types(const Node& node, const Graph& graph, const onnx::OpSchema& schema) {
   const auto& ports = schema.inputs();
   std::map<std::string, std::string> parameters;
@@ -265,12 +282,15 @@ void check_input_types(const Node& node, const Graph& graph, const onnx::OpSchem
   }
 }
 
-// ONNX's inference functions also narrow axes to int and index with what is left.
-void check_axes(const Node& node) {
-  static const std::set<std::string> names = {"axis", "axes", "batch_dims", "batch_axis", "time_axis", "new_axis", "scan_input_axes", "scan_output_axes"};
+// ONNX's inference functions also narrow axes to int and index with what is left, and make lists as long as
+// an attribute says.
+void check_attributes(const Node& node) {
+  static const std::set<std::string> names = {"axis",      "axes",     "batch_dims",      "batch_axis",
+                                              "time_axis", "new_axis", "scan_input_axes", "scan_output_axes"};
   constexpr int64_t kMost = 1 << 20;
   const auto check = [](const std::string& name, int64_t value) {
-    if (value < -kMost || value > kMost) throw ModelError("attribute '" + name + "'", "a number of dimensions", std::to_string(value));
+    if (value < -kMost || value > kMost)
+      throw ModelError("attribute '" + name + "'", "a number of dimensions", std::to_string(value));
   };
   for (const auto& [name, attribute] : node.attributes) {
     if (!names.count(name)) continue;
@@ -281,6 +301,12 @@ void check_axes(const Node& node) {
   if (node.is("GatherND"))
     if (const int64_t batch_dims = node.attributes.get<int64_t>("batch_dims", 0); batch_dims < 0)
       throw ModelError("attribute 'batch_dims'", "at least 0", std::to_string(batch_dims));
+  if (node.is("Split")) {
+    const auto count = static_cast<int64_t>(node.outputs.size());
+    if (const int64_t given = node.attributes.get<int64_t>("num_outputs", count); given != count)
+      throw ModelError("attribute 'num_outputs'", std::to_string(count) + " (the outputs of the node)",
+                       std::to_string(given));
+  }
 }
 
 void GraphInference::infer_node(NodeId id) {
@@ -288,8 +314,8 @@ void GraphInference::infer_node(NodeId id) {
   learn_outputs(graph().node(id));
 }
 
-// ONNX's inference of Einsum does not end on a point outside an ellipsis, on a second ellipsis in a term, or on
-// any byte that is no letter.
+// ONNX's inference of Einsum does not end on a point outside an ellipsis, on a second ellipsis in a term, or
+// on any byte that is no letter.
 void check_equation(const Node& node) {
   std::string text;
   for (const char c : node.attributes.get<std::string>("equation", ""))
@@ -297,12 +323,14 @@ void check_equation(const Node& node) {
   bool seen = false;
   const size_t arrow = text.find("->");
   for (size_t i = 0; i < text.size(); ++i) {
-    const bool known = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z') || text[i] == ',' || text[i] == '.' ||
+    const bool known = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z') ||
+                       text[i] == ',' || text[i] == '.' ||
                        (arrow != std::string::npos && (i == arrow || i == arrow + 1));
     if (!known) throw ModelError("attribute 'equation'", "letters, ',', '...' and one '->'", text);
     if (text[i] == ',' || text[i] == '>') seen = false;
     if (text[i] != '.') continue;
-    if (seen || text.compare(i, 3, "...") != 0) throw ModelError("attribute 'equation'", "at most one ellipsis in a term", text);
+    if (seen || text.compare(i, 3, "...") != 0)
+      throw ModelError("attribute 'equation'", "at most one ellipsis in a term", text);
     seen = true;
     i += 2;
   }
@@ -310,19 +338,20 @@ void check_equation(const Node& node) {
 
 void GraphInference::infer_outputs(NodeId id) {
   const Node& node = graph().node(id);
-  const onnx::OpSchema* schema =
-      onnx::OpSchemaRegistry::Schema(node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
+  const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(
+      node.op, node.version > 0 ? node.version : canonical_opset(node.domain), node.domain);
   if (!schema) return;
   check_inputs(node, *schema);
   check_input_types(node, graph(), *schema);
-  check_axes(node);
+  check_attributes(node);
   if (node.is("Einsum")) check_equation(node);
   NodeContext context(*this, node);
   if (schema->has_type_and_shape_inference_function()) schema->GetTypeAndShapeInferenceFunction()(context);
   std::vector<std::pair<std::string, GraphPtr>> bodies;
   for (const auto& [name, attribute] : node.attributes)
     if (std::holds_alternative<GraphPtr>(attribute))
-      bodies.emplace_back(name, static_cast<BodyInferencer*>(context.getGraphAttributeInferencer(name))->result());
+      bodies.emplace_back(name,
+                          static_cast<BodyInferencer*>(context.getGraphAttributeInferencer(name))->result());
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     if (node.outputs[i] == kNone) continue;
     ValueInfo& info = builder_.info(node.outputs[i]);
@@ -337,7 +366,8 @@ void GraphInference::infer_outputs(NodeId id) {
         if (node.inputs[k] != kNone && schema->inputs()[from].GetTypeStr() == variable) {
           info.type = graph().value(node.inputs[k]).type;
           // These two have no inference function and keep the shape of their first input.
-          if (k != 0 || !(node.is("GroupNormalization") || node.is("MeanVarianceNormalization"))) info.type.shape.reset();
+          if (k != 0 || !(node.is("GroupNormalization") || node.is("MeanVarianceNormalization")))
+            info.type.shape.reset();
           break;
         }
       }
@@ -370,14 +400,18 @@ void GraphInference::learn_outputs(const Node& node) {
   }
   const Type& type = graph().value(out).type;
   const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
-  const bool wanted = type.is_tensor() && type.shape && type.rank() <= 1 && (is_integer(type.dtype) || type.dtype == DType::Bool || is_float(type.dtype));
-  if (!evaluator_ || !all_known || !wanted || !node.captures.empty() || node.outputs.size() != 1 || (op && op->impure)) return;
+  const bool wanted = type.is_tensor() && type.shape && type.rank() <= 1 &&
+                      (is_integer(type.dtype) || type.dtype == DType::Bool || is_float(type.dtype));
+  if (!evaluator_ || !all_known || !wanted || !node.captures.empty() || node.outputs.size() != 1 ||
+      (op && op->impure))
+    return;
   for (const auto& [name, attribute] : node.attributes)
     if (std::holds_alternative<GraphPtr>(attribute)) return;
   const auto dims = concrete(*type.shape);
   if (dims && element_count(*dims) > kMaxEvaluatedElements) return;
   std::vector<Value> inputs;
-  for (const ValueId id : node.inputs) inputs.push_back(id == kNone ? Value() : Value(*known_[static_cast<size_t>(id)].value));
+  for (const ValueId id : node.inputs)
+    inputs.push_back(id == kNone ? Value() : Value(*known_[static_cast<size_t>(id)].value));
   // What cannot be evaluated now is evaluated, or reported, when the graph runs.
   try {
     const std::vector<Value> outputs = evaluator_->evaluate(graph(), node, inputs);

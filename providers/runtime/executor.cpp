@@ -19,7 +19,9 @@ constexpr int64_t kMaxKeyElements = 64;  // host operands larger than this are n
 constexpr size_t kMaxEntries = 32;       // prepared kernels kept for each node
 
 int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 uint64_t mix(uint64_t a, uint64_t b) {
@@ -45,9 +47,9 @@ struct Executor::Step {
   const Node* node;
   Provider* provider;
   const std::vector<KernelEntry>* kernels;
-  std::vector<char> host_operand;                // parallel to the inputs
-  std::vector<char> last_use;                    // parallel to the inputs: nothing reads the value afterwards
-  std::vector<ValueId> dies;                     // captures whose last reader this is, outputs that nobody reads
+  std::vector<char> host_operand;  // parallel to the inputs
+  std::vector<char> last_use;      // parallel to the inputs: nothing reads the value afterwards
+  std::vector<ValueId> dies;       // captures whose last reader this is, outputs that nobody reads
   std::map<std::string, std::shared_ptr<Body>> bodies;
   std::string description;
 
@@ -61,12 +63,12 @@ struct Executor::Run {
   const RunScope& scope;
   std::vector<Value> slots;
   std::vector<Value> captures;
-  std::vector<const Tensor*> presets;                  // by value id; empty when there are none
+  std::vector<const Tensor*> presets;  // by value id; empty when there are none
   std::map<Provider*, std::unique_ptr<Queue>> queues;
-  std::deque<RunContext> in_flight;                    // contexts of asynchronous queues
+  std::deque<RunContext> in_flight;  // contexts of asynchronous queues
   std::deque<std::shared_ptr<const Entry>> kept;
-  std::map<std::pair<int, ValueId>, Value> copies;     // values brought to another device
-  RunContext context;                                  // reused by synchronous providers
+  std::map<std::pair<int, ValueId>, Value> copies;  // values brought to another device
+  RunContext context;                               // reused by synchronous providers
   std::vector<int64_t> key;
 
   Queue& queue(Provider& provider) {
@@ -87,7 +89,8 @@ struct Executor::Run {
 
 class Executor::BodyRunner final : public Body {
  public:
-  BodyRunner(GraphPtr graph, std::shared_ptr<RuntimeState> state) : executor_(std::move(graph), std::move(state)) {}
+  BodyRunner(GraphPtr graph, std::shared_ptr<RuntimeState> state)
+      : executor_(std::move(graph), std::move(state)) {}
   const Graph& graph() const override { return executor_.graph(); }
   std::vector<Value> run(RunContext& outer, std::vector<Value> inputs) override {
     outer.check_cancelled();
@@ -100,12 +103,15 @@ class Executor::BodyRunner final : public Body {
   Executor executor_;
 };
 
-Executor::Executor(GraphPtr graph, std::shared_ptr<RuntimeState> state) : graph_(std::move(graph)), state_(std::move(state)) {
+Executor::Executor(GraphPtr graph, std::shared_ptr<RuntimeState> state)
+    : graph_(std::move(graph)), state_(std::move(state)) {
   std::set<std::string> missing;
   for (const Node& node : graph_->nodes()) {
     bool found = state_->host->supports(node);
     for (const auto& provider : state_->providers) found = found || provider->supports(node);
-    if (!found) missing.insert((node.domain.empty() ? "" : node.domain + ".") + node.op + " of " + describe(*graph_, node));
+    if (!found)
+      missing.insert((node.domain.empty() ? "" : node.domain + ".") + node.op + " of " +
+                     describe(*graph_, node));
   }
   if (!missing.empty()) {
     std::string list;
@@ -159,13 +165,16 @@ void Executor::build_step(NodeId id) {
   steps_.push_back(std::move(step));
 }
 
-const std::string& Executor::placement(NodeId node) const { return steps_[static_cast<size_t>(node)]->provider->name(); }
+const std::string& Executor::placement(NodeId node) const {
+  return steps_[static_cast<size_t>(node)]->provider->name();
+}
 
 namespace {
 
 void append_bytes(std::vector<int64_t>& key, const Tensor& tensor) {
   if (tensor.dtype() == DType::String) {
-    for (int64_t i = 0; i < tensor.size(); ++i) key.push_back(static_cast<int64_t>(std::hash<std::string>{}(tensor.data<std::string>()[i])));
+    for (int64_t i = 0; i < tensor.size(); ++i)
+      key.push_back(static_cast<int64_t>(std::hash<std::string>{}(tensor.data<std::string>()[i])));
     return;
   }
   const size_t bytes = tensor.bytes(), at = key.size();
@@ -176,7 +185,9 @@ void append_bytes(std::vector<int64_t>& key, const Tensor& tensor) {
 std::string shapes_of(const std::vector<Value>& values) {
   std::string text;
   for (const Value& value : values)
-    text += (text.empty() ? "" : " ") + (value.is_tensor() ? dtype_name(value.tensor().dtype()) + to_string(value.tensor().dims()) : value.kind_name());
+    text += (text.empty() ? "" : " ") +
+            (value.is_tensor() ? dtype_name(value.tensor().dtype()) + to_string(value.tensor().dims())
+                               : value.kind_name());
   return text;
 }
 
@@ -186,20 +197,34 @@ size_t bytes_of(const std::vector<Value>& values) {
   return bytes;
 }
 
-Prepared prepare_first(const std::vector<KernelEntry>& kernels, const std::string& prefer, PrepareContext& ctx,
-                       const std::string& description, std::string& chosen) {
+// Whether every output that the node has is known to have no elements.
+bool makes_nothing(const Node& node, const std::vector<PrepareContext::Output>& outputs) {
+  for (size_t i = 0; i < outputs.size(); ++i)
+    if (node.outputs[i] != kNone &&
+        (outputs[i].kind != PrepareContext::OutputKind::Static || outputs[i].desc.size() != 0))
+      return false;
+  return true;
+}
+
+Prepared prepare_first(const std::vector<KernelEntry>& kernels, const std::string& prefer,
+                       PrepareContext& ctx, const std::string& description, std::string& chosen) {
   std::string reasons;
   const auto pristine = ctx.outputs_;
   const bool log = log_enabled("dispatch");
   std::vector<const KernelEntry*> order;
   for (const auto& kernel : kernels) order.push_back(&kernel);
   if (!prefer.empty())
-    std::stable_sort(order.begin(), order.end(), [&](const KernelEntry* a, const KernelEntry* b) { return (a->name == prefer) > (b->name == prefer); });
+    std::stable_sort(order.begin(), order.end(), [&](const KernelEntry* a, const KernelEntry* b) {
+      return (a->name == prefer) > (b->name == prefer);
+    });
   for (const KernelEntry* kernel : order) {
     Prepared prepared = kernel->prepare(ctx);
     if (prepared.declined.empty()) {
-      if (log) log_line("dispatch: " + description + ": " + kernel->name + (reasons.empty() ? "" : "; " + reasons));
+      if (log)
+        log_line("dispatch: " + description + ": " + kernel->name + (reasons.empty() ? "" : "; " + reasons));
       chosen = kernel->name;
+      // There may be many rows of nothing to walk through.
+      if (makes_nothing(ctx.node(), ctx.outputs_)) prepared.run = nullptr;
       return prepared;
     }
     reasons += (reasons.empty() ? "" : "; ") + kernel->name + " declined: " + prepared.declined;
@@ -231,7 +256,8 @@ void Executor::execute(Run& run, Step& step) {
   const auto located = [&](ValueId id, const Value& value, Provider* target) -> Value {
     const int device = target ? target->device() : 0;
     // Strings live on the host only.
-    if (!value.is_tensor() || value.tensor().device() == device || value.tensor().dtype() == DType::String) return value;
+    if (!value.is_tensor() || value.tensor().device() == device || value.tensor().dtype() == DType::String)
+      return value;
     Value& copy = run.copies[{device, id}];
     if (copy.defined()) return copy;
     const Tensor& from = value.tensor();
@@ -256,8 +282,10 @@ void Executor::execute(Run& run, Step& step) {
   };
   const auto fetch = [&](ValueId id, Provider* target) -> Value {
     const ValueInfo& info = graph_->value(id);
-    const Value& value = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable ? info.constant : value_at(id);
-    if (value.is_tensor() && target && value.tensor().device() != target->device() && value.tensor().device() != 0)
+    const Value& value =
+        info.kind == ValueKind::Constant || info.kind == ValueKind::Variable ? info.constant : value_at(id);
+    if (value.is_tensor() && target && value.tensor().device() != target->device() &&
+        value.tensor().device() != 0)
       return located(id, located(id, value, nullptr), target);
     return located(id, value, target);
   };
@@ -283,15 +311,18 @@ void Executor::execute(Run& run, Step& step) {
     if (step.host_operand[i]) {
       Value host = fetch(id, nullptr);
       if (!constant && host.is_tensor()) {
-        if (host.tensor().size() <= kMaxKeyElements) append_bytes(key, host.tensor());
-        else cacheable = false;
+        if (host.tensor().size() <= kMaxKeyElements)
+          append_bytes(key, host.tensor());
+        else
+          cacheable = false;
       }
       if (host.is_tensor()) {
         host_values.resize(node.inputs.size());
         host_values[i] = host.tensor();
       }
     }
-    if (synchronous && provider.device() == 0 && step.last_use[i] && value_at(id).is_tensor() && value_at(id).tensor().device() == 0)
+    if (synchronous && provider.device() == 0 && step.last_use[i] && value_at(id).is_tensor() &&
+        value_at(id).tensor().device() == 0)
       ctx.inputs_[i] = std::move(value_at(id));
     else
       ctx.inputs_[i] = fetch(id, &provider);
@@ -332,12 +363,16 @@ void Executor::execute(Run& run, Step& step) {
       const Tensor& tensor = ctx.inputs_[i].tensor();
       input.desc = {tensor.dtype(), tensor.dims()};
       input.constant = info.kind == ValueKind::Constant && info.constant.is_tensor();
-      if (input.constant) input.host = &info.constant.tensor();
-      else if (step.host_operand[i]) input.host = &host_values[i];
+      if (input.constant)
+        input.host = &info.constant.tensor();
+      else if (step.host_operand[i])
+        input.host = &host_values[i];
     }
     std::string kernel;
-    Prepared prepared = prepare_first(*step.kernels, state_->prefer_kernel, prepare, step.description, kernel);
-    entry = std::make_shared<const Entry>(Entry{key, std::move(prepared), std::move(prepare.outputs_), prepare.scratch_, kernel});
+    Prepared prepared =
+        prepare_first(*step.kernels, state_->prefer_kernel, prepare, step.description, kernel);
+    entry = std::make_shared<const Entry>(
+        Entry{key, std::move(prepared), std::move(prepare.outputs_), prepare.scratch_, kernel});
     if (cacheable) {
       std::lock_guard lock(step.mutex);
       step.entries.push_front(entry);
@@ -354,9 +389,12 @@ void Executor::execute(Run& run, Step& step) {
     if (output.kind == PrepareContext::OutputKind::Alias) {
       ctx.outputs_[i] = ctx.inputs_[static_cast<size_t>(output.shares)].tensor().reshaped(output.desc.dims);
     } else if (output.kind == PrepareContext::OutputKind::Static) {
-      const size_t bytes = static_cast<size_t>(checked_mul(output.desc.size(), static_cast<int64_t>(element_size(output.desc.dtype)), "bytes of a tensor"));
-      const Tensor* preset = run.presets.empty() || !wanted ? nullptr : run.presets[static_cast<size_t>(node.outputs[i])];
-      if (preset && provider.device() == 0 && preset->dtype() == output.desc.dtype && preset->dims() == output.desc.dims) {
+      const size_t bytes = static_cast<size_t>(checked_mul(
+          output.desc.size(), static_cast<int64_t>(element_size(output.desc.dtype)), "bytes of a tensor"));
+      const Tensor* preset =
+          run.presets.empty() || !wanted ? nullptr : run.presets[static_cast<size_t>(node.outputs[i])];
+      if (preset && provider.device() == 0 && preset->dtype() == output.desc.dtype &&
+          preset->dims() == output.desc.dims) {
         ctx.outputs_[i] = *preset;
         continue;
       }
@@ -367,14 +405,18 @@ void Executor::execute(Run& run, Step& step) {
       if (output.shares >= 0) {
         // The input was moved here by its last reader: nobody else holds its memory.
         Value& input = ctx.inputs_[static_cast<size_t>(output.shares)];
-        if (step.last_use[static_cast<size_t>(output.shares)] && input.is_tensor() && input.tensor().buffer().use_count() == 1 &&
-            input.tensor().bytes() == bytes && input.tensor().device() == provider.device() && synchronous &&
+        if (step.last_use[static_cast<size_t>(output.shares)] && input.is_tensor() &&
+            input.tensor().buffer().use_count() == 1 && input.tensor().bytes() == bytes &&
+            input.tensor().device() == provider.device() && synchronous &&
             graph_->value(node.inputs[static_cast<size_t>(output.shares)]).kind == ValueKind::Transient) {
-          ctx.outputs_[i] = Tensor(output.desc.dtype, output.desc.dims, input.tensor().buffer(), input.tensor().offset());
+          ctx.outputs_[i] =
+              Tensor(output.desc.dtype, output.desc.dims, input.tensor().buffer(), input.tensor().offset());
           continue;
         }
       }
-      ctx.outputs_[i] = Tensor(output.desc.dtype, output.desc.dims, provider.device() == 0 ? state_->pool->allocate(bytes) : provider.allocate(bytes));
+      ctx.outputs_[i] =
+          Tensor(output.desc.dtype, output.desc.dims,
+                 provider.device() == 0 ? state_->pool->allocate(bytes) : provider.allocate(bytes));
     } else {
       dynamic = true;
     }
@@ -388,16 +430,20 @@ void Executor::execute(Run& run, Step& step) {
     run.queue(provider).launch(entry->prepared, ctx);
     if (!synchronous) {
       run.kept.push_back(entry);
-      if (scratch) run.copies[{-1 - static_cast<int>(run.kept.size()), kNone}] = Value(Tensor(DType::UInt8, {static_cast<int64_t>(entry->scratch)}, scratch));
+      if (scratch)
+        run.copies[{-1 - static_cast<int>(run.kept.size()), kNone}] =
+            Value(Tensor(DType::UInt8, {static_cast<int64_t>(entry->scratch)}, scratch));
       if (dynamic) run.queue(provider).synchronize();
     }
   }
   if (state_->profiling && state_->on_event)
-    state_->on_event({graph_.get(), &node, entry->kernel, shapes_of(ctx.inputs_), begin, now_ns(), bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
+    state_->on_event({graph_.get(), &node, entry->kernel, shapes_of(ctx.inputs_), begin, now_ns(),
+                      bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
 
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     if (node.outputs[i] == kNone) continue;
-    if (!ctx.outputs_[i].defined()) throw UnsupportedError("output " + std::to_string(i), "a value from kernel " + entry->kernel, "none");
+    if (!ctx.outputs_[i].defined())
+      throw UnsupportedError("output " + std::to_string(i), "a value from kernel " + entry->kernel, "none");
     value_at(node.outputs[i]) = synchronous ? std::move(ctx.outputs_[i]) : ctx.outputs_[i];
   }
   if (synchronous)
@@ -407,17 +453,22 @@ void Executor::execute(Run& run, Step& step) {
   for (const ValueId id : step.dies) value_at(id) = Value();
 }
 
-std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Value>& captures, const RunScope& scope,
-                                 const std::vector<Tensor>* presets) {
-  const AllocationScope allocations([](void* pool, size_t bytes) { return static_cast<BufferPool*>(pool)->allocate(bytes); }, state_->pool.get());
+std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Value>& captures,
+                                 const RunScope& scope, const std::vector<Tensor>* presets) {
+  const AllocationScope allocations(
+      [](void* pool, size_t bytes) { return static_cast<BufferPool*>(pool)->allocate(bytes); },
+      state_->pool.get());
   Run run{*this, scope, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   run.slots.resize(graph_->values().size());
   if (inputs.size() != graph_->inputs().size())
-    throw InputError("graph '" + graph_->name() + "'", std::to_string(graph_->inputs().size()) + " inputs", std::to_string(inputs.size()));
-  for (size_t i = 0; i < inputs.size(); ++i) run.slots[static_cast<size_t>(graph_->inputs()[i])] = std::move(inputs[i]);
+    throw InputError("graph '" + graph_->name() + "'", std::to_string(graph_->inputs().size()) + " inputs",
+                     std::to_string(inputs.size()));
+  for (size_t i = 0; i < inputs.size(); ++i)
+    run.slots[static_cast<size_t>(graph_->inputs()[i])] = std::move(inputs[i]);
   inputs.clear();
   for (size_t i = 0; i < graph_->captures().size(); ++i)
-    if (graph_->captures()[i] != kNone) run.slots[static_cast<size_t>(graph_->captures()[i])] = captures.at(i);
+    if (graph_->captures()[i] != kNone)
+      run.slots[static_cast<size_t>(graph_->captures()[i])] = captures.at(i);
   if (presets && !presets->empty()) {
     run.presets.assign(graph_->values().size(), nullptr);
     for (size_t i = 0; i < presets->size(); ++i)
@@ -444,7 +495,9 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Va
   for (size_t i = 0; i < graph_->outputs().size(); ++i) {
     const ValueId id = graph_->outputs()[i];
     const ValueInfo& info = graph_->value(id);
-    Value value = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable ? info.constant : run.slots[static_cast<size_t>(id)];
+    Value value = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable
+                      ? info.constant
+                      : run.slots[static_cast<size_t>(id)];
     if (value.is_tensor() && value.tensor().device() != 0) {
       Tensor host(value.tensor().dtype(), value.tensor().dims());
       for (const auto& provider : state_->providers)
@@ -461,9 +514,11 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Va
   return outputs;
 }
 
-KernelEvaluator::KernelEvaluator(std::shared_ptr<Provider> cpu, std::shared_ptr<Provider> host) : cpu_(std::move(cpu)), host_(std::move(host)) {}
+KernelEvaluator::KernelEvaluator(std::shared_ptr<Provider> cpu, std::shared_ptr<Provider> host)
+    : cpu_(std::move(cpu)), host_(std::move(host)) {}
 
-std::vector<Value> KernelEvaluator::evaluate(const Graph& graph, const Node& node, const std::vector<Value>& inputs) {
+std::vector<Value> KernelEvaluator::evaluate(const Graph& graph, const Node& node,
+                                             const std::vector<Value>& inputs) {
   Provider& provider = cpu_->supports(node) ? *cpu_ : *host_;
   const auto& kernels = provider.kernels().find(node.domain, node.op);
   if (kernels.empty()) throw UnsupportedError("operator " + node.op, "a kernel", "none");
@@ -484,8 +539,10 @@ std::vector<Value> KernelEvaluator::evaluate(const Graph& graph, const Node& nod
   ctx.outputs_.resize(node.outputs.size());
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     const auto& output = prepare.outputs_[i];
-    if (output.kind == PrepareContext::OutputKind::Alias) ctx.outputs_[i] = inputs[static_cast<size_t>(output.shares)].tensor().reshaped(output.desc.dims);
-    else if (output.kind == PrepareContext::OutputKind::Static) ctx.outputs_[i] = Tensor(output.desc.dtype, output.desc.dims);
+    if (output.kind == PrepareContext::OutputKind::Alias)
+      ctx.outputs_[i] = inputs[static_cast<size_t>(output.shares)].tensor().reshaped(output.desc.dims);
+    else if (output.kind == PrepareContext::OutputKind::Static)
+      ctx.outputs_[i] = Tensor(output.desc.dtype, output.desc.dims);
   }
   std::shared_ptr<Buffer> scratch;
   if (prepare.scratch_ != 0) {
