@@ -9,12 +9,14 @@
 #include "providers/runtime/executor.h"
 #include "providers/runtime/log.h"
 #include "providers/runtime/passes.h"
+#include "providers/runtime/plan.h"
 #include "providers/runtime/registry.h"
 
 namespace sardonyx {
 
 const std::vector<std::string>& stage_names() {
-  static const std::vector<std::string> names = {"imported", "inferred", "upgraded", "simplified", "decomposed"};
+  static const std::vector<std::string> names = {"imported", "inferred", "upgraded", "simplified",
+                                                 "decomposed"};
   return names;
 }
 
@@ -30,7 +32,8 @@ GraphPtr fix_dimensions(const GraphPtr& graph, const std::map<std::string, int64
   if (dims.empty()) return graph;
   GraphBuilder builder(*graph);
   for (const auto& [name, size] : dims) {
-    if (size < 0) throw InputError("free dimension '" + name + "'", "a size of at least 0", std::to_string(size));
+    if (size < 0)
+      throw InputError("free dimension '" + name + "'", "a size of at least 0", std::to_string(size));
     bool found = false;
     for (const ValueId id : graph->inputs()) {
       Type& type = builder.info(id).type;
@@ -41,32 +44,45 @@ GraphPtr fix_dimensions(const GraphPtr& graph, const std::map<std::string, int64
           found = true;
         }
     }
-    if (!found) throw InputError("free dimension", "the name of a symbolic dimension of an input", "'" + name + "'");
+    if (!found)
+      throw InputError("free dimension", "the name of a symbolic dimension of an input", "'" + name + "'");
   }
   return std::move(builder).build();
 }
 
 }  // namespace
 
-GraphPtr Pipeline::run(const Model& model, const SessionOptions& options, const std::string& last_stage) const {
+GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
+                       const std::string& last_stage) const {
   if (std::find(stage_names().begin(), stage_names().end(), last_stage) == stage_names().end())
     throw InputError("stage", "imported, inferred, upgraded, simplified or decomposed", last_stage);
   const auto supported = [&](const Node& node) {
-    return host->supports(node) || std::any_of(providers.begin(), providers.end(), [&](const auto& p) { return p->supports(node); });
+    return host->supports(node) ||
+           std::any_of(providers.begin(), providers.end(), [&](const auto& p) { return p->supports(node); });
   };
   const std::set<std::string> disabled(options.disabled_passes.begin(), options.disabled_passes.end());
+  std::vector<std::string> passes = simplify_pass_names();
+  passes.insert(passes.end(), plan_pass_names().begin(), plan_pass_names().end());
   for (const auto& name : disabled)
-    if (std::find(simplify_pass_names().begin(), simplify_pass_names().end(), name) == simplify_pass_names().end())
-      throw InputError("disabled pass", "fold_constants, remove_no_ops or merge_common", "'" + name + "'");
+    if (std::find(passes.begin(), passes.end(), name) == passes.end()) {
+      std::string expected;
+      for (const auto& pass : passes) expected += (expected.empty() ? "one of " : ", ") + pass;
+      throw InputError("disabled pass", expected, "'" + name + "'");
+    }
   const bool optimize = options.optimize == "all";
-  if (!optimize && options.optimize != "none") throw InputError("option 'optimize'", "'all' or 'none'", "'" + options.optimize + "'");
+  if (!optimize && options.optimize != "none")
+    throw InputError("option 'optimize'", "'all' or 'none'", "'" + options.optimize + "'");
   GraphPtr graph;
   try {
     for (const auto& stage : stage_names()) {
-      if (stage == "imported") graph = fix_dimensions(model.graph, options.free_dimensions);
-      else if (stage == "inferred") graph = infer_types(graph, evaluator.get());
-      else if (stage == "upgraded") graph = infer_types(upgrade_graph(graph), evaluator.get());
-      else if (stage == "simplified" && optimize) graph = simplify(graph, *evaluator, disabled);
+      if (stage == "imported")
+        graph = fix_dimensions(model.graph, options.free_dimensions);
+      else if (stage == "inferred")
+        graph = infer_types(graph, evaluator.get());
+      else if (stage == "upgraded")
+        graph = infer_types(upgrade_graph(graph), evaluator.get());
+      else if (stage == "simplified" && optimize)
+        graph = simplify(graph, *evaluator, disabled);
       else if (stage == "decomposed") {
         // A decomposition by a function body may be written at an older opset.
         for (GraphPtr before; before != graph;) {
@@ -77,7 +93,8 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options, const 
         }
         if (optimize) graph = simplify(graph, *evaluator, disabled);
       }
-      if (log_enabled("graph:" + stage) || log_enabled("graph:all")) log_line("--- " + stage + "\n" + print_graph(*graph));
+      if (log_enabled("graph:" + stage) || log_enabled("graph:all"))
+        log_line("--- " + stage + "\n" + print_graph(*graph));
       if (stage == last_stage) break;
     }
   } catch (Error& e) {

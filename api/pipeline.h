@@ -22,7 +22,8 @@ struct Pipeline {
   std::unique_ptr<Evaluator> evaluator;
   explicit Pipeline(const std::vector<std::string>& provider_names);
   // The graph at a stage, prepared for these options. Errors carry the file's name.
-  GraphPtr run(const Model& model, const SessionOptions& options, const std::string& last_stage = "decomposed") const;
+  GraphPtr run(const Model& model, const SessionOptions& options,
+               const std::string& last_stage = "decomposed") const;
 };
 
 }  // namespace sardonyx

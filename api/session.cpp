@@ -75,43 +75,61 @@ std::string shape_text(const ValueDescription& d) {
 void check_feed(const ValueDescription& d, const Value& value) {
   const std::string what = "input '" + d.name + "'";
   if (d.dtype == DType::Undefined) {
-    if (d.type.rfind("seq(", 0) == 0 && !value.is_sequence()) throw InputError(what, d.type, value.kind_name());
+    if (d.type.rfind("seq(", 0) == 0 && !value.is_sequence())
+      throw InputError(what, d.type, value.kind_name());
     if (d.type.rfind("map(", 0) == 0 && !value.is_map()) throw InputError(what, d.type, value.kind_name());
     if (!value.defined()) throw InputError(what, d.type, "an undefined value");
     return;
   }
   if (!value.is_tensor()) throw InputError(what, d.type, value.kind_name());
   const Tensor& tensor = value.tensor();
-  if (tensor.dtype() != d.dtype) throw InputError(what, d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
+  if (tensor.dtype() != d.dtype)
+    throw InputError(what, d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
   if (!d.has_shape) return;
   if (tensor.dims().size() != d.shape.size())
-    throw InputError(what, "rank " + std::to_string(d.shape.size()) + " " + shape_text(d), "rank " + std::to_string(tensor.rank()) + " " + to_string(tensor.dims()));
+    throw InputError(what, "rank " + std::to_string(d.shape.size()) + " " + shape_text(d),
+                     "rank " + std::to_string(tensor.rank()) + " " + to_string(tensor.dims()));
   for (size_t i = 0; i < d.shape.size(); ++i)
     if (d.shape[i].value >= 0 && tensor.dims()[i] != d.shape[i].value)
-      throw InputError(what + " dim " + std::to_string(i), std::to_string(d.shape[i].value), std::to_string(tensor.dims()[i]));
+      throw InputError(what + " dim " + std::to_string(i), std::to_string(d.shape[i].value),
+                       std::to_string(tensor.dims()[i]));
+}
+
+PlanOptions options_of_plans(const SessionOptions& options, int threads) {
+  const auto enabled = [&](const char* pass) {
+    const auto& off = options.disabled_passes;
+    return options.optimize == "all" && std::find(off.begin(), off.end(), pass) == off.end();
+  };
+  return {threads, options.prefer_kernel, enabled("layouts"), enabled("epilogues")};
 }
 
 // libgomp's threads do not survive fork(): a child that inherits a used pool would wait for them forever.
 void refuse_after_fork() {
   static const pid_t owner = getpid();
   if (getpid() != owner)
-    throw ProviderError("session in a forked process", "the process that ran the first session, or a fresh one (spawn)", "a child made by fork()");
+    throw ProviderError("session in a forked process",
+                        "the process that ran the first session, or a fresh one (spawn)",
+                        "a child made by fork()");
 }
 
 }  // namespace
 
 class Session::Impl {
  public:
-  Impl(std::shared_ptr<const Model> loaded, SessionOptions given) : model(std::move(loaded)), options(std::move(given)), pipeline(options.providers) {
-    if (options.precision != "highest") throw InputError("option 'precision'", "'highest'", "'" + options.precision + "'");
-    if (options.threads < 0) throw InputError("option 'threads'", "at least 0", std::to_string(options.threads));
-    if (options.limits.max_loop_iterations < 0 || options.limits.max_bytes < 0) throw InputError("option 'limits'", "numbers of at least 0", "a negative one");
+  Impl(std::shared_ptr<const Model> loaded, SessionOptions given)
+      : model(std::move(loaded)), options(std::move(given)), pipeline(options.providers) {
+    if (options.precision != "highest")
+      throw InputError("option 'precision'", "'highest'", "'" + options.precision + "'");
+    if (options.threads < 0)
+      throw InputError("option 'threads'", "at least 0", std::to_string(options.threads));
+    if (options.limits.max_loop_iterations < 0 || options.limits.max_bytes < 0)
+      throw InputError("option 'limits'", "numbers of at least 0", "a negative one");
     state = std::make_shared<RuntimeState>();
     state->providers = pipeline.providers;
     state->host = pipeline.host;
     state->pool = std::make_shared<BufferPool>();
     state->threads = options.threads > 0 ? options.threads : usable_cpus();
-    state->prefer_kernel = options.prefer_kernel;
+    state->plan_options = options_of_plans(options, state->threads);
     state->pool->set_limit(options.limits.max_bytes > 0 ? static_cast<size_t>(options.limits.max_bytes) : 0);
     state->profiling = options.profile;
     state->on_event = [this](NodeEvent event) { record(std::move(event)); };
@@ -134,7 +152,8 @@ class Session::Impl {
     if (!slot) {
       std::vector<ValueId> ids;
       for (const auto& name : wanted) {
-        const auto it = std::find_if(outputs.begin(), outputs.end(), [&](const auto& d) { return d.name == name; });
+        const auto it =
+            std::find_if(outputs.begin(), outputs.end(), [&](const auto& d) { return d.name == name; });
         if (it == outputs.end()) throw InputError("output '" + name + "'", suggest(name, outputs));
         ids.push_back(graph->outputs()[static_cast<size_t>(it - outputs.begin())]);
       }
@@ -146,7 +165,8 @@ class Session::Impl {
     return slot;
   }
 
-  std::vector<Value> run(const Feeds& feeds, const std::vector<std::string>& wanted, const RunOptions& run_options) {
+  std::vector<Value> run(const Feeds& feeds, const std::vector<std::string>& wanted,
+                         const RunOptions& run_options) {
     refuse_after_fork();
     std::shared_ptr<Executor> executor;
     try {
@@ -170,7 +190,9 @@ class Session::Impl {
       } else if (inputs[i].type.rfind("optional(", 0) == 0) {
         in.push_back(Nothing{});
       } else {
-        throw InputError("input '" + inputs[i].name + "'", inputs[i].type + (inputs[i].has_shape ? " " + shape_text(inputs[i]) : ""), "no feed of that name");
+        throw InputError("input '" + inputs[i].name + "'",
+                         inputs[i].type + (inputs[i].has_shape ? " " + shape_text(inputs[i]) : ""),
+                         "no feed of that name");
       }
     }
     const std::vector<Tensor> presets = output_memory(*executor, run_options);
@@ -207,7 +229,9 @@ class Session::Impl {
   std::vector<nlohmann::json> events;
 
  private:
-  static const std::string& outputs_of(const Executor& executor, size_t i) { return executor.graph().value(executor.graph().outputs()[i]).name; }
+  static const std::string& outputs_of(const Executor& executor, size_t i) {
+    return executor.graph().value(executor.graph().outputs()[i]).name;
+  }
 
   std::vector<Tensor> output_memory(const Executor& executor, const RunOptions& run_options) {
     std::vector<Tensor> presets;
@@ -226,14 +250,18 @@ class Session::Impl {
   }
 
   static void fill(Tensor preset, const std::string& name, Value& result) {
-    if (!result.is_tensor()) throw InputError("output buffer '" + name + "'", "an output that is a tensor", result.kind_name());
+    if (!result.is_tensor())
+      throw InputError("output buffer '" + name + "'", "an output that is a tensor", result.kind_name());
     const Tensor& tensor = result.tensor();
     if (tensor.dtype() != preset.dtype() || tensor.dims() != preset.dims())
-      throw InputError("output buffer '" + name + "'", std::string(dtype_name(tensor.dtype())) + to_string(tensor.dims()),
+      throw InputError("output buffer '" + name + "'",
+                       std::string(dtype_name(tensor.dtype())) + to_string(tensor.dims()),
                        std::string(dtype_name(preset.dtype())) + to_string(preset.dims()));
     if (tensor.data() != preset.data()) {
-      if (tensor.dtype() == DType::String) std::copy_n(tensor.data<std::string>(), tensor.size(), preset.mutable_data<std::string>());
-      else std::memcpy(preset.mutable_data(), tensor.data(), tensor.bytes());
+      if (tensor.dtype() == DType::String)
+        std::copy_n(tensor.data<std::string>(), tensor.size(), preset.mutable_data<std::string>());
+      else
+        std::memcpy(preset.mutable_data(), tensor.data(), tensor.bytes());
     }
     result = preset;
   }
@@ -246,14 +274,21 @@ class Session::Impl {
                         {"dur", static_cast<double>(event.end_ns - event.begin_ns) / 1e3},
                         {"pid", static_cast<int>(getpid())},
                         {"tid", static_cast<int>(gettid())},
-                        {"args", {{"node", describe(*event.graph, *event.node)}, {"kernel", event.kernel}, {"inputs", event.shapes}, {"bytes", event.bytes}}}};
+                        {"args",
+                         {{"node", describe(*event.graph, *event.node)},
+                          {"kernel", event.kernel},
+                          {"inputs", event.shapes},
+                          {"bytes", event.bytes}}}};
     std::lock_guard lock(events_mutex);
     events.push_back(std::move(e));
   }
 };
 
-Session::Session(const std::string& path, SessionOptions options) : Session(LoadedModel(import_file(path, {options.limits.max_nodes, options.limits.max_nesting})), options) {}
-Session::Session(const LoadedModel& model, SessionOptions options) : impl_(std::make_unique<Impl>(model.get(), std::move(options))) {}
+Session::Session(const std::string& path, SessionOptions options)
+    : Session(LoadedModel(import_file(path, {options.limits.max_nodes, options.limits.max_nesting})),
+              options) {}
+Session::Session(const LoadedModel& model, SessionOptions options)
+    : impl_(std::make_unique<Impl>(model.get(), std::move(options))) {}
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
@@ -262,7 +297,8 @@ const std::vector<ValueDescription>& Session::inputs() const { return impl_->inp
 const std::vector<ValueDescription>& Session::outputs() const { return impl_->outputs; }
 const std::map<std::string, std::string>& Session::metadata() const { return impl_->model->metadata; }
 
-std::vector<Value> Session::run(const Feeds& feeds, const std::vector<std::string>& outputs, const RunOptions& options) {
+std::vector<Value> Session::run(const Feeds& feeds, const std::vector<std::string>& outputs,
+                                const RunOptions& options) {
   return impl_->run(feeds, outputs, options);
 }
 
@@ -272,28 +308,35 @@ void Session::warm_up(const std::vector<std::map<std::string, Dims>>& shapes) {
     for (const auto& input : impl_->inputs) {
       const auto it = set.find(input.name);
       Dims dims;
-      if (it != set.end()) dims = it->second;
-      else if (input.has_default) continue;
+      if (it != set.end())
+        dims = it->second;
+      else if (input.has_default)
+        continue;
       else
         for (const auto& d : input.shape) {
-          if (d.value < 0) throw InputError("warm-up shape of input '" + input.name + "'", "dims for " + shape_text(input), "none");
+          if (d.value < 0)
+            throw InputError("warm-up shape of input '" + input.name + "'", "dims for " + shape_text(input),
+                             "none");
           dims.push_back(d.value);
         }
       feeds[input.name] = Tensor::zeros(input.dtype, dims);
     }
     for (const auto& [name, dims] : set)
-      if (!feeds.count(name)) throw InputError("warm-up shape", suggest(name, impl_->inputs), "'" + name + "'");
+      if (!feeds.count(name))
+        throw InputError("warm-up shape", suggest(name, impl_->inputs), "'" + name + "'");
     run(feeds);
   }
 }
 
 void Session::trim() {
+  impl_->state->frames.clear();
   impl_->state->pool->trim();
   for (const auto& provider : impl_->state->providers) provider->trim();
 }
 
 std::string Session::profile() {
-  if (!impl_->options.profile) throw InputError("profile", "a session made with the option 'profile'", "one without");
+  if (!impl_->options.profile)
+    throw InputError("profile", "a session made with the option 'profile'", "one without");
   std::vector<nlohmann::json> events;
   {
     std::lock_guard lock(impl_->events_mutex);

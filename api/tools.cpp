@@ -40,7 +40,8 @@ json describe_port(const Graph& graph, ValueId id) {
   json shape = nullptr;
   if (info.type.shape) {
     shape = json::array();
-    for (const Dim& dim : *info.type.shape) shape.push_back(dim.known() ? json(dim.value) : json(dim.symbol.empty() ? "?" : dim.symbol));
+    for (const Dim& dim : *info.type.shape)
+      shape.push_back(dim.known() ? json(dim.value) : json(dim.symbol.empty() ? "?" : dim.symbol));
   }
   return {{"name", info.name}, {"type", info.type.to_string()}, {"shape", shape}};
 }
@@ -62,7 +63,9 @@ struct Totals {
 
 void sum_up(const Pipeline& pipeline, const Graph& graph, Totals& totals, bool placement) {
   for (const ValueInfo& info : graph.values()) {
-    if (info.kind != ValueKind::Constant || !info.constant.is_tensor() || !is_float(info.constant.tensor().dtype())) continue;
+    if (info.kind != ValueKind::Constant || !info.constant.is_tensor() ||
+        !is_float(info.constant.tensor().dtype()))
+      continue;
     totals.parameters += info.constant.tensor().size();
     totals.parameter_bytes += static_cast<int64_t>(info.constant.tensor().bytes());
   }
@@ -71,9 +74,12 @@ void sum_up(const Pipeline& pipeline, const Graph& graph, Totals& totals, bool p
     const std::string provider = place(pipeline, node);
     const std::string op = (node.domain.empty() ? "" : node.domain + ".") + node.op;
     ++totals.operators[provider][op];
-    if (placement) totals.nodes.push_back({{"node", describe(graph, node)}, {"operator", op}, {"provider", provider}});
-    if (const auto flops = node_flops(graph, node)) totals.flops += *flops;
-    else totals.flops_complete = false;
+    if (placement)
+      totals.nodes.push_back({{"node", describe(graph, node)}, {"operator", op}, {"provider", provider}});
+    if (const auto flops = node_flops(graph, node))
+      totals.flops += *flops;
+    else
+      totals.flops_complete = false;
     for (const auto& [name, attribute] : node.attributes)
       if (const auto* body = std::get_if<GraphPtr>(&attribute)) sum_up(pipeline, **body, totals, placement);
   }
@@ -89,7 +95,8 @@ void convert_to_file(const LoadedModel& model, const std::string& path, const Co
   export_file(converted(model, options), path, export_options(options));
 }
 
-std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stage, const Feeds& feeds, const SessionOptions& options) {
+std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stage, const Feeds& feeds,
+                               const SessionOptions& options) {
   const Pipeline pipeline(options.providers);
   GraphPtr graph = pipeline.run(*model.get(), options, stage);
   if (stage != "decomposed") {
@@ -123,7 +130,9 @@ std::string convert_for_trace(const LoadedModel& loaded) {
   std::vector<ValueId> outputs = model.graph->outputs();
   for (const Node& node : model.graph->nodes())
     for (const ValueId id : node.outputs)
-      if (id != kNone && model.graph->value(id).type.is_tensor() && std::find(outputs.begin(), outputs.end(), id) == outputs.end()) outputs.push_back(id);
+      if (id != kNone && model.graph->value(id).type.is_tensor() &&
+          std::find(outputs.begin(), outputs.end(), id) == outputs.end())
+        outputs.push_back(id);
   builder.set_outputs(std::move(outputs));
   model.graph = std::move(builder).build();
   return export_bytes(model, {});
@@ -155,7 +164,8 @@ std::string inspect_json(const LoadedModel& model, const SessionOptions& options
                  {"flops_complete", totals.flops_complete},
                  {"operators", totals.operators},
                  {"metadata", model.get()->metadata}};
-  for (const auto& [domain, version] : model.get()->opsets) result["opsets"][domain.empty() ? "ai.onnx" : domain] = version;
+  for (const auto& [domain, version] : model.get()->opsets)
+    result["opsets"][domain.empty() ? "ai.onnx" : domain] = version;
   for (const ValueId id : graph->inputs()) result["inputs"].push_back(describe_port(*graph, id));
   for (const ValueId id : graph->outputs()) result["outputs"].push_back(describe_port(*graph, id));
   if (placement) result["placement"] = totals.nodes;
@@ -175,7 +185,8 @@ std::string operators_json() {
     for (const auto& kernel : on_cpu) kernels.push_back(kernel.name);
     for (const auto& kernel : on_host) kernels.push_back("host." + kernel.name);
     std::set<std::string> types;
-    if (!schema->inputs.empty()) types.insert(schema->inputs.front().types.begin(), schema->inputs.front().types.end());
+    if (!schema->inputs.empty())
+      types.insert(schema->inputs.front().types.begin(), schema->inputs.front().types.end());
     const bool decomposes = op && op->decompose;
     list.push_back({{"name", schema->name},
                     {"domain", schema->domain.empty() ? "ai.onnx" : schema->domain},
@@ -192,10 +203,14 @@ std::string operators_json() {
 }
 
 Value value_from_proto(const void* data, size_t bytes, const std::string& kind) {
-  static const std::map<std::string, ProtoKind> kinds = {{"tensor", ProtoKind::Tensor}, {"sparse_tensor", ProtoKind::SparseTensor},
-      {"sequence", ProtoKind::Sequence}, {"optional", ProtoKind::Optional}, {"map", ProtoKind::Map}};
+  static const std::map<std::string, ProtoKind> kinds = {{"tensor", ProtoKind::Tensor},
+                                                         {"sparse_tensor", ProtoKind::SparseTensor},
+                                                         {"sequence", ProtoKind::Sequence},
+                                                         {"optional", ProtoKind::Optional},
+                                                         {"map", ProtoKind::Map}};
   const auto it = kinds.find(kind);
-  if (it == kinds.end()) throw InputError("kind of value", "tensor, sparse_tensor, sequence, optional or map", "'" + kind + "'");
+  if (it == kinds.end())
+    throw InputError("kind of value", "tensor, sparse_tensor, sequence, optional or map", "'" + kind + "'");
   return import_value(data, bytes, it->second);
 }
 

@@ -25,10 +25,13 @@ struct Arguments {
   FeedArguments feeds;
 };
 
-double milliseconds(Clock::time_point from) { return std::chrono::duration<double, std::milli>(Clock::now() - from).count(); }
+double milliseconds(Clock::time_point from) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - from).count();
+}
 
 double percentile(const std::vector<double>& sorted, double p) {
-  return sorted[std::min(sorted.size() - 1, static_cast<size_t>(p / 100 * static_cast<double>(sorted.size())))];
+  return sorted[std::min(sorted.size() - 1,
+                         static_cast<size_t>(p / 100 * static_cast<double>(sorted.size())))];
 }
 
 int64_t peak_bytes() {
@@ -51,8 +54,12 @@ json per_operator(const std::string& profile, int runs) {
   }
   std::vector<std::pair<double, json>> rows;
   for (const auto& [key, sum] : sums)
-    rows.emplace_back(-sum[0], json{{"operator", key.first}, {"kernel", key.second}, {"calls", sum[2] / runs}, {"ms", sum[0] / 1e3 / runs},
-                                    {"share", sum[0] / total}, {"gb_per_s", sum[0] > 0 ? sum[1] / sum[0] / 1e3 : 0}});
+    rows.emplace_back(-sum[0], json{{"operator", key.first},
+                                    {"kernel", key.second},
+                                    {"calls", sum[2] / runs},
+                                    {"ms", sum[0] / 1e3 / runs},
+                                    {"share", sum[0] / total},
+                                    {"gb_per_s", sum[0] > 0 ? sum[1] / sum[0] / 1e3 : 0}});
   std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   json list = json::array();
   for (auto& row : rows) list.push_back(std::move(row.second));
@@ -87,7 +94,8 @@ int bench(const Arguments& args) {
   for (int i = 0; i < args.warmup; ++i) session.run(feeds);
   std::vector<double> times;
   const auto begin = Clock::now();
-  while (args.iterations > 0 ? times.size() < static_cast<size_t>(args.iterations) : milliseconds(begin) < 1e3 * args.seconds || times.size() < 5) {
+  while (args.iterations > 0 ? times.size() < static_cast<size_t>(args.iterations)
+                             : milliseconds(begin) < 1e3 * args.seconds || times.size() < 5) {
     const auto start = Clock::now();
     session.run(feeds);
     times.push_back(milliseconds(start));
@@ -95,7 +103,11 @@ int bench(const Arguments& args) {
   const double total = milliseconds(begin);
   std::sort(times.begin(), times.end());
   result["runs"] = times.size();
-  result["latency_ms"] = {{"min", times.front()}, {"p50", percentile(times, 50)}, {"p90", percentile(times, 90)}, {"p99", percentile(times, 99)}, {"max", times.back()}};
+  result["latency_ms"] = {{"min", times.front()},
+                          {"p50", percentile(times, 50)},
+                          {"p90", percentile(times, 90)},
+                          {"p99", percentile(times, 99)},
+                          {"max", times.back()}};
   result["runs_per_second"] = 1e3 * static_cast<double>(times.size()) / total;
   result["peak_bytes"] = peak_bytes();
   if (args.per_op) {
@@ -113,14 +125,21 @@ int bench(const Arguments& args) {
     return exit_code;
   }
   fmt::print("load {:.1f} ms, first run {:.2f} ms\n", load_ms, first_ms);
-  fmt::print("latency over {} runs: min {:.3f}  p50 {:.3f}  p90 {:.3f}  p99 {:.3f}  max {:.3f} ms\n", times.size(), times.front(), percentile(times, 50), percentile(times, 90), percentile(times, 99), times.back());
-  fmt::print("throughput {:.1f} runs/s, peak memory {:.1f} MB\n", result["runs_per_second"].get<double>(), static_cast<double>(peak_bytes()) / 1e6);
-  if (args.check) fmt::print("largest difference from the reference kernels: {:.3g} of the largest value{}\n", result["largest_difference"].get<double>(), exit_code == kOk ? "" : " MISMATCH");
+  fmt::print("latency over {} runs: min {:.3f}  p50 {:.3f}  p90 {:.3f}  p99 {:.3f}  max {:.3f} ms\n",
+             times.size(), times.front(), percentile(times, 50), percentile(times, 90), percentile(times, 99),
+             times.back());
+  fmt::print("throughput {:.1f} runs/s, peak memory {:.1f} MB\n", result["runs_per_second"].get<double>(),
+             static_cast<double>(peak_bytes()) / 1e6);
+  if (args.check)
+    fmt::print("largest difference from the reference kernels: {:.3g} of the largest value{}\n",
+               result["largest_difference"].get<double>(), exit_code == kOk ? "" : " MISMATCH");
   if (args.per_op) {
-    fmt::print("{:<24} {:<10} {:>7} {:>10} {:>7} {:>8}\n", "operator", "kernel", "calls", "ms", "share", "GB/s");
+    fmt::print("{:<24} {:<10} {:>7} {:>10} {:>7} {:>8}\n", "operator", "kernel", "calls", "ms", "share",
+               "GB/s");
     for (const auto& row : result["operators"])
-      fmt::print("{:<24} {:<10} {:>7.0f} {:>10.4f} {:>6.1f}% {:>8.1f}\n", row["operator"].get<std::string>(), row["kernel"].get<std::string>(), row["calls"].get<double>(),
-                 row["ms"].get<double>(), 100 * row["share"].get<double>(), row["gb_per_s"].get<double>());
+      fmt::print("{:<24} {:<10} {:>7.0f} {:>10.4f} {:>6.1f}% {:>8.1f}\n", row["operator"].get<std::string>(),
+                 row["kernel"].get<std::string>(), row["calls"].get<double>(), row["ms"].get<double>(),
+                 100 * row["share"].get<double>(), row["gb_per_s"].get<double>());
   }
   return exit_code;
 }
@@ -129,14 +148,24 @@ int bench(const Arguments& args) {
 
 void add_bench(CLI::App& app, int& exit_code) {
   auto args = std::make_shared<Arguments>();
-  CLI::App* sub = app.add_subcommand("bench", "Measures latency, throughput, memory, load and first-run time of a model");
+  CLI::App* sub =
+      app.add_subcommand("bench", "Measures latency, throughput, memory, load and first-run time of a model");
   sub->add_option("model", args->model, "The .onnx file")->required();
-  sub->add_option("-n,--iterations", args->iterations, "Runs to measure; 0 measures for --seconds")->check(CLI::NonNegativeNumber)->capture_default_str();
-  sub->add_option("--seconds", args->seconds, "How long to measure")->check(CLI::PositiveNumber)->capture_default_str();
-  sub->add_option("--warmup", args->warmup, "Runs before measuring")->check(CLI::NonNegativeNumber)->capture_default_str();
+  sub->add_option("-n,--iterations", args->iterations, "Runs to measure; 0 measures for --seconds")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub->add_option("--seconds", args->seconds, "How long to measure")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--warmup", args->warmup, "Runs before measuring")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   sub->add_flag("--per-op", args->per_op, "Adds a table of time by operator and kernel");
-  sub->add_flag("--check", args->check, "Compares the outputs with the reference kernels; exit code 1 on a mismatch");
-  sub->add_option("--tolerance", args->tolerance, "For --check: largest difference as a share of the largest value")->capture_default_str();
+  sub->add_flag("--check", args->check,
+                "Compares the outputs with the reference kernels; exit code 1 on a mismatch");
+  sub->add_option("--tolerance", args->tolerance,
+                  "For --check: largest difference as a share of the largest value")
+      ->capture_default_str();
   sub->add_flag("--json", args->as_json, "Prints JSON");
   args->feeds.add_to(*sub);
   args->session.add_to(*sub);

@@ -47,10 +47,10 @@ std::string summarize(const Value& value);
 
 struct Difference {
   bool comparable = true;
-  std::string why;        // when not comparable: dtype, dims, kind
-  double largest = 0;     // largest |a - b|
-  double relative = 0;    // largest |a - b| / max(|b|max, 1e-3)
-  int64_t at = -1;        // element of the largest difference
+  std::string why;      // when not comparable: dtype, dims, kind
+  double largest = 0;   // largest |a - b|
+  double relative = 0;  // largest |a - b| / max(|b|max, 1e-3)
+  int64_t at = -1;      // element of the largest difference
   bool within(double tolerance) const { return comparable && relative <= tolerance; }
 };
 // NaN equals NaN and an infinity itself; strings, integers and bools must be equal.

@@ -41,7 +41,8 @@ struct TemporaryFolder {
 };
 
 // Every value of the model as ONNX Runtime computes it, by the Python package onnxruntime.
-std::map<std::string, Value> onnxruntime_values(const Arguments& args, const LoadedModel& model, const Feeds& feeds) {
+std::map<std::string, Value> onnxruntime_values(const Arguments& args, const LoadedModel& model,
+                                                const Feeds& feeds) {
   const TemporaryFolder folder;
   {
     std::ofstream file(folder.path / "model.onnx", std::ios::binary);
@@ -54,7 +55,8 @@ std::map<std::string, Value> onnxruntime_values(const Arguments& args, const Loa
               "s = ort.InferenceSession(f + '/model.onnx', o, providers=['CPUExecutionProvider'])\n"
               "x = dict(np.load(f + '/in.npz'))\n"
               "names = [v.name for v in s.get_outputs()]\n"
-              "np.savez(f + '/out.npz', **{'v%d' % i: v for i, v in enumerate(s.run(names, x)) if isinstance(v, np.ndarray) and v.dtype != object})\n"
+              "np.savez(f + '/out.npz', **{'v%d' % i: v for i, v in enumerate(s.run(names, x)) if "
+              "isinstance(v, np.ndarray) and v.dtype != object})\n"
               "open(f + '/names', 'w').write('\\n'.join(names))\n";
     if (!file || !script) throw FileError("temporary folder", "room to write", "an error");
   }
@@ -63,13 +65,16 @@ std::map<std::string, Value> onnxruntime_values(const Arguments& args, const Loa
   write_npz((folder.path / "in.npz").string(), inputs);
   const pid_t child = fork();
   if (child == 0) {
-    execlp(args.python.c_str(), args.python.c_str(), (folder.path / "run.py").c_str(), folder.path.c_str(), static_cast<char*>(nullptr));
+    execlp(args.python.c_str(), args.python.c_str(), (folder.path / "run.py").c_str(), folder.path.c_str(),
+           static_cast<char*>(nullptr));
     _exit(127);
   }
   int status = -1;
   if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0)
-    throw ProviderError("onnxruntime", "'" + args.python + "' to run it (the Python package onnxruntime; --python names an interpreter)",
-                        "exit status " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1));
+    throw ProviderError(
+        "onnxruntime",
+        "'" + args.python + "' to run it (the Python package onnxruntime; --python names an interpreter)",
+        "exit status " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1));
   const auto arrays = read_npz((folder.path / "out.npz").string());
   std::map<std::string, Value> values;
   std::ifstream names(folder.path / "names");
@@ -112,11 +117,17 @@ int diff(const Arguments& args) {
     const Difference d = compare(value.value, it->second);
     if (d.within(args.tolerance)) continue;
     ++different;
-    fmt::print("{} node {} value '{}': {}\n  here:  {}\n  there: {}\n", different == 1 ? "first difference:" : "also:", value.node, value.name,
-               d.comparable ? fmt::format("differs by {:.3g} of the largest value at element {}", d.relative, d.at) : d.why, summarize(value.value), summarize(it->second));
+    fmt::print("{} node {} value '{}': {}\n  here:  {}\n  there: {}\n",
+               different == 1 ? "first difference:" : "also:", value.node, value.name,
+               d.comparable
+                   ? fmt::format("differs by {:.3g} of the largest value at element {}", d.relative, d.at)
+                   : d.why,
+               summarize(value.value), summarize(it->second));
     if (!args.all) break;
   }
-  if (different == 0) fmt::print("{} values agree within {:g} of the largest value, against {}\n", compared, args.tolerance, args.against);
+  if (different == 0)
+    fmt::print("{} values agree within {:g} of the largest value, against {}\n", compared, args.tolerance,
+               args.against);
   return different == 0 ? kOk : kMismatch;
 }
 
@@ -124,11 +135,16 @@ int diff(const Arguments& args) {
 
 void add_diff(CLI::App& app, int& exit_code) {
   auto args = std::make_shared<Arguments>();
-  CLI::App* sub = app.add_subcommand("diff", "Prints the first node whose value departs from another way of computing it");
+  CLI::App* sub = app.add_subcommand(
+      "diff", "Prints the first node whose value departs from another way of computing it");
   sub->add_option("model", args->model, "The .onnx file")->required();
-  sub->add_option("--against", args->against, "onnxruntime (the Python package), stage (the graph before any rewrite) or provider (the plain reference kernels)")
-      ->check(CLI::IsMember({"onnxruntime", "stage", "provider"}))->capture_default_str();
-  sub->add_option("--tolerance", args->tolerance, "Largest difference as a share of the largest value")->capture_default_str();
+  sub->add_option("--against", args->against,
+                  "onnxruntime (the Python package), stage (the graph before any rewrite) or provider (the "
+                  "plain reference kernels)")
+      ->check(CLI::IsMember({"onnxruntime", "stage", "provider"}))
+      ->capture_default_str();
+  sub->add_option("--tolerance", args->tolerance, "Largest difference as a share of the largest value")
+      ->capture_default_str();
   sub->add_flag("--all", args->all, "Prints every value that departs, not only the first");
   sub->add_option("--python", args->python, "The interpreter that has onnxruntime")->capture_default_str();
   args->feeds.add_to(*sub);

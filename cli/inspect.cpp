@@ -42,15 +42,22 @@ int inspect(const Arguments& args) {
   const json j = json::parse(text);
   fmt::print("file        {}\n", j["file"].get<std::string>());
   fmt::print("format      IR {}", j["ir_version"].get<int64_t>());
-  for (const auto& [domain, version] : j["opsets"].items()) fmt::print(", {} opset {}", domain, version.get<int64_t>());
+  for (const auto& [domain, version] : j["opsets"].items())
+    fmt::print(", {} opset {}", domain, version.get<int64_t>());
   fmt::print("\n");
-  if (!j["producer"].get<std::string>().empty()) fmt::print("producer    {} {}\n", j["producer"].get<std::string>(), j["producer_version"].get<std::string>());
-  fmt::print("nodes       {} ({} in the file)\n", j["nodes"].get<int64_t>(), j["nodes_in_file"].get<int64_t>());
-  fmt::print("parameters  {} ({}B)\n", human(j["parameters"].get<double>()), human(j["parameter_bytes"].get<double>()));
-  fmt::print("FLOPs       {}{}\n", human(j["flops"].get<double>()), j["flops_complete"].get<bool>() ? "" : " (at least: some shapes are dynamic)");
+  if (!j["producer"].get<std::string>().empty())
+    fmt::print("producer    {} {}\n", j["producer"].get<std::string>(),
+               j["producer_version"].get<std::string>());
+  fmt::print("nodes       {} ({} in the file)\n", j["nodes"].get<int64_t>(),
+             j["nodes_in_file"].get<int64_t>());
+  fmt::print("parameters  {} ({}B)\n", human(j["parameters"].get<double>()),
+             human(j["parameter_bytes"].get<double>()));
+  fmt::print("FLOPs       {}{}\n", human(j["flops"].get<double>()),
+             j["flops_complete"].get<bool>() ? "" : " (at least: some shapes are dynamic)");
   for (const char* side : {"inputs", "outputs"})
     for (const auto& port : j[side])
-      fmt::print("{:<11} {}: {}\n", std::string(side, std::string(side).size() - 1), port["name"].get<std::string>(), port["type"].get<std::string>());
+      fmt::print("{:<11} {}: {}\n", std::string(side, std::string(side).size() - 1),
+                 port["name"].get<std::string>(), port["type"].get<std::string>());
   for (const auto& [provider, operators] : j["operators"].items()) {
     fmt::print("{}:\n", provider);
     std::vector<std::pair<int64_t, std::string>> sorted;
@@ -59,7 +66,8 @@ int inspect(const Arguments& args) {
     for (const auto& [count, op] : sorted) fmt::print("  {:>5} {}\n", -count, op);
   }
   if (args.placement)
-    for (const auto& node : j["placement"]) fmt::print("{:<8} {}\n", node["provider"].get<std::string>(), node["node"].get<std::string>());
+    for (const auto& node : j["placement"])
+      fmt::print("{:<8} {}\n", node["provider"].get<std::string>(), node["node"].get<std::string>());
   for (const auto& [key, value] : j["metadata"].items()) {
     std::string shown = value.get<std::string>();
     if (shown.size() > 60) shown = shown.substr(0, 57) + "...";
@@ -77,7 +85,8 @@ struct CheckArguments {
 
 void add_inspect(CLI::App& app, int& exit_code) {
   auto args = std::make_shared<Arguments>();
-  CLI::App* sub = app.add_subcommand("inspect", "Says what a model is: inputs, outputs, opsets, parameters, FLOPs, operators by provider");
+  CLI::App* sub = app.add_subcommand(
+      "inspect", "Says what a model is: inputs, outputs, opsets, parameters, FLOPs, operators by provider");
   sub->add_option("model", args->model, "The .onnx file")->required();
   sub->add_flag("--placement", args->placement, "Lists every node with its provider");
   sub->add_option("--stage", args->stage, "Prints the graph at a stage ('list' names them)");
@@ -88,12 +97,14 @@ void add_inspect(CLI::App& app, int& exit_code) {
 
 void add_check(CLI::App& app, int& exit_code) {
   auto args = std::make_shared<CheckArguments>();
-  CLI::App* sub = app.add_subcommand("check", "Loads a model and prepares it without running: says whether it is valid and supported");
+  CLI::App* sub = app.add_subcommand(
+      "check", "Loads a model and prepares it without running: says whether it is valid and supported");
   sub->add_option("model", args->model, "The .onnx file")->required();
   args->session.add_to(*sub);
   sub->callback([args, &exit_code] {
     const Session session(args->model, args->session.options());
-    fmt::print("{}: ok, {} inputs, {} outputs\n", args->model, session.inputs().size(), session.outputs().size());
+    fmt::print("{}: ok, {} inputs, {} outputs\n", args->model, session.inputs().size(),
+               session.outputs().size());
     exit_code = kOk;
   });
 }
@@ -109,7 +120,8 @@ void add_ops(CLI::App& app, int& exit_code) {
       fmt::print("{}\n", text);
       return;
     }
-    fmt::print("{:<28} {:<25} {:>5}  {:<4} {:<5} {:<8} {}\n", "operator", "domain", "since", "cpu", "cuda", "gradient", "kernels");
+    fmt::print("{:<28} {:<25} {:>5}  {:<4} {:<5} {:<8} {}\n", "operator", "domain", "since", "cpu", "cuda",
+               "gradient", "kernels");
     int on_cpu = 0, all = 0;
     const json parsed = json::parse(text);
     for (const auto& op : parsed["operators"]) {
@@ -117,8 +129,9 @@ void add_ops(CLI::App& app, int& exit_code) {
       for (const auto& k : op["kernels"]) kernels += (kernels.empty() ? "" : ", ") + k.get<std::string>();
       if (op["decomposition"].get<bool>()) kernels += kernels.empty() ? "decomposition" : ", decomposition";
       const auto yes = [&](const char* key) { return op[key].get<bool>() ? "yes" : "no"; };
-      fmt::print("{:<28} {:<25} {:>5}  {:<4} {:<5} {:<8} {}\n", op["name"].get<std::string>(), op["domain"].get<std::string>(), op["since_version"].get<int>(),
-                 yes("cpu"), yes("cuda"), yes("gradient"), kernels);
+      fmt::print("{:<28} {:<25} {:>5}  {:<4} {:<5} {:<8} {}\n", op["name"].get<std::string>(),
+                 op["domain"].get<std::string>(), op["since_version"].get<int>(), yes("cpu"), yes("cuda"),
+                 yes("gradient"), kernels);
       on_cpu += op["cpu"].get<bool>();
       ++all;
     }
@@ -132,12 +145,17 @@ void add_convert(CLI::App& app, int& exit_code) {
     ConvertOptions options;
   };
   auto args = std::make_shared<Convert>();
-  CLI::App* sub = app.add_subcommand("convert", "Rewrites a model as standard ONNX at one opset, functions inlined");
+  CLI::App* sub =
+      app.add_subcommand("convert", "Rewrites a model as standard ONNX at one opset, functions inlined");
   sub->add_option("model", args->model, "The .onnx file")->required();
   sub->add_option("output", args->output, "The file to write")->required();
   sub->add_flag("--optimize", args->options.optimize, "Writes the simplified graph");
-  sub->add_option("--opset", args->options.opset, "Forces an opset; by default the lowest in which every node means the same")->check(CLI::PositiveNumber);
-  sub->add_option("--external-bytes", args->options.external_bytes, "Tensors of at least this many bytes go to OUTPUT.data (by default only past 2 GB)")->check(CLI::PositiveNumber);
+  sub->add_option("--opset", args->options.opset,
+                  "Forces an opset; by default the lowest in which every node means the same")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--external-bytes", args->options.external_bytes,
+                  "Tensors of at least this many bytes go to OUTPUT.data (by default only past 2 GB)")
+      ->check(CLI::PositiveNumber);
   sub->callback([args, &exit_code] {
     convert_to_file(LoadedModel::from_file(args->model), args->output, args->options);
     fmt::print("{}\n", args->output);

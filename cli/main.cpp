@@ -8,8 +8,9 @@ int main(int argc, char** argv) {
   CLI::App app{"Sardonyx: runs, checks, compares, converts and measures ONNX models."};
   app.set_version_flag("--version", version());
   app.require_subcommand(1);
-  app.footer("Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad input.\n"
-             "SARDONYX_LOG=graph:<stage>,dispatch prints the graph of a stage and the kernels chosen.");
+  app.footer(
+      "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad input.\n"
+      "SARDONYX_LOG=graph:<stage>,dispatch prints the graph of a stage and the kernels chosen.");
   int exit_code = kOk;
   add_run(app, exit_code);
   add_inspect(app, exit_code);

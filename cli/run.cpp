@@ -40,7 +40,8 @@ int check_test_data(Session& session, const Arguments& args) {
   std::vector<fs::path> sets;
   std::error_code ec;
   for (const auto& entry : fs::directory_iterator(args.test_data, ec))
-    if (entry.is_directory() && entry.path().filename().string().rfind("test_data_set_", 0) == 0) sets.push_back(entry.path());
+    if (entry.is_directory() && entry.path().filename().string().rfind("test_data_set_", 0) == 0)
+      sets.push_back(entry.path());
   if (ec) throw FileError("folder '" + args.test_data + "'", "a readable folder", ec.message());
   if (sets.empty() && fs::exists(fs::path(args.test_data) / "input_0.pb")) sets.push_back(args.test_data);
   if (sets.empty()) throw FileError("folder '" + args.test_data + "'", "folders test_data_set_*", "none");
@@ -50,7 +51,8 @@ int check_test_data(Session& session, const Arguments& args) {
     Feeds feeds;
     for (size_t i = 0; i < session.inputs().size(); ++i) {
       const fs::path file = set / fmt::format("input_{}.pb", i);
-      if (fs::exists(file)) feeds[session.inputs()[i].name] = read_value(file.string(), kind_of(session.inputs()[i].type));
+      if (fs::exists(file))
+        feeds[session.inputs()[i].name] = read_value(file.string(), kind_of(session.inputs()[i].type));
     }
     const auto results = session.run(feeds);
     bool ok = true;
@@ -61,7 +63,9 @@ int check_test_data(Session& session, const Arguments& args) {
       if (d.within(args.tolerance)) continue;
       ok = false;
       fmt::print("{}: output '{}': {}\n", set.filename().string(), session.outputs()[i].name,
-                 d.comparable ? fmt::format("differs by {:.3g} of the largest value at element {}", d.relative, d.at) : d.why);
+                 d.comparable
+                     ? fmt::format("differs by {:.3g} of the largest value at element {}", d.relative, d.at)
+                     : d.why);
     }
     fmt::print("{}: {}\n", set.filename().string(), ok ? "ok" : "MISMATCH");
     failed += !ok;
@@ -70,11 +74,14 @@ int check_test_data(Session& session, const Arguments& args) {
   return failed;
 }
 
-void write_outputs(const Arguments& args, const std::vector<std::string>& names, const std::vector<Value>& values) {
+void write_outputs(const Arguments& args, const std::vector<std::string>& names,
+                   const std::vector<Value>& values) {
   if (!args.save.empty()) {
     std::vector<std::pair<std::string, Tensor>> tensors;
     for (size_t i = 0; i < values.size(); ++i) {
-      if (!values[i].is_tensor()) throw UnsupportedError("output '" + names[i] + "' in an npz file", "a tensor (use --output-dir)", values[i].kind_name());
+      if (!values[i].is_tensor())
+        throw UnsupportedError("output '" + names[i] + "' in an npz file", "a tensor (use --output-dir)",
+                               values[i].kind_name());
       tensors.emplace_back(names[i], values[i].tensor());
     }
     write_npz(args.save, tensors);
@@ -116,14 +123,19 @@ int run(const Arguments& args) {
 
 void add_run(CLI::App& app, int& exit_code) {
   auto args = std::make_shared<Arguments>();
-  CLI::App* sub = app.add_subcommand("run", "Runs a model on files or random numbers, or checks it against recorded test data");
+  CLI::App* sub = app.add_subcommand(
+      "run", "Runs a model on files or random numbers, or checks it against recorded test data");
   sub->add_option("model", args->model, "The .onnx file")->required();
   args->feeds.add_to(*sub);
   sub->add_option("-o,--output", args->outputs, "Outputs to compute; all by default");
   sub->add_option("--save", args->save, "Writes the outputs into one .npz file");
-  sub->add_option("--output-dir", args->output_dir, "Writes each output into a .npy file (.pb for sequences and maps)");
-  sub->add_option("--test-data", args->test_data, "Runs the folders test_data_set_* in here and compares; exit code 1 on a mismatch");
-  sub->add_option("--tolerance", args->tolerance, "For --test-data: largest difference as a share of the largest value")->capture_default_str();
+  sub->add_option("--output-dir", args->output_dir,
+                  "Writes each output into a .npy file (.pb for sequences and maps)");
+  sub->add_option("--test-data", args->test_data,
+                  "Runs the folders test_data_set_* in here and compares; exit code 1 on a mismatch");
+  sub->add_option("--tolerance", args->tolerance,
+                  "For --test-data: largest difference as a share of the largest value")
+      ->capture_default_str();
   sub->add_option("--profile", args->profile, "Writes a Chrome trace of the run");
   args->session.add_to(*sub);
   sub->callback([args, &exit_code] { exit_code = run(*args); });

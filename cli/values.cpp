@@ -12,12 +12,21 @@
 namespace sardonyx::cli {
 
 void SessionArguments::add_to(CLI::App& app) {
-  app.add_option("--provider", providers, "Execution providers in order of preference")->delimiter(',')->capture_default_str();
-  app.add_option("--threads", threads, "Threads; 0 takes the CPUs this process may use")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--optimize", optimize, "Graph rewrites before the run")->check(CLI::IsMember({"all", "none"}))->capture_default_str();
-  app.add_option("--disable-pass", disabled_passes, "Passes left out: fold_constants, remove_no_ops, merge_common")->delimiter(',');
+  app.add_option("--provider", providers, "Execution providers in order of preference")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--threads", threads, "Threads; 0 takes the CPUs this process may use")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--optimize", optimize, "Graph rewrites before the run")
+      ->check(CLI::IsMember({"all", "none"}))
+      ->capture_default_str();
+  app.add_option("--disable-pass", disabled_passes,
+                 "Passes left out: fold_constants, remove_no_ops, merge_common")
+      ->delimiter(',');
   app.add_option("--dim", free_dimensions, "Fixes a symbolic dimension: name=size");
-  app.add_option("--prefer-kernel", prefer_kernel, "Kernels of this name are asked first (ref, simd, onednn)");
+  app.add_option("--prefer-kernel", prefer_kernel,
+                 "Kernels of this name are asked first (ref, simd, onednn)");
 }
 
 SessionOptions SessionArguments::options() const {
@@ -37,7 +46,9 @@ SessionOptions SessionArguments::options() const {
 }
 
 void FeedArguments::add_to(CLI::App& app) {
-  app.add_option("-i,--input", inputs, "name=FILE (.npy, .npz[:entry], .pb, anything else as raw bytes), name=random or name=zeros; inputs left out are random");
+  app.add_option("-i,--input", inputs,
+                 "name=FILE (.npy, .npz[:entry], .pb, anything else as raw bytes), name=random or "
+                 "name=zeros; inputs left out are random");
   app.add_option("-s,--shape", shapes, "name=1,3,224,224: the shape of a random, zero or raw input");
   app.add_option("--seed", seed, "Of random inputs")->capture_default_str();
 }
@@ -58,7 +69,9 @@ Dims parse_dims(const std::string& text) {
       value = std::stoll(word, &used);
     } catch (const std::exception&) {
     }
-    if (used != word.size() || value < 0) throw InputError("dimensions '" + text + "'", "numbers of at least 0, separated by commas", "'" + word + "'");
+    if (used != word.size() || value < 0)
+      throw InputError("dimensions '" + text + "'", "numbers of at least 0, separated by commas",
+                       "'" + word + "'");
     dims.push_back(value);
   }
   return dims;
@@ -86,21 +99,50 @@ Tensor random_tensor(DType dtype, const Dims& dims, std::mt19937_64& random) {
   };
   const auto small = [&] { return static_cast<int>(random() % 10); };
   switch (dtype) {
-    case DType::Float32: fill(tensor.mutable_data<float>(), [&] { return normal(random); }); break;
-    case DType::Float64: fill(tensor.mutable_data<double>(), [&] { return normal(random); }); break;
-    case DType::Float16: fill(tensor.mutable_data<Half>(), [&] { return normal(random); }); break;
-    case DType::BFloat16: fill(tensor.mutable_data<BFloat16>(), [&] { return normal(random); }); break;
-    case DType::Int64: fill(tensor.mutable_data<int64_t>(), small); break;
-    case DType::Int32: fill(tensor.mutable_data<int32_t>(), small); break;
-    case DType::Int16: fill(tensor.mutable_data<int16_t>(), small); break;
-    case DType::UInt16: fill(tensor.mutable_data<uint16_t>(), small); break;
-    case DType::UInt32: fill(tensor.mutable_data<uint32_t>(), small); break;
-    case DType::UInt64: fill(tensor.mutable_data<uint64_t>(), small); break;
-    case DType::Int8: fill(tensor.mutable_data<int8_t>(), [&] { return static_cast<int>(random() % 256) - 128; }); break;
-    case DType::UInt8: fill(tensor.mutable_data<uint8_t>(), [&] { return static_cast<int>(random() % 256); }); break;
-    case DType::Bool: fill(tensor.mutable_data<bool>(), [&] { return random() % 2 == 0; }); break;
-    case DType::String: fill(tensor.mutable_data<std::string>(), [&] { return "s" + std::to_string(small()); }); break;
-    default: throw UnsupportedError("random input", "an ordinary type", dtype_name(dtype));
+    case DType::Float32:
+      fill(tensor.mutable_data<float>(), [&] { return normal(random); });
+      break;
+    case DType::Float64:
+      fill(tensor.mutable_data<double>(), [&] { return normal(random); });
+      break;
+    case DType::Float16:
+      fill(tensor.mutable_data<Half>(), [&] { return normal(random); });
+      break;
+    case DType::BFloat16:
+      fill(tensor.mutable_data<BFloat16>(), [&] { return normal(random); });
+      break;
+    case DType::Int64:
+      fill(tensor.mutable_data<int64_t>(), small);
+      break;
+    case DType::Int32:
+      fill(tensor.mutable_data<int32_t>(), small);
+      break;
+    case DType::Int16:
+      fill(tensor.mutable_data<int16_t>(), small);
+      break;
+    case DType::UInt16:
+      fill(tensor.mutable_data<uint16_t>(), small);
+      break;
+    case DType::UInt32:
+      fill(tensor.mutable_data<uint32_t>(), small);
+      break;
+    case DType::UInt64:
+      fill(tensor.mutable_data<uint64_t>(), small);
+      break;
+    case DType::Int8:
+      fill(tensor.mutable_data<int8_t>(), [&] { return static_cast<int>(random() % 256) - 128; });
+      break;
+    case DType::UInt8:
+      fill(tensor.mutable_data<uint8_t>(), [&] { return static_cast<int>(random() % 256); });
+      break;
+    case DType::Bool:
+      fill(tensor.mutable_data<bool>(), [&] { return random() % 2 == 0; });
+      break;
+    case DType::String:
+      fill(tensor.mutable_data<std::string>(), [&] { return "s" + std::to_string(small()); });
+      break;
+    default:
+      throw UnsupportedError("random input", "an ordinary type", dtype_name(dtype));
   }
   return tensor;
 }
@@ -118,7 +160,8 @@ Value read_value(const std::string& path, const std::string& kind) {
     if (const auto it = entries.find(entry); it != entries.end()) return it->second;
     std::string names;
     for (const auto& [name, tensor] : entries) names += (names.empty() ? "" : ", ") + name;
-    throw InputError("file '" + file + "'", "an entry among " + names, entry.empty() ? "no choice (write file.npz:entry)" : "'" + entry + "'");
+    throw InputError("file '" + file + "'", "an entry among " + names,
+                     entry.empty() ? "no choice (write file.npz:entry)" : "'" + entry + "'");
   }
   const std::string bytes = read_bytes(path);
   return value_from_proto(bytes.data(), bytes.size(), kind);
@@ -143,36 +186,48 @@ Feeds FeedArguments::make(const Session& session) const {
     const std::string source = file == files.end() ? "random" : file->second;
     if (file != files.end()) files.erase(file);
     const bool made = source == "random" || source == "zeros";
-    const bool raw = !made && !ends_with(source, ".npy") && !ends_with(source, ".pb") && source.find(".npz") == std::string::npos;
+    const bool raw = !made && !ends_with(source, ".npy") && !ends_with(source, ".pb") &&
+                     source.find(".npz") == std::string::npos;
     if (!made && !raw) {
-      const std::string kind = input.type.rfind("seq(", 0) == 0 ? "sequence" : input.type.rfind("optional(", 0) == 0 ? "optional" : input.type.rfind("map(", 0) == 0 ? "map" : "tensor";
+      const std::string kind = input.type.rfind("seq(", 0) == 0        ? "sequence"
+                               : input.type.rfind("optional(", 0) == 0 ? "optional"
+                               : input.type.rfind("map(", 0) == 0      ? "map"
+                                                                       : "tensor";
       feeds[input.name] = read_value(source, kind);
       continue;
     }
     Dims dims;
-    if (const auto it = dims_of.find(input.name); it != dims_of.end()) dims = it->second;
-    else if (!input.has_shape) throw InputError("input '" + input.name + "'", "--shape " + input.name + "=...", "an input of unknown rank");
+    if (const auto it = dims_of.find(input.name); it != dims_of.end())
+      dims = it->second;
+    else if (!input.has_shape)
+      throw InputError("input '" + input.name + "'", "--shape " + input.name + "=...",
+                       "an input of unknown rank");
     else
       for (const auto& d : input.shape) {
         if (d.value < 0)
-          throw InputError("input '" + input.name + "'", "--shape " + input.name + "=... or --dim " + (d.name.empty() ? "..." : d.name) + "=size",
-                           "a dynamic dimension" + (d.name.empty() ? "" : " '" + d.name + "'"));
+          throw InputError(
+              "input '" + input.name + "'",
+              "--shape " + input.name + "=... or --dim " + (d.name.empty() ? "..." : d.name) + "=size",
+              "a dynamic dimension" + (d.name.empty() ? "" : " '" + d.name + "'"));
         dims.push_back(d.value);
       }
     if (raw) {
       const std::string bytes = read_bytes(source);
       Tensor tensor = Tensor::zeros(input.dtype, dims);
       if (tensor.bytes() != bytes.size() || input.dtype == DType::String)
-        throw InputError("raw file '" + source + "' for " + input.type + " " + to_string(dims), std::to_string(tensor.bytes()) + " bytes", std::to_string(bytes.size()));
+        throw InputError("raw file '" + source + "' for " + input.type + " " + to_string(dims),
+                         std::to_string(tensor.bytes()) + " bytes", std::to_string(bytes.size()));
       std::memcpy(tensor.mutable_data(), bytes.data(), bytes.size());
       feeds[input.name] = tensor;
     } else if (input.dtype == DType::Undefined) {
       throw InputError("input '" + input.name + "'", "a file for " + input.type, "none");
     } else {
-      feeds[input.name] = source == "zeros" ? Tensor::zeros(input.dtype, dims) : random_tensor(input.dtype, dims, random);
+      feeds[input.name] =
+          source == "zeros" ? Tensor::zeros(input.dtype, dims) : random_tensor(input.dtype, dims, random);
     }
   }
-  for (const auto& [name, file] : files) feeds[name] = read_value(file);  // the session says that it has no such input
+  for (const auto& [name, file] : files)
+    feeds[name] = read_value(file);  // the session says that it has no such input
   return feeds;
 }
 
@@ -182,7 +237,8 @@ std::string summarize(const Value& value) {
   const Tensor& tensor = value.tensor();
   std::string text = std::string(dtype_name(tensor.dtype())) + to_string(tensor.dims());
   if (tensor.size() == 0) return text;
-  if (tensor.dtype() == DType::String) return text + " \"" + tensor.data<std::string>()[0] + "\"" + (tensor.size() > 1 ? " ..." : "");
+  if (tensor.dtype() == DType::String)
+    return text + " \"" + tensor.data<std::string>()[0] + "\"" + (tensor.size() > 1 ? " ..." : "");
   if (is_complex(tensor.dtype())) return text;
   double low = std::numeric_limits<double>::infinity(), high = -low, sum = 0;
   int64_t odd = 0;
@@ -197,7 +253,8 @@ std::string summarize(const Value& value) {
   }
   std::ostringstream out;
   out << text;
-  if (odd < tensor.size()) out << " min " << low << " max " << high << " mean " << sum / static_cast<double>(tensor.size() - odd);
+  if (odd < tensor.size())
+    out << " min " << low << " max " << high << " mean " << sum / static_cast<double>(tensor.size() - odd);
   if (odd > 0) out << " (" << odd << " NaN or infinite)";
   return out.str();
 }
@@ -209,11 +266,13 @@ Difference compare(const Value& got, const Value& expected) {
     result.why = std::move(why);
     return result;
   };
-  if (std::string(got.kind_name()) != expected.kind_name()) return differ(std::string("kind: ") + got.kind_name() + " instead of " + expected.kind_name());
+  if (std::string(got.kind_name()) != expected.kind_name())
+    return differ(std::string("kind: ") + got.kind_name() + " instead of " + expected.kind_name());
   if (got.is_sequence()) {
     const auto& a = got.sequence().items;
     const auto& b = expected.sequence().items;
-    if (a.size() != b.size()) return differ("length: " + std::to_string(a.size()) + " instead of " + std::to_string(b.size()));
+    if (a.size() != b.size())
+      return differ("length: " + std::to_string(a.size()) + " instead of " + std::to_string(b.size()));
     for (size_t i = 0; i < a.size(); ++i) {
       const Difference item = compare(a[i], b[i]);
       if (!item.comparable) return item;
@@ -224,11 +283,15 @@ Difference compare(const Value& got, const Value& expected) {
   if (!got.is_tensor()) return result;
   const Tensor& a = got.tensor();
   const Tensor& b = expected.tensor();
-  if (a.dtype() != b.dtype()) return differ(std::string("type: ") + dtype_name(a.dtype()) + " instead of " + dtype_name(b.dtype()));
-  if (a.dims() != b.dims()) return differ("shape: " + to_string(a.dims()) + " instead of " + to_string(b.dims()));
+  if (a.dtype() != b.dtype())
+    return differ(std::string("type: ") + dtype_name(a.dtype()) + " instead of " + dtype_name(b.dtype()));
+  if (a.dims() != b.dims())
+    return differ("shape: " + to_string(a.dims()) + " instead of " + to_string(b.dims()));
   if (a.dtype() == DType::String) {
     for (int64_t i = 0; i < a.size(); ++i)
-      if (a.data<std::string>()[i] != b.data<std::string>()[i]) return differ("element " + std::to_string(i) + ": \"" + a.data<std::string>()[i] + "\" instead of \"" + b.data<std::string>()[i] + "\"");
+      if (a.data<std::string>()[i] != b.data<std::string>()[i])
+        return differ("element " + std::to_string(i) + ": \"" + a.data<std::string>()[i] +
+                      "\" instead of \"" + b.data<std::string>()[i] + "\"");
     return result;
   }
   std::vector<double> x, y;
@@ -245,7 +308,8 @@ Difference compare(const Value& got, const Value& expected) {
     if (std::isfinite(v)) scale = std::max(scale, std::abs(v));
   for (size_t i = 0; i < x.size(); ++i) {
     if (x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i]))) continue;
-    const double d = std::isfinite(x[i]) && std::isfinite(y[i]) ? std::abs(x[i] - y[i]) : std::numeric_limits<double>::infinity();
+    const double d = std::isfinite(x[i]) && std::isfinite(y[i]) ? std::abs(x[i] - y[i])
+                                                                : std::numeric_limits<double>::infinity();
     if (d > result.largest) {
       result.largest = d;
       result.at = static_cast<int64_t>(i);

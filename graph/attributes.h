@@ -17,9 +17,9 @@ class Graph;
 using GraphPtr = std::shared_ptr<const Graph>;
 
 // Floats are kept as ONNX keeps them (f32). Value holds a tensor or a sparse tensor.
-using Attribute = std::variant<float, int64_t, std::string, Value, GraphPtr, Type, std::vector<float>,
-                               std::vector<int64_t>, std::vector<std::string>, std::vector<Tensor>,
-                               std::vector<GraphPtr>, std::vector<Type>>;
+using Attribute =
+    std::variant<float, int64_t, std::string, Value, GraphPtr, Type, std::vector<float>, std::vector<int64_t>,
+                 std::vector<std::string>, std::vector<Tensor>, std::vector<GraphPtr>, std::vector<Type>>;
 // "INT", "FLOATS", ...: the names of onnx.AttributeProto.AttributeType.
 const char* attribute_type_name(const Attribute& attribute);
 
@@ -31,9 +31,11 @@ class Attributes {
   void set(std::string name, Attribute value) { map_[std::move(name)] = std::move(value); }
   void erase(const std::string& name) { map_.erase(name); }
   // The attribute, or `fallback` when absent; ModelError when it has another type.
-  template <typename T> T get(const std::string& name, T fallback) const;
+  template <typename T>
+  T get(const std::string& name, T fallback) const;
   // ModelError when absent or of another type.
-  template <typename T> const T& at(const std::string& name) const;
+  template <typename T>
+  const T& at(const std::string& name) const;
   bool empty() const { return map_.empty(); }
   auto begin() const { return map_.begin(); }
   auto end() const { return map_.end(); }
@@ -68,7 +70,8 @@ const T& Attributes::at(const std::string& name) const {
 //   struct GemmAttributes {
 //     float alpha = 1, beta = 1;
 //     int64_t transA = 0, transB = 0;
-//     template <class V> void visit(V&& v) { v("alpha", alpha); v("beta", beta); v("transA", transA); v("transB", transB); }
+//     template <class V> void visit(V&& v) { v("alpha", alpha); v("beta", beta); v("transA", transA);
+//     v("transB", transB); }
 //   };
 // Members: float, int64_t, std::string, their vectors, Tensor, GraphPtr, or std::optional of these for
 // attributes without a default. The initial values are the defaults of the specification.
@@ -77,11 +80,16 @@ Struct parse_attributes(const Attributes& attributes) {
   Struct result;
   result.visit([&](const char* name, auto& member) {
     using T = std::decay_t<decltype(member)>;
-    if constexpr (requires { typename T::value_type; member.has_value(); }) {
+    if constexpr (requires {
+                    typename T::value_type;
+                    member.has_value();
+                  }) {
       using U = typename T::value_type;
       if (attributes.has(name)) {
-        if constexpr (std::is_same_v<U, Tensor>) member = attributes.at<Value>(name).tensor();
-        else member = attributes.get<U>(name, U{});
+        if constexpr (std::is_same_v<U, Tensor>)
+          member = attributes.at<Value>(name).tensor();
+        else
+          member = attributes.get<U>(name, U{});
       }
     } else {
       member = attributes.get<T>(name, member);

@@ -56,7 +56,8 @@ void Error::add_node(const std::string& node) {
 }
 
 void Error::compose() {
-  for (std::string* part : {&parts_.file, &parts_.node, &parts_.what, &parts_.expected, &parts_.got}) *part = printable(*part);
+  for (std::string* part : {&parts_.file, &parts_.node, &parts_.what, &parts_.expected, &parts_.got})
+    *part = printable(*part);
   message_.clear();
   if (!parts_.file.empty()) message_ += parts_.file + ": ";
   if (!parts_.node.empty()) message_ += "node " + parts_.node + ": ";

@@ -12,7 +12,8 @@ class Evaluator {
   virtual ~Evaluator() = default;
   // Runs one node without bodies; inputs in the node's order, undefined where omitted. Throws Error when
   // it cannot.
-  virtual std::vector<Value> evaluate(const Graph& graph, const Node& node, const std::vector<Value>& inputs) = 0;
+  virtual std::vector<Value> evaluate(const Graph& graph, const Node& node,
+                                      const std::vector<Value>& inputs) = 0;
 };
 
 }  // namespace sardonyx

@@ -31,14 +31,14 @@ struct ValueInfo {
   std::string name;  // unique within the graph
   Type type;         // Unknown until inferred
   ValueKind kind = ValueKind::Transient;
-  Value constant;    // Constant: its value. Input: the default that a feed overrides, if defined (IR >= 4).
+  Value constant;  // Constant: its value. Input: the default that a feed overrides, if defined (IR >= 4).
 };
 
 struct Node {
-  std::string domain;   // "" is ai.onnx
-  std::string op;       // "Conv"
-  int version = 0;      // opset version of `domain` in the scope that the node was written in; 0: canonical
-  std::string name;     // as in the file; may be empty or repeated
+  std::string domain;  // "" is ai.onnx
+  std::string op;      // "Conv"
+  int version = 0;     // opset version of `domain` in the scope that the node was written in; 0: canonical
+  std::string name;    // as in the file; may be empty or repeated
   std::vector<ValueId> inputs;   // kNone where omitted
   std::vector<ValueId> outputs;  // kNone where not wanted
   // Values of this graph that the bodies among the attributes use; body->captures() is parallel to it.
@@ -47,7 +47,9 @@ struct Node {
   // Random operators: the identity of their stream, given at import and kept by every rewrite.
   uint64_t stream = 0;
 
-  bool is(const char* op_name, const char* op_domain = "") const { return op == op_name && domain == op_domain; }
+  bool is(const char* op_name, const char* op_domain = "") const {
+    return op == op_name && domain == op_domain;
+  }
   ValueId input(size_t i) const { return i < inputs.size() ? inputs[i] : kNone; }
   ValueId output(size_t i) const { return i < outputs.size() ? outputs[i] : kNone; }
 };

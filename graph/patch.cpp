@@ -13,7 +13,8 @@ void Patch::remove(NodeId node) { removed_.push_back(node); }
 GraphPtr Patch::apply() && {
   if (empty()) return before_;
   const auto final_id = [&](ValueId id) {
-    for (auto it = replaced_.find(id); id != kNone && it != replaced_.end(); it = replaced_.find(id)) id = it->second;
+    for (auto it = replaced_.find(id); id != kNone && it != replaced_.end(); it = replaced_.find(id))
+      id = it->second;
     return id;
   };
   Graph& graph = builder_.graph();
@@ -39,7 +40,8 @@ GraphPtr Patch::apply() && {
       // constant, another output) is read through an Identity.
       ValueInfo& info = builder_.info(target);
       const bool own = info.kind == ValueKind::Transient &&
-                       std::find(before_->outputs().begin(), before_->outputs().end(), target) == before_->outputs().end() &&
+                       std::find(before_->outputs().begin(), before_->outputs().end(), target) ==
+                           before_->outputs().end() &&
                        std::find(outputs.begin(), outputs.end(), target) == outputs.end();
       if (!own) {
         const ValueId source = target;

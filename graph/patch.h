@@ -15,7 +15,10 @@ class Patch {
  public:
   explicit Patch(GraphPtr before) : before_(std::move(before)), builder_(*before_) {}
   const Graph& before() const { return *before_; }
-  GraphBuilder& builder() { changed_ = true; return builder_; }
+  GraphBuilder& builder() {
+    changed_ = true;
+    return builder_;
+  }
   // Every reader of `old_value`, graph outputs included, reads `new_value` instead. A graph output keeps
   // its name.
   void replace(ValueId old_value, ValueId new_value);

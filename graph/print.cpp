@@ -12,7 +12,8 @@ std::string print_tensor(const Tensor& tensor) {
   std::ostringstream out;
   out << text << " {";
   if (tensor.dtype() == DType::String) {
-    for (int64_t i = 0; i < tensor.size(); ++i) out << (i ? ", " : "") << '"' << tensor.data<std::string>()[i] << '"';
+    for (int64_t i = 0; i < tensor.size(); ++i)
+      out << (i ? ", " : "") << '"' << tensor.data<std::string>()[i] << '"';
   } else if (is_integer(tensor.dtype()) || tensor.dtype() == DType::Bool) {
     const auto values = tensor.to_int64s();
     for (size_t i = 0; i < values.size(); ++i) out << (i ? ", " : "") << values[i];
@@ -33,7 +34,8 @@ void print_into(std::ostringstream& out, const Graph& graph, const std::string& 
   for (const ValueId id : graph.inputs())
     out << indent << "input " << named(id) << ": " << graph.value(id).type.to_string() << "\n";
   for (const ValueId id : graph.captures())
-    if (id != kNone) out << indent << "capture " << named(id) << ": " << graph.value(id).type.to_string() << "\n";
+    if (id != kNone)
+      out << indent << "capture " << named(id) << ": " << graph.value(id).type.to_string() << "\n";
   for (size_t i = 0; i < graph.values().size(); ++i) {
     const ValueInfo& value = graph.values()[i];
     if (value.kind == ValueKind::Constant || value.kind == ValueKind::Variable)
@@ -67,7 +69,8 @@ void print_into(std::ostringstream& out, const Graph& graph, const std::string& 
       print_into(out, *body, indent + "    ");
     }
   }
-  for (const ValueId id : graph.outputs()) out << indent << "output " << named(id) << ": " << graph.value(id).type.to_string() << "\n";
+  for (const ValueId id : graph.outputs())
+    out << indent << "output " << named(id) << ": " << graph.value(id).type.to_string() << "\n";
 }
 
 template <typename List, typename F>
@@ -94,11 +97,19 @@ std::string print_attribute(const Attribute& attribute) {
     std::string operator()(const GraphPtr& v) const { return "graph " + v->name(); }
     std::string operator()(const Type& v) const { return v.to_string(); }
     std::string operator()(const std::vector<float>& v) const { return print_list(v, print_float); }
-    std::string operator()(const std::vector<int64_t>& v) const { return print_list(v, [](int64_t i) { return std::to_string(i); }); }
-    std::string operator()(const std::vector<std::string>& v) const { return print_list(v, [](const std::string& s) { return '"' + s + '"'; }); }
+    std::string operator()(const std::vector<int64_t>& v) const {
+      return print_list(v, [](int64_t i) { return std::to_string(i); });
+    }
+    std::string operator()(const std::vector<std::string>& v) const {
+      return print_list(v, [](const std::string& s) { return '"' + s + '"'; });
+    }
     std::string operator()(const std::vector<Tensor>& v) const { return print_list(v, print_tensor); }
-    std::string operator()(const std::vector<GraphPtr>& v) const { return print_list(v, [](const GraphPtr& g) { return "graph " + g->name(); }); }
-    std::string operator()(const std::vector<Type>& v) const { return print_list(v, [](const Type& t) { return t.to_string(); }); }
+    std::string operator()(const std::vector<GraphPtr>& v) const {
+      return print_list(v, [](const GraphPtr& g) { return "graph " + g->name(); });
+    }
+    std::string operator()(const std::vector<Type>& v) const {
+      return print_list(v, [](const Type& t) { return t.to_string(); });
+    }
   };
   return std::visit(Printer{}, attribute);
 }

@@ -12,11 +12,11 @@ namespace {
 struct Format {
   int mantissa;
   int bias;
-  uint8_t sign;       // the sign bit
-  uint8_t largest;    // code of the largest finite magnitude
-  uint8_t infinity;   // code of infinity, 0 when the format has none
-  uint8_t nan;        // code of NaN, 0 when the format has none
-  bool unsigned_zero; // "FNUZ": the code of -0 is NaN
+  uint8_t sign;        // the sign bit
+  uint8_t largest;     // code of the largest finite magnitude
+  uint8_t infinity;    // code of infinity, 0 when the format has none
+  uint8_t nan;         // code of NaN, 0 when the format has none
+  bool unsigned_zero;  // "FNUZ": the code of -0 is NaN
 };
 
 constexpr Format kE4M3FN{3, 7, 0x80, 0x7e, 0, 0x7f, false};
@@ -29,14 +29,22 @@ constexpr Format kE2M1{1, 1, 0x08, 0x07, 0, 0, false};
 
 const Format* format_of(DType dtype) {
   switch (dtype) {
-    case DType::Float8E4M3FN: return &kE4M3FN;
-    case DType::Float8E4M3FNUZ: return &kE4M3FNUZ;
-    case DType::Float8E5M2: return &kE5M2;
-    case DType::Float8E5M2FNUZ: return &kE5M2FNUZ;
-    case DType::Float6E2M3: return &kE2M3;
-    case DType::Float6E3M2: return &kE3M2;
-    case DType::Float4E2M1: return &kE2M1;
-    default: return nullptr;
+    case DType::Float8E4M3FN:
+      return &kE4M3FN;
+    case DType::Float8E4M3FNUZ:
+      return &kE4M3FNUZ;
+    case DType::Float8E5M2:
+      return &kE5M2;
+    case DType::Float8E5M2FNUZ:
+      return &kE5M2FNUZ;
+    case DType::Float6E2M3:
+      return &kE2M3;
+    case DType::Float6E3M2:
+      return &kE3M2;
+    case DType::Float4E2M1:
+      return &kE2M1;
+    default:
+      return nullptr;
   }
 }
 
@@ -110,9 +118,12 @@ uint8_t encode(const Format& format, float value, bool saturate) {
     code = (rounded >> shift) - (static_cast<uint32_t>(127 - format.bias) << format.mantissa);
   }
   if (code > format.largest) {
-    if (saturate || format.nan == 0) code = format.largest;
-    else if (format.unsigned_zero) return format.nan;
-    else code = format.infinity ? format.infinity : format.nan;
+    if (saturate || format.nan == 0)
+      code = format.largest;
+    else if (format.unsigned_zero)
+      return format.nan;
+    else
+      code = format.infinity ? format.infinity : format.nan;
   }
   if (code == 0 && format.unsigned_zero) return 0;
   return sign | static_cast<uint8_t>(code);
@@ -166,15 +177,24 @@ uint16_t double_to_bfloat16(double value) { return BFloat16(round_to_odd(value))
 
 float small_to_float(DType dtype, uint8_t bits) {
   switch (dtype) {
-    case DType::Float8E4M3FN: return kTableE4M3FN[bits];
-    case DType::Float8E4M3FNUZ: return kTableE4M3FNUZ[bits];
-    case DType::Float8E5M2: return kTableE5M2[bits];
-    case DType::Float8E5M2FNUZ: return kTableE5M2FNUZ[bits];
-    case DType::Float6E2M3: return kTableE2M3[bits];
-    case DType::Float6E3M2: return kTableE3M2[bits];
-    case DType::Float4E2M1: return kTableE2M1[bits];
-    case DType::Float8E8M0: return kTableE8M0[bits];
-    default: throw UnsupportedError("small_to_float", "a float of at most 8 bits", dtype_name(dtype));
+    case DType::Float8E4M3FN:
+      return kTableE4M3FN[bits];
+    case DType::Float8E4M3FNUZ:
+      return kTableE4M3FNUZ[bits];
+    case DType::Float8E5M2:
+      return kTableE5M2[bits];
+    case DType::Float8E5M2FNUZ:
+      return kTableE5M2FNUZ[bits];
+    case DType::Float6E2M3:
+      return kTableE2M3[bits];
+    case DType::Float6E3M2:
+      return kTableE3M2[bits];
+    case DType::Float4E2M1:
+      return kTableE2M1[bits];
+    case DType::Float8E8M0:
+      return kTableE8M0[bits];
+    default:
+      throw UnsupportedError("small_to_float", "a float of at most 8 bits", dtype_name(dtype));
   }
 }
 

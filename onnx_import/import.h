@@ -19,7 +19,8 @@ struct ImportLimits {
 // FileError, ModelError, LimitError, or UnsupportedError that lists all unknown operators.
 std::shared_ptr<const Model> import_file(const std::string& path, const ImportLimits& limits = {});
 std::shared_ptr<const Model> import_bytes(const void* data, size_t bytes, const std::string& folder = "",
-                                          const std::string& display_name = "", const ImportLimits& limits = {});
+                                          const std::string& display_name = "",
+                                          const ImportLimits& limits = {});
 
 // One onnx.TensorProto / SequenceProto / OptionalProto in serialized form.
 enum class ProtoKind { Tensor, SparseTensor, Sequence, Optional, Map };

@@ -13,6 +13,10 @@ void register_activation(OperatorRegistry& r) {
   r.op("Shrink").attributes<ShrinkAttributes>();
   r.op("Gelu").attributes<GeluAttributes>();
   r.op("Dropout").attributes<DropoutAttributes>().random();
+  for (const char* name :
+       {"Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "ThresholdedRelu", "Swish", "Selu", "HardSigmoid",
+        "HardSwish", "Sigmoid", "Softplus", "Softsign", "Mish", "Gelu", "Shrink"})
+    r.op(name).elementwise();
 }
 
 }  // namespace sardonyx

@@ -13,7 +13,8 @@ struct ConvAttributes {
   std::string auto_pad = "NOTSET";
   int64_t group = 1;
   std::optional<std::vector<int64_t>> dilations, kernel_shape, pads, strides;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("auto_pad", auto_pad);
     v("group", group);
     v("dilations", dilations);
@@ -25,7 +26,8 @@ struct ConvAttributes {
 
 struct ConvTransposeAttributes : ConvAttributes {
   std::optional<std::vector<int64_t>> output_padding, output_shape;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     ConvAttributes::visit(v);
     v("output_padding", output_padding);
     v("output_shape", output_shape);
@@ -35,7 +37,8 @@ struct ConvTransposeAttributes : ConvAttributes {
 struct DeformConvAttributes {
   int64_t group = 1, offset_group = 1;
   std::optional<std::vector<int64_t>> dilations, kernel_shape, pads, strides;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("group", group);
     v("offset_group", offset_group);
     v("dilations", dilations);
@@ -47,12 +50,16 @@ struct DeformConvAttributes {
 
 struct CausalConvWithStateAttributes {
   std::string activation = "none";
-  template <class V> void visit(V&& v) { v("activation", activation); }
+  template <class V>
+  void visit(V&& v) {
+    v("activation", activation);
+  }
 };
 
 struct Col2ImAttributes {
   std::optional<std::vector<int64_t>> dilations, pads, strides;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("dilations", dilations);
     v("pads", pads);
     v("strides", strides);

@@ -25,6 +25,33 @@ void register_elementwise(OperatorRegistry& r) {
   r.op("BitCast").attributes<BitCastAttributes>();
   r.op("CumSum").attributes<ScanAttributes>();
   r.op("CumProd").attributes<ScanAttributes>();
+  for (const char* name : {"Abs",        "Acos",
+                           "Acosh",      "Add",
+                           "And",        "Asin",
+                           "Asinh",      "Atan",
+                           "Atanh",      "BitShift",
+                           "BitwiseAnd", "BitwiseNot",
+                           "BitwiseOr",  "BitwiseXor",
+                           "Cast",       "Ceil",
+                           "Clip",       "Cos",
+                           "Cosh",       "Div",
+                           "Equal",      "Erf",
+                           "Exp",        "Floor",
+                           "Greater",    "GreaterOrEqual",
+                           "IsInf",      "IsNaN",
+                           "Less",       "LessOrEqual",
+                           "Log",        "Max",
+                           "Mean",       "Min",
+                           "Mod",        "Mul",
+                           "Neg",        "Not",
+                           "Or",         "Pow",
+                           "Reciprocal", "Round",
+                           "Sign",       "Sin",
+                           "Sinh",       "Sqrt",
+                           "Sub",        "Sum",
+                           "Tan",        "Tanh",
+                           "Where",      "Xor"})
+    r.op(name).elementwise();
 }
 
 }  // namespace sardonyx

@@ -9,12 +9,18 @@ namespace sardonyx {
 
 struct ModAttributes {
   int64_t fmod = 0;
-  template <class V> void visit(V&& v) { v("fmod", fmod); }
+  template <class V>
+  void visit(V&& v) {
+    v("fmod", fmod);
+  }
 };
 
 struct BitShiftAttributes {
   std::optional<std::string> direction;  // required: "LEFT" or "RIGHT"
-  template <class V> void visit(V&& v) { v("direction", direction); }
+  template <class V>
+  void visit(V&& v) {
+    v("direction", direction);
+  }
 };
 
 struct IsInfAttributes {
@@ -30,24 +36,40 @@ struct CastAttributes {
   std::string round_mode = "up";
   int64_t saturate = 1;
   std::optional<int64_t> to;  // required
-  template <class V> void visit(V&& v) { v("round_mode", round_mode); v("saturate", saturate); v("to", to); }
+  template <class V>
+  void visit(V&& v) {
+    v("round_mode", round_mode);
+    v("saturate", saturate);
+    v("to", to);
+  }
 };
 
 struct CastLikeAttributes {
   std::string round_mode = "up";
   int64_t saturate = 1;
-  template <class V> void visit(V&& v) { v("round_mode", round_mode); v("saturate", saturate); }
+  template <class V>
+  void visit(V&& v) {
+    v("round_mode", round_mode);
+    v("saturate", saturate);
+  }
 };
 
 struct BitCastAttributes {
   std::optional<int64_t> to;  // required
-  template <class V> void visit(V&& v) { v("to", to); }
+  template <class V>
+  void visit(V&& v) {
+    v("to", to);
+  }
 };
 
 // CumSum and CumProd.
 struct ScanAttributes {
   int64_t exclusive = 0, reverse = 0;
-  template <class V> void visit(V&& v) { v("exclusive", exclusive); v("reverse", reverse); }
+  template <class V>
+  void visit(V&& v) {
+    v("exclusive", exclusive);
+    v("reverse", reverse);
+  }
 };
 
 }  // namespace sardonyx

@@ -11,7 +11,8 @@ namespace sardonyx {
 struct GemmAttributes {
   float alpha = 1, beta = 1;
   int64_t transA = 0, transB = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("alpha", alpha);
     v("beta", beta);
     v("transA", transA);
@@ -21,7 +22,10 @@ struct GemmAttributes {
 
 struct EinsumAttributes {
   std::optional<std::string> equation;  // required
-  template <class V> void visit(V&& v) { v("equation", equation); }
+  template <class V>
+  void visit(V&& v) {
+    v("equation", equation);
+  }
 };
 
 }  // namespace sardonyx

@@ -11,7 +11,8 @@ namespace sardonyx {
 struct BatchNormalizationAttributes {
   float epsilon = 1e-5f, momentum = 0.9f;
   int64_t training_mode = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("epsilon", epsilon);
     v("momentum", momentum);
     v("training_mode", training_mode);
@@ -20,14 +21,18 @@ struct BatchNormalizationAttributes {
 
 struct InstanceNormalizationAttributes {
   float epsilon = 1e-5f;
-  template <class V> void visit(V&& v) { v("epsilon", epsilon); }
+  template <class V>
+  void visit(V&& v) {
+    v("epsilon", epsilon);
+  }
 };
 
 // LayerNormalization and RMSNormalization.
 struct LayerNormalizationAttributes {
   int64_t axis = -1, stash_type = 1;
   float epsilon = 1e-5f;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("axis", axis);
     v("stash_type", stash_type);
     v("epsilon", epsilon);
@@ -38,7 +43,8 @@ struct GroupNormalizationAttributes {
   float epsilon = 1e-5f;
   int64_t stash_type = 1;
   std::optional<int64_t> num_groups;  // required
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("epsilon", epsilon);
     v("stash_type", stash_type);
     v("num_groups", num_groups);
@@ -47,7 +53,8 @@ struct GroupNormalizationAttributes {
 
 struct LpNormalizationAttributes {
   int64_t axis = -1, p = 2;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("axis", axis);
     v("p", p);
   }
@@ -56,7 +63,8 @@ struct LpNormalizationAttributes {
 struct LrnAttributes {
   float alpha = 1e-4f, beta = 0.75f, bias = 1;
   std::optional<int64_t> size;  // required
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("alpha", alpha);
     v("beta", beta);
     v("bias", bias);
@@ -66,7 +74,10 @@ struct LrnAttributes {
 
 struct MeanVarianceNormalizationAttributes {
   std::vector<int64_t> axes = {0, 2, 3};
-  template <class V> void visit(V&& v) { v("axes", axes); }
+  template <class V>
+  void visit(V&& v) {
+    v("axes", axes);
+  }
 };
 
 }  // namespace sardonyx

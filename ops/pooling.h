@@ -14,7 +14,8 @@ struct PoolAttributes {
   std::string auto_pad = "NOTSET";
   int64_t ceil_mode = 0;
   std::optional<std::vector<int64_t>> dilations, kernel_shape, pads, strides;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("auto_pad", auto_pad);
     v("ceil_mode", ceil_mode);
     v("dilations", dilations);
@@ -26,7 +27,8 @@ struct PoolAttributes {
 
 struct MaxPoolAttributes : PoolAttributes {
   int64_t storage_order = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     PoolAttributes::visit(v);
     v("storage_order", storage_order);
   }
@@ -34,7 +36,8 @@ struct MaxPoolAttributes : PoolAttributes {
 
 struct AveragePoolAttributes : PoolAttributes {
   int64_t count_include_pad = 0;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     PoolAttributes::visit(v);
     v("count_include_pad", count_include_pad);
   }
@@ -42,7 +45,8 @@ struct AveragePoolAttributes : PoolAttributes {
 
 struct LpPoolAttributes : PoolAttributes {
   int64_t p = 2;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     PoolAttributes::visit(v);
     v("p", p);
   }
@@ -50,12 +54,16 @@ struct LpPoolAttributes : PoolAttributes {
 
 struct GlobalLpPoolAttributes {
   int64_t p = 2;
-  template <class V> void visit(V&& v) { v("p", p); }
+  template <class V>
+  void visit(V&& v) {
+    v("p", p);
+  }
 };
 
 struct MaxUnpoolAttributes {
   std::optional<std::vector<int64_t>> kernel_shape, pads, strides;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("kernel_shape", kernel_shape);
     v("pads", pads);
     v("strides", strides);
@@ -65,7 +73,8 @@ struct MaxUnpoolAttributes {
 struct MaxRoiPoolAttributes {
   float spatial_scale = 1;
   std::optional<std::vector<int64_t>> pooled_shape;  // required
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("spatial_scale", spatial_scale);
     v("pooled_shape", pooled_shape);
   }
@@ -75,7 +84,8 @@ struct RoiAlignAttributes {
   std::string coordinate_transformation_mode = "half_pixel", mode = "avg";
   int64_t output_height = 1, output_width = 1, sampling_ratio = 0;
   float spatial_scale = 1;
-  template <class V> void visit(V&& v) {
+  template <class V>
+  void visit(V&& v) {
     v("coordinate_transformation_mode", coordinate_transformation_mode);
     v("mode", mode);
     v("output_height", output_height);

@@ -10,6 +10,32 @@ namespace {
 std::string input_name(size_t i) { return "input " + std::to_string(i); }
 }  // namespace
 
+Dims memory_dims(const Dims& dims, Layout layout) {
+  if (layout == Layout::Plain) return dims;
+  Dims memory = {dims[0]};
+  memory.insert(memory.end(), dims.begin() + 2, dims.end());
+  memory.push_back(dims[1]);
+  return memory;
+}
+
+Dims logical_dims(const Dims& memory, Layout layout) {
+  if (layout == Layout::Plain) return memory;
+  Dims dims = {memory.front(), memory.back()};
+  dims.insert(dims.end(), memory.begin() + 1, memory.end() - 1);
+  return dims;
+}
+
+size_t memory_axis(size_t axis, size_t rank, Layout layout) {
+  if (layout == Layout::Plain || axis == 0) return axis;
+  return axis == 1 ? rank - 1 : axis - 1;
+}
+
+bool layouts_agree(const Dims& dims) {
+  if (dims.size() < 3) return true;
+  if (dims[1] == 1) return true;
+  return std::all_of(dims.begin() + 2, dims.end(), [](int64_t d) { return d == 1; });
+}
+
 const TensorDesc& PrepareContext::input(size_t i) const {
   if (!is_tensor(i)) fail(input_name(i), "a tensor", has_input(i) ? "another kind of value" : "none");
   return inputs_[i].desc;
@@ -17,7 +43,8 @@ const TensorDesc& PrepareContext::input(size_t i) const {
 
 std::vector<int64_t> PrepareContext::host_ints(size_t i) const {
   const Tensor* tensor = host(i);
-  if (!tensor) fail(input_name(i), "a value known before the node runs", has_input(i) ? "an unknown one" : "none");
+  if (!tensor)
+    fail(input_name(i), "a value known before the node runs", has_input(i) ? "an unknown one" : "none");
   return tensor->to_int64s();
 }
 
@@ -31,12 +58,14 @@ void PrepareContext::alias(size_t i, size_t in, Dims dims) {
   if (!wants(i)) return;
   const TensorDesc& desc = input(in);
   if (element_count(dims) != desc.size())
-    fail("shape " + to_string(dims), std::to_string(desc.size()) + " elements", std::to_string(element_count(dims)));
+    fail("shape " + to_string(dims), std::to_string(desc.size()) + " elements",
+         std::to_string(element_count(dims)));
   outputs_[i] = {OutputKind::Alias, {desc.dtype, std::move(dims)}, static_cast<int>(in)};
 }
 
 void PrepareContext::may_share(size_t i, size_t in) {
-  if (wants(i) && outputs_[i].kind == OutputKind::Static && is_tensor(in)) outputs_[i].shares = static_cast<int>(in);
+  if (wants(i) && outputs_[i].kind == OutputKind::Static && is_tensor(in))
+    outputs_[i].shares = static_cast<int>(in);
 }
 
 std::shared_ptr<Body> PrepareContext::body(const std::string& attribute) const {
@@ -45,7 +74,8 @@ std::shared_ptr<Body> PrepareContext::body(const std::string& attribute) const {
   return it->second;
 }
 
-void PrepareContext::fail(const std::string& what, const std::string& expected, const std::string& got) const {
+void PrepareContext::fail(const std::string& what, const std::string& expected,
+                          const std::string& got) const {
   throw InputError(what, expected, got);
 }
 
@@ -54,17 +84,19 @@ Tensor& RunContext::allocate(size_t i, DType dtype, Dims dims) {
   if (dtype == DType::String || !allocate_) {
     outputs_[i] = Tensor(dtype, std::move(dims));
   } else {
-    const int64_t bytes = checked_mul(element_count(dims), static_cast<int64_t>(element_size(dtype)), "bytes of a tensor");
+    const int64_t bytes =
+        checked_mul(element_count(dims), static_cast<int64_t>(element_size(dtype)), "bytes of a tensor");
     outputs_[i] = Tensor(dtype, std::move(dims), allocate_(run_, static_cast<size_t>(bytes)));
   }
   return outputs_[i].tensor();
 }
 
 void KernelRegistry::add(const std::string& op, const std::string& kernel, int order, PrepareKernel prepare,
-                         const std::string& domain) {
+                         const std::string& domain, LayoutRule layouts) {
   auto& list = kernels_[{domain, op}];
-  const auto place = std::upper_bound(list.begin(), list.end(), order, [](int o, const KernelEntry& e) { return o < e.order; });
-  list.insert(place, {kernel, order, std::move(prepare)});
+  const auto place = std::upper_bound(list.begin(), list.end(), order,
+                                      [](int o, const KernelEntry& e) { return o < e.order; });
+  list.insert(place, {kernel, order, std::move(prepare), layouts});
 }
 
 const std::vector<KernelEntry>& KernelRegistry::find(const std::string& domain, const std::string& op) const {

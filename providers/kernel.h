@@ -14,9 +14,21 @@
 
 namespace sardonyx {
 
+// The order in which the elements of a tensor lie in memory. Dims are always named in ONNX's order, [N, C,
+// spatial...]; ChannelsLast is for ranks of 3 and above and stores them as [N, spatial..., C].
+enum class Layout : uint8_t { Plain, ChannelsLast };
+Dims memory_dims(const Dims& dims, Layout layout);
+// The inverse: dims in ONNX's order of a tensor stored with `memory`.
+Dims logical_dims(const Dims& memory, Layout layout);
+// The position in memory_dims of an axis in [0, rank).
+size_t memory_axis(size_t axis, size_t rank, Layout layout);
+// Whether the bytes are the same in both layouts.
+bool layouts_agree(const Dims& dims);
+
 struct TensorDesc {
   DType dtype = DType::Undefined;
   Dims dims;
+  Layout layout = Layout::Plain;
   int64_t size() const { return element_count(dims); }
 };
 
@@ -37,8 +49,7 @@ struct Prepared {
   std::function<void(RunContext&)> run;
   std::string declined;
   template <typename F>
-    requires std::is_invocable_v<F, RunContext&>
-  Prepared(F f) : run(std::move(f)) {}
+  requires std::is_invocable_v<F, RunContext&> Prepared(F f) : run(std::move(f)) {}
   static Prepared decline(std::string why) {
     Prepared p;
     p.declined = std::move(why);
@@ -59,6 +70,13 @@ class PrepareContext {
     TensorDesc desc;
     const Tensor* host = nullptr;  // the value, where it is a host operand or a constant
     bool constant = false;
+    Layout wanted = Layout::Plain;  // how the kernel reads it
+  };
+  // An elementwise node that is the only reader of what the node, or the follower before it, makes.
+  struct Follower {
+    const Node* node;
+    size_t port;     // the input of `node` that it reads this through
+    size_t operand;  // where the other input of a binary operator stands among the inputs; 0: there is none
   };
   enum class OutputKind { Unset, Static, Alias };
   struct Output {
@@ -74,9 +92,12 @@ class PrepareContext {
 
   const Graph& graph() const { return graph_; }
   const Node& node() const { return node_; }
-  template <typename Struct> Struct attributes() const { return parse_attributes<Struct>(node_.attributes); }
+  template <typename Struct>
+  Struct attributes() const {
+    return parse_attributes<Struct>(node_.attributes);
+  }
 
-  size_t input_count() const { return inputs_.size(); }
+  size_t input_count() const { return node_.inputs.size(); }
   size_t output_count() const { return outputs_.size(); }
   bool has_input(size_t i) const { return i < inputs_.size() && inputs_[i].present; }
   bool wants(size_t i) const { return i < outputs_.size() && node_.outputs[i] != kNone; }
@@ -104,6 +125,20 @@ class PrepareContext {
   // Output i (already declared) may be written into the memory of input `in`: the kernel reads each
   // element before it writes it. Holds only for equal byte sizes.
   void may_share(size_t i, size_t in);
+  // The outputs follow from the shapes of the inputs: no input is read.
+  void reads_no_input() { reads_no_input_ = true; }
+
+  // For kernels added with LayoutRule::Aware. False: every input is plain, and every output has to be.
+  bool layouts() const { return layouts_; }
+  Layout layout(size_t i) const { return input(i).layout; }
+  // The kernel reads input i in this layout, whatever it came in.
+  void want(size_t i, Layout layout) { inputs_[i].wanted = layout; }
+  // After output(i, ...).
+  void output_layout(size_t i, Layout layout) { outputs_[i].desc.layout = layout; }
+  // The chain of elementwise nodes after output 0, each of the same dtype and dims. A kernel may compute the
+  // first `count` of them too; output 0 is then what the last of these makes.
+  const std::vector<Follower>& followers() const { return followers_; }
+  void absorb(size_t count) { absorbed_ = count; }
   // Bytes of scratch memory, 64-byte aligned, that RunContext::scratch gives; the largest request counts.
   void scratch(size_t bytes) { scratch_ = std::max(scratch_, bytes); }
   // Threads that the kernel may use.
@@ -112,8 +147,10 @@ class PrepareContext {
   std::shared_ptr<Body> body(const std::string& attribute) const;
 
   // Throws InputError about this node.
-  [[noreturn]] void fail(const std::string& what, const std::string& expected = "", const std::string& got = "") const;
-  void expect(bool ok, const std::string& what, const std::string& expected = "", const std::string& got = "") const {
+  [[noreturn]] void fail(const std::string& what, const std::string& expected = "",
+                         const std::string& got = "") const;
+  void expect(bool ok, const std::string& what, const std::string& expected = "",
+              const std::string& got = "") const {
     if (!ok) fail(what, expected, got);
   }
 
@@ -123,6 +160,9 @@ class PrepareContext {
   std::map<std::string, std::shared_ptr<Body>> bodies_;
   size_t scratch_ = 0;
   int threads_ = 1;
+  bool layouts_ = false, reads_no_input_ = false;
+  std::vector<Follower> followers_;
+  size_t absorbed_ = 0;
 
  private:
   const Graph& graph_;
@@ -149,8 +189,15 @@ struct LoopBudget {
 class RunContext {
  public:
   const Node& node() const { return *node_; }
-  template <typename T> const T* in(size_t i) const { return i < inputs_.size() && inputs_[i].is_tensor() ? inputs_[i].tensor().template data<T>() : nullptr; }
-  template <typename T> T* out(size_t i) { return i < outputs_.size() && outputs_[i].is_tensor() ? outputs_[i].tensor().template mutable_data<T>() : nullptr; }
+  template <typename T>
+  const T* in(size_t i) const {
+    return i < inputs_.size() && inputs_[i].is_tensor() ? inputs_[i].tensor().template data<T>() : nullptr;
+  }
+  template <typename T>
+  T* out(size_t i) {
+    return i < outputs_.size() && outputs_[i].is_tensor() ? outputs_[i].tensor().template mutable_data<T>()
+                                                          : nullptr;
+  }
   // Undefined where the input was omitted.
   const Tensor& input(size_t i) const { return inputs_[i].tensor(); }
   bool has_input(size_t i) const { return i < inputs_.size() && inputs_[i].defined(); }
@@ -160,19 +207,27 @@ class RunContext {
   Tensor& output(size_t i) { return outputs_[i].tensor(); }
   // An output whose shape is found while running; host memory unless the provider says otherwise.
   Tensor& allocate(size_t i, DType dtype, Dims dims);
-  void set_output(size_t i, Value value) { if (i < outputs_.size()) outputs_[i] = std::move(value); }
+  void set_output(size_t i, Value value) {
+    if (i < outputs_.size()) outputs_[i] = std::move(value);
+  }
   const Value& captured(size_t i) const { return captures_[i]; }
   std::byte* scratch() const { return scratch_; }
   const RandomState& random() const { return random_; }
   // CancelledError when the run was cancelled; for kernels that loop for long.
-  void check_cancelled() const { if (cancel_ && cancel_->load(std::memory_order_relaxed)) throw CancelledError("run cancelled"); }
+  void check_cancelled() const {
+    if (cancel_ && cancel_->load(std::memory_order_relaxed)) throw CancelledError("run cancelled");
+  }
   // Before each turn of a loop: CancelledError as above, LimitError past Limits::max_loop_iterations.
   void begin_turn() const {
     check_cancelled();
     if (loops_ && ++loops_->taken > loops_->limit)
-      throw LimitError("turns of the loops of a run", "at most " + std::to_string(loops_->limit) + " (max_loop_iterations)", "more");
+      throw LimitError("turns of the loops of a run",
+                       "at most " + std::to_string(loops_->limit) + " (max_loop_iterations)", "more");
   }
-  [[noreturn]] void fail(const std::string& what, const std::string& expected = "", const std::string& got = "") const { throw InputError(what, expected, got); }
+  [[noreturn]] void fail(const std::string& what, const std::string& expected = "",
+                         const std::string& got = "") const {
+    throw InputError(what, expected, got);
+  }
 
   // For the runtime.
   const Node* node_ = nullptr;
@@ -188,10 +243,16 @@ class RunContext {
 
 using PrepareKernel = std::function<Prepared(PrepareContext&)>;
 
+// What a kernel can do about layouts. Plain: it reads and writes plain tensors; the planner brings inputs
+// into that order. Aware: it looks at PrepareContext::layout, calls want and output_layout, and sees
+// followers. (Operators declared elementwise need neither: their kernels are given the dims in memory order.)
+enum class LayoutRule : uint8_t { Plain, Aware };
+
 struct KernelEntry {
   std::string name;  // "onednn", "simd", "ref"
   int order;         // lower is asked first
   PrepareKernel prepare;
+  LayoutRule layouts = LayoutRule::Plain;
 };
 
 // Positions in the ordered list of kernels of an operator; the list ends in ref.
@@ -201,14 +262,19 @@ inline constexpr int kFirst = 10, kSecond = 20, kThird = 30, kRef = 1000;
 class KernelRegistry {
  public:
   void add(const std::string& op, const std::string& kernel, int order, PrepareKernel prepare,
-           const std::string& domain = "");
+           const std::string& domain = "", LayoutRule layouts = LayoutRule::Plain);
+  void add_aware(const std::string& op, const std::string& kernel, int order, PrepareKernel prepare) {
+    add(op, kernel, order, std::move(prepare), "", LayoutRule::Aware);
+  }
   // A plain loop for every dtype that the specification allows; the last in the list.
   void ref(const std::string& op, PrepareKernel prepare, const std::string& domain = "") {
     add(op, "ref", kRef, std::move(prepare), domain);
   }
   // In order; empty when there is none.
   const std::vector<KernelEntry>& find(const std::string& domain, const std::string& op) const;
-  const std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>>& all() const { return kernels_; }
+  const std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>>& all() const {
+    return kernels_;
+  }
 
  private:
   std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>> kernels_;

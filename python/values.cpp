@@ -40,19 +40,37 @@ nb::object array_from_tensor(Tensor tensor) {
   nb::capsule owner(owner_tensor, [](void* p) noexcept { delete static_cast<Tensor*>(p); });
   nb::dlpack::dtype dtype = nb::dtype<uint8_t>();
   switch (tensor.dtype()) {
-    case DType::Float32: dtype = nb::dtype<float>(); break;
-    case DType::Float64: dtype = nb::dtype<double>(); break;
-    case DType::Int64: dtype = nb::dtype<int64_t>(); break;
-    case DType::Int32: dtype = nb::dtype<int32_t>(); break;
-    case DType::Bool: dtype = nb::dtype<bool>(); break;
-    case DType::Complex64: dtype = nb::dtype<std::complex<float>>(); break;
-    case DType::Complex128: dtype = nb::dtype<std::complex<double>>(); break;
+    case DType::Float32:
+      dtype = nb::dtype<float>();
+      break;
+    case DType::Float64:
+      dtype = nb::dtype<double>();
+      break;
+    case DType::Int64:
+      dtype = nb::dtype<int64_t>();
+      break;
+    case DType::Int32:
+      dtype = nb::dtype<int32_t>();
+      break;
+    case DType::Bool:
+      dtype = nb::dtype<bool>();
+      break;
+    case DType::Complex64:
+      dtype = nb::dtype<std::complex<float>>();
+      break;
+    case DType::Complex128:
+      dtype = nb::dtype<std::complex<double>>();
+      break;
     default:
-      if (element_size(tensor.dtype()) == 2) dtype = nb::dtype<uint16_t>();
-      else if (element_size(tensor.dtype()) == 4) dtype = nb::dtype<uint32_t>();
-      else if (element_size(tensor.dtype()) == 8) dtype = nb::dtype<uint64_t>();
+      if (element_size(tensor.dtype()) == 2)
+        dtype = nb::dtype<uint16_t>();
+      else if (element_size(tensor.dtype()) == 4)
+        dtype = nb::dtype<uint32_t>();
+      else if (element_size(tensor.dtype()) == 8)
+        dtype = nb::dtype<uint64_t>();
   }
-  return nb::cast(nb::ndarray<nb::numpy>(owner_tensor->mutable_data(), shape.size(), shape.data(), owner, nullptr, dtype));
+  return nb::cast(nb::ndarray<nb::numpy>(owner_tensor->mutable_data(), shape.size(), shape.data(), owner,
+                                         nullptr, dtype));
 }
 
 Tensor strings_from(nb::handle list, nb::handle dims_object) {
@@ -84,7 +102,8 @@ Value value_from_python(nb::handle object) {
   if (nb::isinstance<nb::list>(object)) {
     Sequence sequence;
     for (nb::handle item : nb::borrow<nb::list>(object)) sequence.items.push_back(value_from_python(item));
-    if (!sequence.items.empty() && sequence.items.front().is_tensor()) sequence.element = sequence.items.front().tensor().dtype();
+    if (!sequence.items.empty() && sequence.items.front().is_tensor())
+      sequence.element = sequence.items.front().tensor().dtype();
     return sequence;
   }
   if (nb::isinstance<nb::dict>(object)) {
@@ -100,8 +119,10 @@ Value value_from_python(nb::handle object) {
       }
     }
     Map map;
-    if (string_keys) map.items = std::move(strings);
-    else map.items = std::move(ints);
+    if (string_keys)
+      map.items = std::move(strings);
+    else
+      map.items = std::move(ints);
     return map;
   }
   throw InputError("value", "an array, list, dict or None", nb::cast<std::string>(nb::str(object.type())));
@@ -128,7 +149,11 @@ nb::object value_to_python(const Value& value) {
   }
   if (value.is_map()) {
     nb::dict dict;
-    std::visit([&](const auto& items) { for (const auto& [key, item] : items) dict[nb::cast(key)] = value_to_python(item); }, value.map().items);
+    std::visit(
+        [&](const auto& items) {
+          for (const auto& [key, item] : items) dict[nb::cast(key)] = value_to_python(item);
+        },
+        value.map().items);
     return dict;
   }
   if (value.is_sparse()) throw UnsupportedError("sparse tensor as an output of run()");

@@ -13,8 +13,8 @@ namespace sardonyx {
 // The parts of a message. Empty parts are left out of what().
 struct ErrorParts {
   std::string file;
-  std::string node;      // "'conv1' (Conv)"
-  std::string what;      // the thing that is wrong, and where: "input 'W' dim 1"
+  std::string node;  // "'conv1' (Conv)"
+  std::string what;  // the thing that is wrong, and where: "input 'W' dim 1"
   std::string expected;
   std::string got;
 };
@@ -36,18 +36,39 @@ class SARDONYX_API Error : public std::exception {
 };
 
 // The file or bytes are not a model this runtime can accept: damaged, inconsistent, out of limits.
-class SARDONYX_API ModelError : public Error { public: using Error::Error; };
+class SARDONYX_API ModelError : public Error {
+ public:
+  using Error::Error;
+};
 // An operator, version or type has no implementation here.
-class SARDONYX_API UnsupportedError : public Error { public: using Error::Error; };
+class SARDONYX_API UnsupportedError : public Error {
+ public:
+  using Error::Error;
+};
 // What the caller passed (feeds, names, options, shapes) does not fit the model.
-class SARDONYX_API InputError : public Error { public: using Error::Error; };
+class SARDONYX_API InputError : public Error {
+ public:
+  using Error::Error;
+};
 // A configured limit (memory, nodes, nesting, loop iterations) would be exceeded.
-class SARDONYX_API LimitError : public Error { public: using Error::Error; };
+class SARDONYX_API LimitError : public Error {
+ public:
+  using Error::Error;
+};
 // The run was cancelled through its CancelToken.
-class SARDONYX_API CancelledError : public Error { public: using Error::Error; };
+class SARDONYX_API CancelledError : public Error {
+ public:
+  using Error::Error;
+};
 // A device, library or provider cannot start or failed while running.
-class SARDONYX_API ProviderError : public Error { public: using Error::Error; };
+class SARDONYX_API ProviderError : public Error {
+ public:
+  using Error::Error;
+};
 // A file could not be read or written.
-class SARDONYX_API FileError : public Error { public: using Error::Error; };
+class SARDONYX_API FileError : public Error {
+ public:
+  using Error::Error;
+};
 
 }  // namespace sardonyx

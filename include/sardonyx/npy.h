@@ -17,6 +17,7 @@ SARDONYX_API std::map<std::string, Tensor> read_npz(const std::string& path);
 // Types that numpy lacks are written under numpy's void types ("|V1", "|V2"), as ml_dtypes does; strings as
 // unicode arrays. The file appears under its name only when it is complete.
 SARDONYX_API void write_npy(const std::string& path, const Tensor& tensor);
-SARDONYX_API void write_npz(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors);
+SARDONYX_API void write_npz(const std::string& path,
+                            const std::vector<std::pair<std::string, Tensor>>& tensors);
 
 }  // namespace sardonyx

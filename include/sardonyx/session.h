@@ -36,22 +36,22 @@ class SARDONYX_API LoadedModel {
 
 // Bounds that an untrusted model cannot exceed.
 struct Limits {
-  int64_t max_nodes = 2'000'000;                  // after function expansion
-  int64_t max_nesting = 64;                       // bodies and functions within each other
-  int64_t max_loop_iterations = 1'000'000'000;    // of all loops of one run
-  int64_t max_bytes = 0;                          // of one run; 0: what the machine and its cgroup have available
+  int64_t max_nodes = 2'000'000;                // after function expansion
+  int64_t max_nesting = 64;                     // bodies and functions within each other
+  int64_t max_loop_iterations = 1'000'000'000;  // of all loops of one run
+  int64_t max_bytes = 0;  // of one run; 0: what the machine and its cgroup have available
 };
 
 struct SessionOptions {
-  std::vector<std::string> providers = {"cpu"};  // in order of preference
-  int threads = 0;                               // 0: the CPUs this process may use
-  std::string precision = "highest";             // "highest": f32 stays f32
-  std::string optimize = "all";                  // "none": as imported and upgraded; "all": simplified
-  std::vector<std::string> disabled_passes;      // names as printed by `sardonyx inspect --stage list`
+  std::vector<std::string> providers = {"cpu"};    // in order of preference
+  int threads = 0;                                 // 0: the CPUs this process may use
+  std::string precision = "highest";               // "highest": f32 stays f32
+  std::string optimize = "all";                    // "none": as imported and upgraded; "all": simplified
+  std::vector<std::string> disabled_passes;        // names as printed by `sardonyx inspect --stage list`
   std::map<std::string, int64_t> free_dimensions;  // symbolic dimensions fixed by name
   // Kernels of this name ("ref", "simd", "onednn") are asked first; for comparing implementations.
   std::string prefer_kernel;
-  uint64_t seed = 0;                             // of random operators without a seed of their own
+  uint64_t seed = 0;  // of random operators without a seed of their own
   bool profile = false;
   Limits limits;
 };

@@ -16,7 +16,7 @@ namespace sardonyx {
 // leaves a choice: the largest finite number, or infinity / NaN.
 SARDONYX_API float half_to_float(uint16_t bits);
 SARDONYX_API uint16_t float_to_half(float value);
-SARDONYX_API uint16_t double_to_half(double value);   // one rounding
+SARDONYX_API uint16_t double_to_half(double value);  // one rounding
 SARDONYX_API uint16_t double_to_bfloat16(double value);
 // Any float format of at most 8 bits: Float8*, Float6*, Float4E2M1, Float8E8M0.
 SARDONYX_API float small_to_float(DType dtype, uint8_t bits);
@@ -83,9 +83,13 @@ using UInt4 = SmallInt<4, false>;
 using Int2 = SmallInt<2, true>;
 using UInt2 = SmallInt<2, false>;
 
-template <typename T> struct DTypeOf;
-#define SARDONYX_DTYPE_OF(type, name) \
-  template <> struct DTypeOf<type> { static constexpr DType value = DType::name; };
+template <typename T>
+struct DTypeOf;
+#define SARDONYX_DTYPE_OF(type, name)           \
+  template <>                                   \
+  struct DTypeOf<type> {                        \
+    static constexpr DType value = DType::name; \
+  };
 SARDONYX_DTYPE_OF(float, Float32)
 SARDONYX_DTYPE_OF(double, Float64)
 SARDONYX_DTYPE_OF(uint8_t, UInt8)
@@ -115,6 +119,7 @@ SARDONYX_DTYPE_OF(UInt4, UInt4)
 SARDONYX_DTYPE_OF(Int2, Int2)
 SARDONYX_DTYPE_OF(UInt2, UInt2)
 #undef SARDONYX_DTYPE_OF
-template <typename T> inline constexpr DType dtype_of = DTypeOf<T>::value;
+template <typename T>
+inline constexpr DType dtype_of = DTypeOf<T>::value;
 
 }  // namespace sardonyx

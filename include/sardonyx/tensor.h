@@ -31,7 +31,9 @@ class SARDONYX_API Buffer {
  public:
   Buffer(void* data, size_t bytes, std::function<void(void*)> release, int device = 0)
       : data_(data), bytes_(bytes), device_(device), release_(std::move(release)) {}
-  ~Buffer() { if (release_) release_(data_); }
+  ~Buffer() {
+    if (release_) release_(data_);
+  }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   void* data() const { return data_; }
@@ -61,9 +63,14 @@ class SARDONYX_API Tensor {
 
   static Tensor zeros(DType dtype, Dims dims);
   // A one-dimensional tensor, or one of the given dims, holding a copy of the values.
-  template <typename T> static Tensor of(const std::vector<T>& values);
-  template <typename T> static Tensor of(const std::vector<T>& values, Dims dims);
-  template <typename T> static Tensor scalar(T value) { return of(std::vector<T>{value}, {}); }
+  template <typename T>
+  static Tensor of(const std::vector<T>& values);
+  template <typename T>
+  static Tensor of(const std::vector<T>& values, Dims dims);
+  template <typename T>
+  static Tensor scalar(T value) {
+    return of(std::vector<T>{value}, {});
+  }
   // A view of memory that the caller keeps alive for as long as the tensor or a copy of it lives.
   static Tensor borrow(DType dtype, Dims dims, void* data);
 
@@ -81,8 +88,14 @@ class SARDONYX_API Tensor {
   const void* data() const { return static_cast<const char*>(buffer_->data()) + offset_; }
   // Writing through a shared buffer is seen by every tensor that shares it.
   void* mutable_data() { return static_cast<char*>(buffer_->data()) + offset_; }
-  template <typename T> const T* data() const { return static_cast<const T*>(data()); }
-  template <typename T> T* mutable_data() { return static_cast<T*>(mutable_data()); }
+  template <typename T>
+  const T* data() const {
+    return static_cast<const T*>(data());
+  }
+  template <typename T>
+  T* mutable_data() {
+    return static_cast<T*>(mutable_data());
+  }
 
   // The same elements under other dims; InputError when the counts differ.
   Tensor reshaped(Dims dims) const;

@@ -18,15 +18,18 @@ struct ConvertOptions {
 
 // Rewrites a model as standard ONNX at one opset, functions inlined.
 SARDONYX_API std::string convert_to_bytes(const LoadedModel& model, const ConvertOptions& options = {});
-SARDONYX_API void convert_to_file(const LoadedModel& model, const std::string& path, const ConvertOptions& options = {});
+SARDONYX_API void convert_to_file(const LoadedModel& model, const std::string& path,
+                                  const ConvertOptions& options = {});
 
 // The names of the stages between a file and a run, in order.
 SARDONYX_API std::vector<std::string> graph_stages();
 // The graph at a stage, as text.
-SARDONYX_API std::string print_stage(const LoadedModel& model, const std::string& stage, const SessionOptions& options = {});
+SARDONYX_API std::string print_stage(const LoadedModel& model, const std::string& stage,
+                                     const SessionOptions& options = {});
 // What a model is, as JSON: inputs, outputs, opsets, parameters, operators with counts and provider,
 // floating-point operations where shapes are known, metadata; with `placement` every node and its provider.
-SARDONYX_API std::string inspect_json(const LoadedModel& model, const SessionOptions& options = {}, bool placement = false);
+SARDONYX_API std::string inspect_json(const LoadedModel& model, const SessionOptions& options = {},
+                                      bool placement = false);
 // Every operator the runtime knows, as JSON: {"operators": [{"name", "domain", "since_version", "cpu",
 // "cuda", "kernels", "decomposition", "gradient", "dtypes", "test"}]}.
 SARDONYX_API std::string operators_json();
@@ -39,8 +42,8 @@ struct TracedValue {
 };
 // Runs the graph of a stage and keeps the value of every node outside bodies. Names agree between stages
 // and with the file, where a value exists in both.
-SARDONYX_API std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stage, const Feeds& feeds,
-                                            const SessionOptions& options = {});
+SARDONYX_API std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stage,
+                                            const Feeds& feeds, const SessionOptions& options = {});
 // The model as standard ONNX with every tensor outside bodies as an output, for other engines.
 SARDONYX_API std::string convert_for_trace(const LoadedModel& model);
 

@@ -43,7 +43,8 @@ std::optional<double> node_flops(const Graph& graph, const Node& node) {
     return 2 * product(*out) * (transposed ? a->front() : a->back());
   }
   if (node.op == "LSTM" || node.op == "GRU" || node.op == "RNN") {
-    const auto x = dims_of(graph, node.input(0)), w = dims_of(graph, node.input(1)), r = dims_of(graph, node.input(2));
+    const auto x = dims_of(graph, node.input(0)), w = dims_of(graph, node.input(1)),
+               r = dims_of(graph, node.input(2));
     if (!x || !w || !r || x->size() != 3) return std::nullopt;
     return 2 * (*x)[0] * (*x)[1] * (product(*w) + product(*r));
   }

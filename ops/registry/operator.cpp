@@ -22,19 +22,45 @@ ValueId Compose::scalar(DType dtype, double value) {
   Tensor tensor(dtype, {});
   void* data = tensor.mutable_data();
   switch (dtype) {
-    case DType::Float32: *static_cast<float*>(data) = static_cast<float>(value); break;
-    case DType::Float64: *static_cast<double*>(data) = value; break;
-    case DType::Float16: *static_cast<Half*>(data) = Half(value); break;
-    case DType::BFloat16: *static_cast<BFloat16*>(data) = BFloat16(value); break;
-    case DType::Int64: *static_cast<int64_t*>(data) = static_cast<int64_t>(value); break;
-    case DType::Int32: *static_cast<int32_t*>(data) = static_cast<int32_t>(value); break;
-    case DType::Int16: *static_cast<int16_t*>(data) = static_cast<int16_t>(value); break;
-    case DType::Int8: *static_cast<int8_t*>(data) = static_cast<int8_t>(value); break;
-    case DType::UInt64: *static_cast<uint64_t*>(data) = static_cast<uint64_t>(value); break;
-    case DType::UInt32: *static_cast<uint32_t*>(data) = static_cast<uint32_t>(value); break;
-    case DType::UInt16: *static_cast<uint16_t*>(data) = static_cast<uint16_t>(value); break;
-    case DType::UInt8: *static_cast<uint8_t*>(data) = static_cast<uint8_t>(value); break;
-    case DType::Bool: *static_cast<bool*>(data) = value != 0; break;
+    case DType::Float32:
+      *static_cast<float*>(data) = static_cast<float>(value);
+      break;
+    case DType::Float64:
+      *static_cast<double*>(data) = value;
+      break;
+    case DType::Float16:
+      *static_cast<Half*>(data) = Half(value);
+      break;
+    case DType::BFloat16:
+      *static_cast<BFloat16*>(data) = BFloat16(value);
+      break;
+    case DType::Int64:
+      *static_cast<int64_t*>(data) = static_cast<int64_t>(value);
+      break;
+    case DType::Int32:
+      *static_cast<int32_t*>(data) = static_cast<int32_t>(value);
+      break;
+    case DType::Int16:
+      *static_cast<int16_t*>(data) = static_cast<int16_t>(value);
+      break;
+    case DType::Int8:
+      *static_cast<int8_t*>(data) = static_cast<int8_t>(value);
+      break;
+    case DType::UInt64:
+      *static_cast<uint64_t*>(data) = static_cast<uint64_t>(value);
+      break;
+    case DType::UInt32:
+      *static_cast<uint32_t*>(data) = static_cast<uint32_t>(value);
+      break;
+    case DType::UInt16:
+      *static_cast<uint16_t*>(data) = static_cast<uint16_t>(value);
+      break;
+    case DType::UInt8:
+      *static_cast<uint8_t*>(data) = static_cast<uint8_t>(value);
+      break;
+    case DType::Bool:
+      *static_cast<bool*>(data) = value != 0;
+      break;
     default:
       if (!is_float(dtype)) throw UnsupportedError(std::string("scalar of type ") + dtype_name(dtype));
       *static_cast<uint8_t*>(data) = float_to_small(dtype, static_cast<float>(value));

@@ -35,7 +35,10 @@ class Compose {
   // The value of input i when it is a constant tensor, else null.
   const Tensor* constant(size_t i) const;
 
-  template <typename Struct> Struct attributes() const { return parse_attributes<Struct>(node_.attributes); }
+  template <typename Struct>
+  Struct attributes() const {
+    return parse_attributes<Struct>(node_.attributes);
+  }
 
   ValueId op(const std::string& name, std::vector<ValueId> inputs, Attributes attributes = {}) {
     return builder_.op(name, std::move(inputs), std::move(attributes));
@@ -49,7 +52,9 @@ class Compose {
   ValueId mul(ValueId a, ValueId b) { return op("Mul", {a, b}); }
   ValueId div(ValueId a, ValueId b) { return op("Div", {a, b}); }
   ValueId where(ValueId c, ValueId a, ValueId b) { return op("Where", {c, a, b}); }
-  ValueId cast(ValueId x, DType to) { return op("Cast", {x}, sardonyx::attributes({{"to", static_cast<int64_t>(to)}})); }
+  ValueId cast(ValueId x, DType to) {
+    return op("Cast", {x}, sardonyx::attributes({{"to", static_cast<int64_t>(to)}}));
+  }
   // A scalar constant of the given dtype (any float, integer or bool).
   ValueId scalar(DType dtype, double value);
   // A one-dimensional int64 constant.
@@ -78,20 +83,39 @@ struct Operator {
   Decompose decompose;             // empty for a primitive
   std::vector<AttributeSpec> attribute_specs;
   bool has_attribute_struct = false;
-  bool impure = false;             // draws random numbers: never folded or merged
+  bool impure = false;  // draws random numbers: never folded or merged
+  // Each element of the output depends on the elements at its place in the (broadcast) inputs, and on no axis.
+  bool is_elementwise = false;
 
-  Operator& shape_operands(std::vector<int> inputs) { host_operands = std::move(inputs); return *this; }
-  Operator& decomposes(Decompose f) { decompose = std::move(f); return *this; }
+  Operator& shape_operands(std::vector<int> inputs) {
+    host_operands = std::move(inputs);
+    return *this;
+  }
+  Operator& decomposes(Decompose f) {
+    decompose = std::move(f);
+    return *this;
+  }
   // Decomposed by the function body of ONNX's own schema. Only for bodies that are equal to the `ref`
   // kernels or a closed form in f64 on extreme inputs: many compute in f32 or overflow.
   Operator& decomposes_by_schema();
-  Operator& random() { impure = true; return *this; }
-  template <typename Struct> Operator& attributes() {
+  Operator& random() {
+    impure = true;
+    return *this;
+  }
+  Operator& elementwise() {
+    is_elementwise = true;
+    return *this;
+  }
+  template <typename Struct>
+  Operator& attributes() {
     has_attribute_struct = true;
     Struct initial;
     initial.visit([&](const char* name, auto& member) {
       using T = std::decay_t<decltype(member)>;
-      if constexpr (requires { typename T::value_type; member.has_value(); })
+      if constexpr (requires {
+                      typename T::value_type;
+                      member.has_value();
+                    })
         attribute_specs.push_back({name, std::nullopt});
       else
         attribute_specs.push_back({name, Attribute(member)});

@@ -58,7 +58,8 @@ Result slice_value(const Node& node, const Inputs& inputs) {
   };
   const auto starts = node.inputs.size() > 1 ? numbers(at(inputs, 1)) : from_attribute("starts");
   const auto ends = node.inputs.size() > 1 ? numbers(at(inputs, 2)) : from_attribute("ends");
-  if (!data || data->scalar || !starts || !ends || starts->size() != 1 || ends->size() != 1) return std::nullopt;
+  if (!data || data->scalar || !starts || !ends || starts->size() != 1 || ends->size() != 1)
+    return std::nullopt;
   int64_t step = 1;
   if (node.input(4) != kNone) {
     const auto steps = numbers(at(inputs, 4));
@@ -77,7 +78,8 @@ Result slice_value(const Node& node, const Inputs& inputs) {
 Result concat_value(const Inputs& inputs) {
   PartialValue result;
   for (const PartialValue* input : inputs) {
-    if (!input || input->scalar || result.elements.size() + input->elements.size() > kMaxElements) return std::nullopt;
+    if (!input || input->scalar || result.elements.size() + input->elements.size() > kMaxElements)
+      return std::nullopt;
     result.elements.insert(result.elements.end(), input->elements.begin(), input->elements.end());
   }
   return result;
@@ -98,10 +100,14 @@ Result arithmetic_value(const std::string& op, const Inputs& inputs) {
     int64_t z = 0;
     if (x.value && y.value) {
       bool ok = false;
-      if (op == "Add") ok = !__builtin_add_overflow(*x.value, *y.value, &z);
-      else if (op == "Sub") ok = !__builtin_sub_overflow(*x.value, *y.value, &z);
-      else if (op == "Mul") ok = !__builtin_mul_overflow(*x.value, *y.value, &z);
-      else if (*y.value != 0 && *y.value != -1) ok = true, z = *x.value / *y.value;
+      if (op == "Add")
+        ok = !__builtin_add_overflow(*x.value, *y.value, &z);
+      else if (op == "Sub")
+        ok = !__builtin_sub_overflow(*x.value, *y.value, &z);
+      else if (op == "Mul")
+        ok = !__builtin_mul_overflow(*x.value, *y.value, &z);
+      else if (*y.value != 0 && *y.value != -1)
+        ok = true, z = *x.value / *y.value;
       if (ok) out.value = z;
     } else if (!x.value && y.value && *y.value == (op == "Add" || op == "Sub" ? 0 : 1)) {
       out = x;  // x + 0, x - 0, x * 1, x / 1
@@ -116,11 +122,13 @@ Result arithmetic_value(const std::string& op, const Inputs& inputs) {
 }  // namespace
 
 bool PartialValue::complete() const {
-  return std::all_of(elements.begin(), elements.end(), [](const PartialInt& e) { return e.value.has_value(); });
+  return std::all_of(elements.begin(), elements.end(),
+                     [](const PartialInt& e) { return e.value.has_value(); });
 }
 
 Result partial_value_of(const Tensor& tensor) {
-  if (tensor.rank() > 1 || tensor.device() != 0 || tensor.size() > static_cast<int64_t>(kMaxElements)) return std::nullopt;
+  if (tensor.rank() > 1 || tensor.device() != 0 || tensor.size() > static_cast<int64_t>(kMaxElements))
+    return std::nullopt;
   if (tensor.dtype() != DType::Int64 && tensor.dtype() != DType::Int32) return std::nullopt;
   PartialValue result;
   result.scalar = tensor.rank() == 0;

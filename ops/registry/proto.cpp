@@ -14,16 +14,27 @@ onnx::TypeProto to_proto(const Type& type) {
     auto* shape = tensor->mutable_shape();
     for (const Dim& dim : *type.shape) {
       auto* d = shape->add_dim();
-      if (dim.known()) d->set_dim_value(dim.value);
-      else if (!dim.symbol.empty()) d->set_dim_param(dim.symbol);
+      if (dim.known())
+        d->set_dim_value(dim.value);
+      else if (!dim.symbol.empty())
+        d->set_dim_param(dim.symbol);
     }
   };
   switch (type.kind) {
-    case Type::Kind::Unknown: break;
-    case Type::Kind::Tensor: fill_shape(proto.mutable_tensor_type()); break;
-    case Type::Kind::SparseTensor: fill_shape(proto.mutable_sparse_tensor_type()); break;
-    case Type::Kind::Sequence: *proto.mutable_sequence_type()->mutable_elem_type() = to_proto(*type.element); break;
-    case Type::Kind::Optional: *proto.mutable_optional_type()->mutable_elem_type() = to_proto(*type.element); break;
+    case Type::Kind::Unknown:
+      break;
+    case Type::Kind::Tensor:
+      fill_shape(proto.mutable_tensor_type());
+      break;
+    case Type::Kind::SparseTensor:
+      fill_shape(proto.mutable_sparse_tensor_type());
+      break;
+    case Type::Kind::Sequence:
+      *proto.mutable_sequence_type()->mutable_elem_type() = to_proto(*type.element);
+      break;
+    case Type::Kind::Optional:
+      *proto.mutable_optional_type()->mutable_elem_type() = to_proto(*type.element);
+      break;
     case Type::Kind::Map:
       proto.mutable_map_type()->set_key_type(static_cast<int32_t>(type.dtype));
       *proto.mutable_map_type()->mutable_value_type() = to_proto(*type.element);
@@ -42,9 +53,12 @@ Type tensor_from(const Proto& proto, Type::Kind kind) {
   if (!proto.has_shape()) return type;
   type.shape.emplace();
   for (const auto& d : proto.shape().dim()) {
-    if (d.has_dim_value() && d.dim_value() >= 0) type.shape->push_back(Dim(d.dim_value()));
-    else if (d.has_dim_param()) type.shape->push_back(Dim(d.dim_param()));
-    else type.shape->emplace_back();
+    if (d.has_dim_value() && d.dim_value() >= 0)
+      type.shape->push_back(Dim(d.dim_value()));
+    else if (d.has_dim_param())
+      type.shape->push_back(Dim(d.dim_param()));
+    else
+      type.shape->emplace_back();
   }
   return type;
 }
@@ -52,13 +66,19 @@ Type tensor_from(const Proto& proto, Type::Kind kind) {
 
 Type from_proto(const onnx::TypeProto& proto) {
   switch (proto.value_case()) {
-    case onnx::TypeProto::kTensorType: return tensor_from(proto.tensor_type(), Type::Kind::Tensor);
-    case onnx::TypeProto::kSparseTensorType: return tensor_from(proto.sparse_tensor_type(), Type::Kind::SparseTensor);
-    case onnx::TypeProto::kSequenceType: return Type::sequence(from_proto(proto.sequence_type().elem_type()));
-    case onnx::TypeProto::kOptionalType: return Type::optional(from_proto(proto.optional_type().elem_type()));
+    case onnx::TypeProto::kTensorType:
+      return tensor_from(proto.tensor_type(), Type::Kind::Tensor);
+    case onnx::TypeProto::kSparseTensorType:
+      return tensor_from(proto.sparse_tensor_type(), Type::Kind::SparseTensor);
+    case onnx::TypeProto::kSequenceType:
+      return Type::sequence(from_proto(proto.sequence_type().elem_type()));
+    case onnx::TypeProto::kOptionalType:
+      return Type::optional(from_proto(proto.optional_type().elem_type()));
     case onnx::TypeProto::kMapType:
-      return Type::map(static_cast<DType>(proto.map_type().key_type()), from_proto(proto.map_type().value_type()));
-    default: return {};
+      return Type::map(static_cast<DType>(proto.map_type().key_type()),
+                       from_proto(proto.map_type().value_type()));
+    default:
+      return {};
   }
 }
 
@@ -120,9 +140,21 @@ bool to_proto(const std::string& name, const Attribute& attribute, onnx::Attribu
   using Proto = onnx::AttributeProto;
   struct Writer {
     onnx::AttributeProto& p;
-    bool operator()(float v) const { p.set_type(Proto::FLOAT); p.set_f(v); return true; }
-    bool operator()(int64_t v) const { p.set_type(Proto::INT); p.set_i(v); return true; }
-    bool operator()(const std::string& v) const { p.set_type(Proto::STRING); p.set_s(v); return true; }
+    bool operator()(float v) const {
+      p.set_type(Proto::FLOAT);
+      p.set_f(v);
+      return true;
+    }
+    bool operator()(int64_t v) const {
+      p.set_type(Proto::INT);
+      p.set_i(v);
+      return true;
+    }
+    bool operator()(const std::string& v) const {
+      p.set_type(Proto::STRING);
+      p.set_s(v);
+      return true;
+    }
     bool operator()(const Value& v) const {
       if (!v.is_tensor()) return false;
       p.set_type(Proto::TENSOR);
@@ -130,13 +162,37 @@ bool to_proto(const std::string& name, const Attribute& attribute, onnx::Attribu
       return true;
     }
     bool operator()(const GraphPtr&) const { return false; }
-    bool operator()(const Type& v) const { p.set_type(Proto::TYPE_PROTO); *p.mutable_tp() = to_proto(v); return true; }
-    bool operator()(const std::vector<float>& v) const { p.set_type(Proto::FLOATS); for (float x : v) p.add_floats(x); return true; }
-    bool operator()(const std::vector<int64_t>& v) const { p.set_type(Proto::INTS); for (int64_t x : v) p.add_ints(x); return true; }
-    bool operator()(const std::vector<std::string>& v) const { p.set_type(Proto::STRINGS); for (const auto& x : v) p.add_strings(x); return true; }
-    bool operator()(const std::vector<Tensor>& v) const { p.set_type(Proto::TENSORS); for (const auto& x : v) to_proto(x, *p.add_tensors()); return true; }
+    bool operator()(const Type& v) const {
+      p.set_type(Proto::TYPE_PROTO);
+      *p.mutable_tp() = to_proto(v);
+      return true;
+    }
+    bool operator()(const std::vector<float>& v) const {
+      p.set_type(Proto::FLOATS);
+      for (float x : v) p.add_floats(x);
+      return true;
+    }
+    bool operator()(const std::vector<int64_t>& v) const {
+      p.set_type(Proto::INTS);
+      for (int64_t x : v) p.add_ints(x);
+      return true;
+    }
+    bool operator()(const std::vector<std::string>& v) const {
+      p.set_type(Proto::STRINGS);
+      for (const auto& x : v) p.add_strings(x);
+      return true;
+    }
+    bool operator()(const std::vector<Tensor>& v) const {
+      p.set_type(Proto::TENSORS);
+      for (const auto& x : v) to_proto(x, *p.add_tensors());
+      return true;
+    }
     bool operator()(const std::vector<GraphPtr>&) const { return false; }
-    bool operator()(const std::vector<Type>& v) const { p.set_type(Proto::TYPE_PROTOS); for (const auto& x : v) *p.add_type_protos() = to_proto(x); return true; }
+    bool operator()(const std::vector<Type>& v) const {
+      p.set_type(Proto::TYPE_PROTOS);
+      for (const auto& x : v) *p.add_type_protos() = to_proto(x);
+      return true;
+    }
   };
   return std::visit(Writer{proto}, attribute);
 }

@@ -21,13 +21,20 @@ const onnx::OpSchema* raw_schema(const std::string& domain, const std::string& n
 std::optional<Attribute> default_of(const onnx::AttributeProto& proto) {
   using Proto = onnx::AttributeProto;
   switch (proto.type()) {
-    case Proto::FLOAT: return Attribute(proto.f());
-    case Proto::INT: return Attribute(static_cast<int64_t>(proto.i()));
-    case Proto::STRING: return Attribute(proto.s());
-    case Proto::FLOATS: return Attribute(std::vector<float>(proto.floats().begin(), proto.floats().end()));
-    case Proto::INTS: return Attribute(std::vector<int64_t>(proto.ints().begin(), proto.ints().end()));
-    case Proto::STRINGS: return Attribute(std::vector<std::string>(proto.strings().begin(), proto.strings().end()));
-    default: return std::nullopt;
+    case Proto::FLOAT:
+      return Attribute(proto.f());
+    case Proto::INT:
+      return Attribute(static_cast<int64_t>(proto.i()));
+    case Proto::STRING:
+      return Attribute(proto.s());
+    case Proto::FLOATS:
+      return Attribute(std::vector<float>(proto.floats().begin(), proto.floats().end()));
+    case Proto::INTS:
+      return Attribute(std::vector<int64_t>(proto.ints().begin(), proto.ints().end()));
+    case Proto::STRINGS:
+      return Attribute(std::vector<std::string>(proto.strings().begin(), proto.strings().end()));
+    default:
+      return std::nullopt;
   }
 }
 
@@ -60,8 +67,8 @@ OpSchemaInfo describe_schema(const onnx::OpSchema& schema) {
   std::map<std::string, const onnx::OpSchema::Attribute*> sorted;
   for (const auto& [name, attribute] : schema.attributes()) sorted[name] = &attribute;
   for (const auto& [name, attribute] : sorted)
-    info.attributes.push_back({name, onnx::AttributeProto_AttributeType_Name(attribute->type), attribute->required,
-                               default_of(attribute->default_value)});
+    info.attributes.push_back({name, onnx::AttributeProto_AttributeType_Name(attribute->type),
+                               attribute->required, default_of(attribute->default_value)});
   return info;
 }
 
@@ -83,7 +90,8 @@ const OpSchemaInfo* find_schema(const std::string& domain, const std::string& na
 std::vector<const OpSchemaInfo*> newest_schemas() {
   std::map<std::pair<std::string, std::string>, const OpSchemaInfo*> newest;
   for (const auto& schema : onnx::OpSchemaRegistry::get_all_schemas())
-    if (const auto* info = find_schema(schema.domain(), schema.Name(), 0)) newest[{schema.domain(), schema.Name()}] = info;
+    if (const auto* info = find_schema(schema.domain(), schema.Name(), 0))
+      newest[{schema.domain(), schema.Name()}] = info;
   std::vector<const OpSchemaInfo*> result;
   for (const auto& [key, info] : newest) result.push_back(info);
   return result;
@@ -92,7 +100,8 @@ std::vector<const OpSchemaInfo*> newest_schemas() {
 int canonical_opset(const std::string& domain) {
   static const std::map<std::string, int> versions = [] {
     std::map<std::string, int> result;
-    for (const auto& [name, range] : onnx::OpSchemaRegistry::DomainToVersionRange::Instance().Map()) result[name] = range.second;
+    for (const auto& [name, range] : onnx::OpSchemaRegistry::DomainToVersionRange::Instance().Map())
+      result[name] = range.second;
     return result;
   }();
   const auto it = versions.find(domain);
@@ -122,7 +131,8 @@ class BuildContext final : public onnx::FunctionBodyBuildContext {
       onnx::AttributeProto proto;
       if (to_proto(name, attribute, proto)) attributes_[name] = std::move(proto);
     }
-    for (const ValueId id : node.inputs) types_.push_back(id == kNone ? onnx::TypeProto() : to_proto(graph.value(id).type));
+    for (const ValueId id : node.inputs)
+      types_.push_back(id == kNone ? onnx::TypeProto() : to_proto(graph.value(id).type));
   }
   const onnx::AttributeProto* getAttribute(const std::string& name) const override {
     const auto it = attributes_.find(name);
@@ -132,7 +142,9 @@ class BuildContext final : public onnx::FunctionBodyBuildContext {
   bool hasOutput(int i) const override { return node_.output(static_cast<size_t>(i)) != kNone; }
   const onnx::TypeProto* getInputType(int i) const override {
     const auto index = static_cast<size_t>(i);
-    return index < types_.size() && types_[index].value_case() != onnx::TypeProto::VALUE_NOT_SET ? &types_[index] : nullptr;
+    return index < types_.size() && types_[index].value_case() != onnx::TypeProto::VALUE_NOT_SET
+               ? &types_[index]
+               : nullptr;
   }
 
  private:
@@ -148,16 +160,25 @@ std::optional<Attribute> attribute_from(const onnx::AttributeProto& proto) {
     Tensor tensor(static_cast<DType>(t.data_type()), dims);
     const auto fill = [&](const auto& field, auto* data) { std::copy(field.begin(), field.end(), data); };
     if (t.has_raw_data()) {
-      if (static_cast<int64_t>(t.raw_data().size()) != packed_bytes(tensor.dtype(), tensor.size())) return std::nullopt;
-      unpack_elements(tensor.dtype(), reinterpret_cast<const uint8_t*>(t.raw_data().data()), tensor.size(), tensor.mutable_data());
-    } else if (tensor.dtype() == DType::Float32 && t.float_data_size() == tensor.size()) fill(t.float_data(), tensor.mutable_data<float>());
-    else if (tensor.dtype() == DType::Float64 && t.double_data_size() == tensor.size()) fill(t.double_data(), tensor.mutable_data<double>());
-    else if (tensor.dtype() == DType::Int64 && t.int64_data_size() == tensor.size()) fill(t.int64_data(), tensor.mutable_data<int64_t>());
-    else if (tensor.dtype() == DType::Int32 && t.int32_data_size() == tensor.size()) fill(t.int32_data(), tensor.mutable_data<int32_t>());
-    else if (tensor.dtype() == DType::Bool && t.int32_data_size() == tensor.size()) fill(t.int32_data(), tensor.mutable_data<bool>());
-    else if ((tensor.dtype() == DType::Float16 || tensor.dtype() == DType::BFloat16) && t.int32_data_size() == tensor.size())
+      if (static_cast<int64_t>(t.raw_data().size()) != packed_bytes(tensor.dtype(), tensor.size()))
+        return std::nullopt;
+      unpack_elements(tensor.dtype(), reinterpret_cast<const uint8_t*>(t.raw_data().data()), tensor.size(),
+                      tensor.mutable_data());
+    } else if (tensor.dtype() == DType::Float32 && t.float_data_size() == tensor.size())
+      fill(t.float_data(), tensor.mutable_data<float>());
+    else if (tensor.dtype() == DType::Float64 && t.double_data_size() == tensor.size())
+      fill(t.double_data(), tensor.mutable_data<double>());
+    else if (tensor.dtype() == DType::Int64 && t.int64_data_size() == tensor.size())
+      fill(t.int64_data(), tensor.mutable_data<int64_t>());
+    else if (tensor.dtype() == DType::Int32 && t.int32_data_size() == tensor.size())
+      fill(t.int32_data(), tensor.mutable_data<int32_t>());
+    else if (tensor.dtype() == DType::Bool && t.int32_data_size() == tensor.size())
+      fill(t.int32_data(), tensor.mutable_data<bool>());
+    else if ((tensor.dtype() == DType::Float16 || tensor.dtype() == DType::BFloat16) &&
+             t.int32_data_size() == tensor.size())
       fill(t.int32_data(), tensor.mutable_data<uint16_t>());
-    else if (tensor.size() != 0) return std::nullopt;
+    else if (tensor.size() != 0)
+      return std::nullopt;
     return Attribute(Value(std::move(tensor)));
   }
   return default_of(proto);
@@ -192,9 +213,11 @@ std::vector<ValueId> expand_schema_function(GraphBuilder& builder, const Node& n
     return {};
   }
   std::map<std::string, int> opsets;
-  for (const auto& import : function.opset_import()) opsets[import.domain()] = static_cast<int>(import.version());
+  for (const auto& import : function.opset_import())
+    opsets[import.domain()] = static_cast<int>(import.version());
   std::map<std::string, ValueId> scope;
-  for (int i = 0; i < function.input_size(); ++i) scope[function.input(i)] = node.input(static_cast<size_t>(i));
+  for (int i = 0; i < function.input_size(); ++i)
+    scope[function.input(i)] = node.input(static_cast<size_t>(i));
   for (const auto& proto : function.node()) {
     Node inner;
     inner.domain = proto.domain();
@@ -204,8 +227,10 @@ std::vector<ValueId> expand_schema_function(GraphBuilder& builder, const Node& n
       if (!attribute.ref_attr_name().empty()) {
         if (const Attribute* given = node.attributes.find(attribute.ref_attr_name())) {
           inner.attributes.set(attribute.name(), *given);
-        } else if (const auto it = schema->attributes().find(attribute.ref_attr_name()); it != schema->attributes().end()) {
-          if (auto initial = default_of(it->second.default_value)) inner.attributes.set(attribute.name(), *initial);
+        } else if (const auto it = schema->attributes().find(attribute.ref_attr_name());
+                   it != schema->attributes().end()) {
+          if (auto initial = default_of(it->second.default_value))
+            inner.attributes.set(attribute.name(), *initial);
         }
         continue;
       }
@@ -217,7 +242,8 @@ std::vector<ValueId> expand_schema_function(GraphBuilder& builder, const Node& n
       scope[proto.output(0)] = builder.constant(std::move(*value));
       continue;
     }
-    for (const auto& name : proto.input()) inner.inputs.push_back(name.empty() ? kNone : scope.count(name) ? scope[name] : kNone);
+    for (const auto& name : proto.input())
+      inner.inputs.push_back(name.empty() ? kNone : scope.count(name) ? scope[name] : kNone);
     while (!inner.inputs.empty() && inner.inputs.back() == kNone) inner.inputs.pop_back();
     for (const auto& name : proto.output()) {
       inner.outputs.push_back(name.empty() ? kNone : builder.value(name));

@@ -35,7 +35,8 @@ struct OpSchemaInfo {
   std::vector<AttributeSchema> attributes;
 };
 
-// The schema in force at `version` of `domain` (0: the canonical opset); null when the operator does not exist there.
+// The schema in force at `version` of `domain` (0: the canonical opset); null when the operator does not
+// exist there.
 const OpSchemaInfo* find_schema(const std::string& domain, const std::string& name, int version);
 // Every operator at its newest version, ordered by domain and name.
 std::vector<const OpSchemaInfo*> newest_schemas();

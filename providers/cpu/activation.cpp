@@ -12,34 +12,57 @@ namespace {
 
 // Called in the type to compute in: double for f64, float for narrower floats. a and b are attributes.
 struct Relu {
-  template <typename T> T operator()(T x) const { return x < T(0) ? T(0) : x; }
+  template <typename T>
+  T operator()(T x) const {
+    return x < T(0) ? T(0) : x;
+  }
 };
 struct LeakyRelu {
-  template <typename T> T operator()(T x, T a, T) const { return x < 0 ? a * x : x; }
+  template <typename T>
+  T operator()(T x, T a, T) const {
+    return x < 0 ? a * x : x;
+  }
 };
 struct ThresholdedRelu {
-  template <typename T> T operator()(T x, T a, T) const { return x <= a ? T(0) : x; }
+  template <typename T>
+  T operator()(T x, T a, T) const {
+    return x <= a ? T(0) : x;
+  }
 };
 struct Elu {
-  template <typename T> T operator()(T x, T a, T) const { return x < 0 ? a * std::expm1(x) : x; }
+  template <typename T>
+  T operator()(T x, T a, T) const {
+    return x < 0 ? a * std::expm1(x) : x;
+  }
 };
 struct Celu {
-  template <typename T> T operator()(T x, T a, T) const { return x < 0 ? a * std::expm1(x / a) : x; }
+  template <typename T>
+  T operator()(T x, T a, T) const {
+    return x < 0 ? a * std::expm1(x / a) : x;
+  }
 };
 struct Selu {
-  template <typename T> T operator()(T x, T a, T b) const { return x > 0 ? b * x : b * (a * std::expm1(x)); }
+  template <typename T>
+  T operator()(T x, T a, T b) const {
+    return x > 0 ? b * x : b * (a * std::expm1(x));
+  }
 };
 struct HardSigmoid {
-  template <typename T> T operator()(T x, T a, T b) const {
+  template <typename T>
+  T operator()(T x, T a, T b) const {
     const T y = a * x + b;
     return y > 1 ? T(1) : y < 0 ? T(0) : y;
   }
 };
 struct HardSwish {
-  template <typename T> T operator()(T x) const { return x * HardSigmoid()(x, T(1) / T(6), T(0.5)); }
+  template <typename T>
+  T operator()(T x) const {
+    return x * HardSigmoid()(x, T(1) / T(6), T(0.5));
+  }
 };
 struct Sigmoid {
-  template <typename T> T operator()(T x) const {
+  template <typename T>
+  T operator()(T x) const {
     const T e = std::exp(-std::fabs(x));
     return (x < 0 ? e : T(1)) / (1 + e);
   }
@@ -51,13 +74,22 @@ struct Softplus {
   }
 };
 struct Softsign {
-  template <typename T> T operator()(T x) const { return x / (1 + std::fabs(x)); }
+  template <typename T>
+  T operator()(T x) const {
+    return x / (1 + std::fabs(x));
+  }
 };
 struct Mish {
-  template <typename T> T operator()(T x) const { return x * std::tanh(Softplus()(x)); }
+  template <typename T>
+  T operator()(T x) const {
+    return x * std::tanh(Softplus()(x));
+  }
 };
 struct Swish {
-  template <typename T> T operator()(T x, T a, T) const { return x * Sigmoid()(a * x); }
+  template <typename T>
+  T operator()(T x, T a, T) const {
+    return x * Sigmoid()(a * x);
+  }
 };
 struct GeluErf {
   // erfc keeps the digits that 1 + erf loses for negative x.
@@ -68,40 +100,49 @@ struct GeluErf {
 };
 struct GeluTanh {
   // (1 + tanh u) / 2 = sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3)
-  template <typename T> T operator()(T x) const {
+  template <typename T>
+  T operator()(T x) const {
     return x * Sigmoid()(T(1.59576912160573071176) * x * (1 + T(0.044715) * x * x));
   }
 };
 // Zero within [-lambd, lambd], moved towards it by bias outside. Integers are compared and moved as doubles.
 struct Shrink {
-  template <typename T> T operator()(T x, double bias, double lambd) const {
+  template <typename T>
+  T operator()(T x, double bias, double lambd) const {
     using C = std::conditional_t<std::is_integral_v<T>, double, T>;
     const C value = static_cast<C>(x), by = static_cast<C>(bias), limit = static_cast<C>(lambd);
     if (value != value) return x;
     const C y = value < -limit ? value + by : value > limit ? value - by : C(0);
-    if constexpr (std::is_integral_v<T>) return truncate_to<T>(y);
-    else return y;
+    if constexpr (std::is_integral_v<T>)
+      return truncate_to<T>(y);
+    else
+      return y;
   }
 };
 struct PRelu {
-  template <typename T> T operator()(T x, T slope) const {
+  template <typename T>
+  T operator()(T x, T slope) const {
     if constexpr (std::is_integral_v<T>)
       return x < T(0) ? wrapped<T>(unsigned_of(x) * unsigned_of(slope)) : x;
-    else return x < 0 ? x * slope : x;
+    else
+      return x < 0 ? x * slope : x;
   }
 };
 
-template <typename F> PrepareKernel ref(double ns) {
+template <typename F>
+PrepareKernel ref(double ns) {
   return [ns](PrepareContext& ctx) { return prepare_unary<AllFloats, F>(ctx, ns); };
 }
 PrepareKernel vectors(simd::Unary op) {
   return [op](PrepareContext& ctx) { return prepare_simd_unary(ctx, op); };
 }
 
-template <typename F> Prepared prepare_alpha(PrepareContext& ctx) {
+template <typename F>
+Prepared prepare_alpha(PrepareContext& ctx) {
   return prepare_unary<AllFloats, F>(ctx, 8, ctx.attributes<AlphaAttributes>().alpha);
 }
-template <simd::Unary kOp> Prepared prepare_simd_alpha(PrepareContext& ctx) {
+template <simd::Unary kOp>
+Prepared prepare_simd_alpha(PrepareContext& ctx) {
   const float alpha = ctx.attributes<AlphaAttributes>().alpha;
   if (kOp == simd::Unary::Celu && !(alpha > 0)) return decline("only a positive alpha");
   return prepare_simd_unary(ctx, kOp, alpha);

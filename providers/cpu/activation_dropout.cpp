@@ -17,7 +17,8 @@ void keep_all(RunContext& run, int64_t n) {
   if (run.wants(1)) std::fill_n(run.out<bool>(1), n, true);
 }
 
-template <typename T> void drop(RunContext& run, double ratio, const Philox& philox, int64_t n) {
+template <typename T>
+void drop(RunContext& run, double ratio, const Philox& philox, int64_t n) {
   using C = Compute<T>;
   const T* x = run.in<T>(0);
   T* y = run.out<T>(0);

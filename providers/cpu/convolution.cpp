@@ -25,7 +25,8 @@ ConvShape checked_shape(const PrepareContext& ctx, bool transposed, const ConvAt
   const Dims &x = ctx.dims(0), &w = ctx.dims(1);
   ctx.expect(x.size() >= 3, "rank of input 'X'", "at least 3", std::to_string(x.size()));
   ctx.expect(w.size() == x.size(), "rank of input 'W'", std::to_string(x.size()), std::to_string(w.size()));
-  ctx.expect(ctx.dtype(1) == ctx.dtype(0), "dtype of input 'W'", dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(1)));
+  ctx.expect(ctx.dtype(1) == ctx.dtype(0), "dtype of input 'W'", dtype_name(ctx.dtype(0)),
+             dtype_name(ctx.dtype(1)));
   ctx.expect(s.groups >= 1, "attribute 'group'", "at least 1", std::to_string(s.groups));
   ctx.expect(x[1] % s.groups == 0, "channels of input 'X'", "a multiple of group " + std::to_string(s.groups),
              std::to_string(x[1]));
@@ -49,7 +50,8 @@ ConvShape checked_shape(const PrepareContext& ctx, bool transposed, const ConvAt
   if (s.bias) {
     const Dims expected = {s.groups * s.out_channels};
     ctx.expect(ctx.dims(2) == expected, "dims of input 'B'", to_string(expected), to_string(ctx.dims(2)));
-    ctx.expect(ctx.dtype(2) == ctx.dtype(0), "dtype of input 'B'", dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(2)));
+    ctx.expect(ctx.dtype(2) == ctx.dtype(0), "dtype of input 'B'", dtype_name(ctx.dtype(0)),
+               dtype_name(ctx.dtype(2)));
   }
   return s;
 }
@@ -64,7 +66,8 @@ void convolve(const ConvShape& s, const T* x, const T* weights, const T* bias, T
   const Window& w = s.window;
   const int64_t x_plane = element_count(s.x_spatial()), y_plane = element_count(s.y_spatial());
   const int64_t taps = element_count(w.kernel), step = w.stride.back();
-  const double work = static_cast<double>(s.in_channels) * static_cast<double>(taps) * static_cast<double>(std::min(x_plane, y_plane));
+  const double work = static_cast<double>(s.in_channels) * static_cast<double>(taps) *
+                      static_cast<double>(std::min(x_plane, y_plane));
   parallel_for(s.batch * s.groups * s.out_channels, grain_for(work + 1), [&](int64_t begin, int64_t end) {
     std::vector<double> sums(static_cast<size_t>(y_plane));
     for (int64_t plane = begin; plane < end; ++plane) {
@@ -73,8 +76,10 @@ void convolve(const ConvShape& s, const T* x, const T* weights, const T* bias, T
       std::fill(sums.begin(), sums.end(), bias ? static_cast<double>(bias[m]) : 0.0);
       for (int64_t c = 0; c < s.in_channels; ++c) {
         const T* in = x + ((n * s.groups + group) * s.in_channels + c) * x_plane;
-        const T* taps_of_pair = weights + (s.transposed ? (group * s.in_channels + c) * s.out_channels + m % s.out_channels
-                                                        : m * s.in_channels + c) * taps;
+        const T* taps_of_pair =
+            weights + (s.transposed ? (group * s.in_channels + c) * s.out_channels + m % s.out_channels
+                                    : m * s.in_channels + c) *
+                          taps;
         Dims tap(w.rank(), 0);
         int64_t index = 0;
         do {
@@ -92,7 +97,8 @@ void convolve(const ConvShape& s, const T* x, const T* weights, const T* bias, T
           });
         } while (next_index(tap, w.kernel));
       }
-      for (int64_t i = 0; i < y_plane; ++i) y[plane * y_plane + i] = static_cast<T>(sums[static_cast<size_t>(i)]);
+      for (int64_t i = 0; i < y_plane; ++i)
+        y[plane * y_plane + i] = static_cast<T>(sums[static_cast<size_t>(i)]);
     }
   });
 }
@@ -104,9 +110,13 @@ Prepared prepare_ref(PrepareContext& ctx, ConvShape (*read)(const PrepareContext
   const ConvShape s = read(ctx);
   ctx.output(0, dtype, s.y_dims());
   if (dtype == DType::Float32)
-    return [s](RunContext& run) { convolve(s, run.in<float>(0), run.in<float>(1), run.in<float>(2), run.out<float>(0)); };
+    return [s](RunContext& run) {
+      convolve(s, run.in<float>(0), run.in<float>(1), run.in<float>(2), run.out<float>(0));
+    };
   if (dtype == DType::Float64)
-    return [s](RunContext& run) { convolve(s, run.in<double>(0), run.in<double>(1), run.in<double>(2), run.out<double>(0)); };
+    return [s](RunContext& run) {
+      convolve(s, run.in<double>(0), run.in<double>(1), run.in<double>(2), run.out<double>(0));
+    };
   ctx.fail("dtype of input 'X'", "a float type", dtype_name(dtype));
 }
 
@@ -123,9 +133,9 @@ ConvShape conv_shape(const PrepareContext& ctx) {
 ConvShape conv_transpose_shape(const PrepareContext& ctx) {
   const auto attributes = ctx.attributes<ConvTransposeAttributes>();
   ConvShape s = checked_shape(ctx, true, attributes);
-  s.window = make_transposed_window(ctx, Dims(ctx.dims(0).begin() + 2, ctx.dims(0).end()),
-                                    Dims(ctx.dims(1).begin() + 2, ctx.dims(1).end()), window_attributes(attributes),
-                                    attributes.output_padding, attributes.output_shape);
+  s.window = make_transposed_window(
+      ctx, Dims(ctx.dims(0).begin() + 2, ctx.dims(0).end()), Dims(ctx.dims(1).begin() + 2, ctx.dims(1).end()),
+      window_attributes(attributes), attributes.output_padding, attributes.output_shape);
   return s;
 }
 

@@ -12,19 +12,21 @@ using Memory = dnnl::memory;
 // How a primitive sees its images: as ONNX lays them out, in blocks of 16 channels, or as oneDNN likes best.
 enum class Layout { Plain, Blocked, Any };
 
-// The layouts to try, with the reorders of both images counted in. oneDNN's own choice, channels last, has a slow
-// reorder of large images; its convolution of plain ones is an im2col and a matrix product, good only where the first is
-// trivial or the second is tiny.
+// The layouts to try, with the reorders of both images counted in. oneDNN's own choice, channels last, has a
+// slow reorder of large images; its convolution of plain ones is an im2col and a matrix product, good only
+// where the first is trivial or the second is tiny.
 std::vector<Layout> image_layouts(const ConvShape& s) {
   constexpr int64_t kManyPositions = 128, kBlock = 16;
   const Window& w = s.window;
   const bool many = element_count(w.out) >= kManyPositions;
   bool single = s.groups == 1;
-  for (size_t i = 0; i < w.rank(); ++i) single = single && w.kernel[i] == 1 && w.pad_begin[i] == 0 && w.pad_end[i] == 0;
+  for (size_t i = 0; i < w.rank(); ++i)
+    single = single && w.kernel[i] == 1 && w.pad_begin[i] == 0 && w.pad_end[i] == 0;
   if (single && many) return {Layout::Plain, Layout::Any};
   if (s.transposed && s.groups == 1 && s.out_channels < 8) return {Layout::Plain, Layout::Any};
   const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
-  if (wide && many && s.in_channels % kBlock == 0 && s.out_channels % kBlock == 0) return {Layout::Blocked, Layout::Any};
+  if (wide && many && s.in_channels % kBlock == 0 && s.out_channels % kBlock == 0)
+    return {Layout::Blocked, Layout::Any};
   return {Layout::Any};
 }
 
@@ -39,7 +41,8 @@ Memory::desc in_layout(const Memory::desc& plain, Layout layout) {
   if (layout == Layout::Plain) return plain;
   const Tag blocked[] = {Tag::nCw16c, Tag::nChw16c, Tag::nCdhw16c};
   const Memory::dims dims = plain.get_dims();
-  return Memory::desc(dims, plain.get_data_type(), layout == Layout::Any ? Tag::any : blocked[dims.size() - 3]);
+  return Memory::desc(dims, plain.get_data_type(),
+                      layout == Layout::Any ? Tag::any : blocked[dims.size() - 3]);
 }
 
 Descs describe(const ConvShape& s, DType dtype, Layout layout) {
@@ -74,22 +77,26 @@ Descs describe(const ConvShape& s, DType dtype, Layout layout) {
 }
 
 template <typename Primitive>
-Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layout, dnnl::algorithm algorithm) {
+Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layout,
+                           dnnl::algorithm algorithm) {
   const DType dtype = ctx.dtype(0);
   const Descs d = describe(s, dtype, layout);
   typename Primitive::primitive_desc desc;
   const double outputs = static_cast<double>(element_count(s.transposed ? s.x_dims() : s.y_dims()));
-  const double operations = 2 * outputs * static_cast<double>(s.transposed ? s.out_channels : s.in_channels) * static_cast<double>(element_count(s.window.kernel));
-  const bool serial = onednn_small(operations, static_cast<double>(element_size(dtype)) * static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
+  const double operations = 2 * outputs * static_cast<double>(s.transposed ? s.out_channels : s.in_channels) *
+                            static_cast<double>(element_count(s.window.kernel));
+  const bool serial = onednn_small(
+      operations, static_cast<double>(element_size(dtype)) *
+                      static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
   const OneDnnSerial scope(serial);
   try {
     const auto kind = dnnl::prop_kind::forward_inference;
-    desc = s.bias ? typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted, d.weights_wanted,
-                                                       d.bias, d.y_wanted, d.strides, d.dilates, d.pad_begin, d.pad_end,
-                                                       onednn_attributes())
-                  : typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted, d.weights_wanted,
-                                                       d.y_wanted, d.strides, d.dilates, d.pad_begin, d.pad_end,
-                                                       onednn_attributes());
+    desc = s.bias ? typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted,
+                                                       d.weights_wanted, d.bias, d.y_wanted, d.strides,
+                                                       d.dilates, d.pad_begin, d.pad_end, onednn_attributes())
+                  : typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted,
+                                                       d.weights_wanted, d.y_wanted, d.strides, d.dilates,
+                                                       d.pad_begin, d.pad_end, onednn_attributes());
     if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
     const Primitive primitive(desc);
     ScratchPlan scratch(ctx);
@@ -120,15 +127,19 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, Layout layou
 Prepared prepare_onednn(PrepareContext& ctx, bool transposed) {
   const DType dtype = ctx.dtype(0);
   if (dtype == DType::Float16)
-    return widened(ctx, dtype, [transposed](PrepareContext& wide) { return prepare_onednn(wide, transposed); });
-  if (dtype != DType::Float32 && dtype != DType::BFloat16) return decline("oneDNN convolves only f32 and bf16");
+    return widened(ctx, dtype,
+                   [transposed](PrepareContext& wide) { return prepare_onednn(wide, transposed); });
+  if (dtype != DType::Float32 && dtype != DType::BFloat16)
+    return decline("oneDNN convolves only f32 and bf16");
   const ConvShape s = transposed ? conv_transpose_shape(ctx) : conv_shape(ctx);
   if (s.window.rank() > 3) return decline("more than three spatial dimensions");
   if (s.empty()) return decline("an empty tensor");
   Prepared prepared = decline("no layout");
   for (const Layout layout : image_layouts(s)) {
-    prepared = transposed ? prepare_primitive<dnnl::deconvolution_forward>(ctx, s, layout, dnnl::algorithm::deconvolution_direct)
-                          : prepare_primitive<dnnl::convolution_forward>(ctx, s, layout, dnnl::algorithm::convolution_direct);
+    prepared = transposed ? prepare_primitive<dnnl::deconvolution_forward>(
+                                ctx, s, layout, dnnl::algorithm::deconvolution_direct)
+                          : prepare_primitive<dnnl::convolution_forward>(ctx, s, layout,
+                                                                         dnnl::algorithm::convolution_direct);
     if (prepared.declined.empty()) break;
   }
   return prepared;
@@ -137,7 +148,8 @@ Prepared prepare_onednn(PrepareContext& ctx, bool transposed) {
 // bf16 where the machine has no instructions for it.
 Prepared prepare_bfloat16_as_float(PrepareContext& ctx, bool transposed) {
   if (ctx.dtype(0) != DType::BFloat16) return decline("only bf16");
-  return widened(ctx, DType::BFloat16, [transposed](PrepareContext& wide) { return prepare_onednn(wide, transposed); });
+  return widened(ctx, DType::BFloat16,
+                 [transposed](PrepareContext& wide) { return prepare_onednn(wide, transposed); });
 }
 
 }  // namespace
@@ -145,7 +157,8 @@ Prepared prepare_bfloat16_as_float(PrepareContext& ctx, bool transposed) {
 void register_convolution_onednn(KernelRegistry& registry) {
   for (const bool transposed : {false, true}) {
     const std::string op = transposed ? "ConvTranspose" : "Conv";
-    registry.add(op, "onednn", kSecond, [transposed](PrepareContext& ctx) { return prepare_onednn(ctx, transposed); });
+    registry.add(op, "onednn", kSecond,
+                 [transposed](PrepareContext& ctx) { return prepare_onednn(ctx, transposed); });
     registry.add(op, "onednn-widened", kThird,
                  [transposed](PrepareContext& ctx) { return prepare_bfloat16_as_float(ctx, transposed); });
   }

@@ -13,27 +13,37 @@ namespace sardonyx::cpu {
 namespace {
 
 struct Add {
-  template <typename T> T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapped<T>(unsigned_of(a) + unsigned_of(b));
-    else return a + b;
+  template <typename T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>)
+      return wrapped<T>(unsigned_of(a) + unsigned_of(b));
+    else
+      return a + b;
   }
 };
 struct Sub {
-  template <typename T> T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapped<T>(unsigned_of(a) - unsigned_of(b));
-    else return a - b;
+  template <typename T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>)
+      return wrapped<T>(unsigned_of(a) - unsigned_of(b));
+    else
+      return a - b;
   }
 };
 struct Mul {
-  template <typename T> T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapped<T>(unsigned_of(a) * unsigned_of(b));
-    else return a * b;
+  template <typename T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>)
+      return wrapped<T>(unsigned_of(a) * unsigned_of(b));
+    else
+      return a * b;
   }
 };
 
 // Integers: towards zero; a zero divisor gives 0, and the one quotient that overflows wraps.
 struct Div {
-  template <typename T> T operator()(T a, T b) const {
+  template <typename T>
+  T operator()(T a, T b) const {
     if constexpr (std::is_integral_v<T>) {
       if (b == 0) return 0;
       if constexpr (std::is_signed_v<T>)
@@ -47,7 +57,8 @@ struct Div {
 
 // Remainder of the quotient rounded towards zero: the sign of the dividend. 0 for a zero integer divisor.
 struct TruncatedMod {
-  template <typename T> T operator()(T a, T b) const {
+  template <typename T>
+  T operator()(T a, T b) const {
     if constexpr (std::is_integral_v<T>) {
       if (b == 0) return 0;
       if constexpr (std::is_signed_v<T>)
@@ -61,7 +72,8 @@ struct TruncatedMod {
 
 // Remainder of the quotient rounded down: the sign of the divisor.
 struct FlooredMod {
-  template <typename T> T operator()(T a, T b) const {
+  template <typename T>
+  T operator()(T a, T b) const {
     const T rest = TruncatedMod()(a, b);
     if constexpr (std::is_integral_v<T>) {
       if constexpr (std::is_signed_v<T>)
@@ -74,7 +86,8 @@ struct FlooredMod {
   }
 };
 
-template <typename F> PrepareKernel ref(double ns) {
+template <typename F>
+PrepareKernel ref(double ns) {
   return [ns](PrepareContext& ctx) { return prepare_binary<AllNumbers, F>(ctx, ns); };
 }
 

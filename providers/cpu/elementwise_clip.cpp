@@ -16,7 +16,8 @@ void expect_bounds(PrepareContext& ctx) {
 }
 
 // min(max(x, low), high); NaN in x or a bound gives NaN.
-template <typename T> void clip(RunContext& run, int64_t n) {
+template <typename T>
+void clip(RunContext& run, int64_t n) {
   using C = Compute<T>;
   const bool has_low = run.has_input(1), has_high = run.has_input(2);
   const C low = has_low ? widen(*run.in<T>(1)) : C();

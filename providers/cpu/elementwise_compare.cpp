@@ -10,43 +10,65 @@ namespace sardonyx::cpu {
 
 namespace {
 
-#define SARDONYX_COMPARISON(Name, expression) \
-  struct Name { \
-    template <typename T> bool operator()(const T& a, const T& b) const { return expression; } \
+#define SARDONYX_COMPARISON(Name, expression)       \
+  struct Name {                                     \
+    template <typename T>                           \
+    bool operator()(const T& a, const T& b) const { \
+      return expression;                            \
+    }                                               \
   };
 SARDONYX_COMPARISON(Equal, a == b)
 SARDONYX_COMPARISON(Greater, a > b)
 SARDONYX_COMPARISON(GreaterOrEqual, a >= b)
 SARDONYX_COMPARISON(Less, a < b)
 SARDONYX_COMPARISON(LessOrEqual, a <= b)
-SARDONYX_COMPARISON(And, a && b)
+SARDONYX_COMPARISON(And, a&& b)
 SARDONYX_COMPARISON(Or, a || b)
 SARDONYX_COMPARISON(Xor, a != b)
 #undef SARDONYX_COMPARISON
 
-struct BitwiseAnd { template <typename T> T operator()(T a, T b) const { return static_cast<T>(a & b); } };
-struct BitwiseOr { template <typename T> T operator()(T a, T b) const { return static_cast<T>(a | b); } };
-struct BitwiseXor { template <typename T> T operator()(T a, T b) const { return static_cast<T>(a ^ b); } };
+struct BitwiseAnd {
+  template <typename T>
+  T operator()(T a, T b) const {
+    return static_cast<T>(a & b);
+  }
+};
+struct BitwiseOr {
+  template <typename T>
+  T operator()(T a, T b) const {
+    return static_cast<T>(a | b);
+  }
+};
+struct BitwiseXor {
+  template <typename T>
+  T operator()(T a, T b) const {
+    return static_cast<T>(a ^ b);
+  }
+};
 
 // A shift by a negative amount, or by the width or more, leaves what sign extension fills in.
-template <typename T> bool shifts_out(T amount) {
+template <typename T>
+bool shifts_out(T amount) {
   if constexpr (std::is_signed_v<T>)
     if (amount < 0) return true;
   return static_cast<std::make_unsigned_t<T>>(amount) >= sizeof(T) * 8;
 }
 struct ShiftLeft {
-  template <typename T> T operator()(T a, T amount) const {
+  template <typename T>
+  T operator()(T a, T amount) const {
     return shifts_out(amount) ? T(0) : wrapped<T>(unsigned_of(a) << amount);
   }
 };
 struct ShiftRight {
-  template <typename T> T operator()(T a, T amount) const {
+  template <typename T>
+  T operator()(T a, T amount) const {
     if (shifts_out(amount)) return a < 0 ? static_cast<T>(-1) : T(0);
     return static_cast<T>(a >> amount);
   }
 };
 
-template <typename F, typename List> PrepareKernel compare() {
+template <typename F, typename List>
+PrepareKernel compare() {
   return [](PrepareContext& ctx) { return prepare_binary<List, F, bool>(ctx, 1); };
 }
 PrepareKernel compare_vectors(simd::Comparison op) {
@@ -65,7 +87,8 @@ PrepareKernel compare_vectors(simd::Comparison op) {
     };
   };
 }
-template <typename F> PrepareKernel bits() {
+template <typename F>
+PrepareKernel bits() {
   return [](PrepareContext& ctx) { return prepare_binary<Ints, F>(ctx, 1); };
 }
 
@@ -77,9 +100,13 @@ Prepared prepare_shift(PrepareContext& ctx) {
 }
 
 struct IsNaN {
-  template <typename T> bool operator()(T x) const { return std::isnan(x); }
+  template <typename T>
+  bool operator()(T x) const {
+    return std::isnan(x);
+  }
 };
-template <bool kNegative, bool kPositive> struct IsInf {
+template <bool kNegative, bool kPositive>
+struct IsInf {
   template <typename T>
   bool operator()(T x) const {
     return std::isinf(x) && (x < 0 ? kNegative : kPositive);

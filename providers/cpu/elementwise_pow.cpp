@@ -10,7 +10,8 @@ namespace sardonyx::cpu {
 namespace {
 
 // base^exponent modulo 2^bits.
-template <typename T> T integer_power(T base, uint64_t exponent) {
+template <typename T>
+T integer_power(T base, uint64_t exponent) {
   Wrapping<T> result = 1, square = unsigned_of(base);
   for (; exponent != 0; exponent >>= 1) {
     if (exponent & 1) result *= square;
@@ -21,7 +22,8 @@ template <typename T> T integer_power(T base, uint64_t exponent) {
 
 struct Pow {
   // Exact for integers; a negative exponent gives 0 for every base but 1 and -1.
-  template <typename T, typename E> T operator()(T base, E exponent) const {
+  template <typename T, typename E>
+  T operator()(T base, E exponent) const {
     if constexpr (std::is_integral_v<T> && std::is_integral_v<E>) {
       if constexpr (std::is_signed_v<E>) {
         if (exponent < 0) {
@@ -71,8 +73,10 @@ Prepared prepare_small_pow(PrepareContext& ctx) {
       for (int64_t at = begin; at < end; at += kFloatBlock) {
         const int64_t size = std::min(kFloatBlock, end - at);
         alignas(64) float square[kFloatBlock];
-        if (power == 1) std::copy_n(x + at, size, square);
-        else multiply(x + at, 1, x + at, 1, square, size);
+        if (power == 1)
+          std::copy_n(x + at, size, square);
+        else
+          multiply(x + at, 1, x + at, 1, square, size);
         if (power == 3) multiply(square, 1, x + at, 1, square, size);
         std::copy_n(square, size, y + at);
       }

@@ -12,20 +12,27 @@ namespace sardonyx::cpu {
 namespace {
 
 // f32 sums are carried in double: the last of many is as good as the first.
-template <typename T> using Carried = std::conditional_t<std::is_floating_point_v<Compute<T>>, double, T>;
+template <typename T>
+using Carried = std::conditional_t<std::is_floating_point_v<Compute<T>>, double, T>;
 
 struct Sum {
   static constexpr int kStart = 0;
-  template <typename T> T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapped<T>(unsigned_of(a) + unsigned_of(b));
-    else return a + b;
+  template <typename T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>)
+      return wrapped<T>(unsigned_of(a) + unsigned_of(b));
+    else
+      return a + b;
   }
 };
 struct Product {
   static constexpr int kStart = 1;
-  template <typename T> T operator()(T a, T b) const {
-    if constexpr (std::is_integral_v<T>) return wrapped<T>(unsigned_of(a) * unsigned_of(b));
-    else return a * b;
+  template <typename T>
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>)
+      return wrapped<T>(unsigned_of(a) * unsigned_of(b));
+    else
+      return a * b;
   }
 };
 
@@ -35,7 +42,8 @@ struct Lines {
   bool exclusive, reverse;
 };
 
-template <typename T, typename F> void scan(const Lines& lines, const T* x, T* y) {
+template <typename T, typename F>
+void scan(const Lines& lines, const T* x, T* y) {
   using C = Carried<T>;
   constexpr int64_t kSide = 64;
   const int64_t blocks = (lines.inner + kSide - 1) / kSide;
@@ -59,7 +67,8 @@ template <typename T, typename F> void scan(const Lines& lines, const T* x, T* y
   });
 }
 
-template <typename F> Prepared prepare_scan(PrepareContext& ctx) {
+template <typename F>
+Prepared prepare_scan(PrepareContext& ctx) {
   using Scannable = Join<AllFloats, Types<int32_t, int64_t, uint32_t, uint64_t>>;
   const auto a = ctx.attributes<ScanAttributes>();
   const DType axis_dtype = ctx.dtype(1);

@@ -10,8 +10,11 @@ namespace sardonyx::cpu {
 namespace {
 
 #define SARDONYX_FUNCTION(Name, expression) \
-  struct Name { \
-    template <typename T> T operator()(T x) const { return expression; } \
+  struct Name {                             \
+    template <typename T>                   \
+    T operator()(T x) const {               \
+      return expression;                    \
+    }                                       \
   };
 SARDONYX_FUNCTION(Reciprocal, T(1) / x)
 SARDONYX_FUNCTION(Sqrt, std::sqrt(x))
@@ -36,21 +39,29 @@ SARDONYX_FUNCTION(Erf, std::erf(x))
 #undef SARDONYX_FUNCTION
 
 struct Neg {
-  template <typename T> T operator()(T x) const {
-    if constexpr (std::is_integral_v<T>) return wrapped<T>(0u - unsigned_of(x));
-    else return -x;
+  template <typename T>
+  T operator()(T x) const {
+    if constexpr (std::is_integral_v<T>)
+      return wrapped<T>(0u - unsigned_of(x));
+    else
+      return -x;
   }
 };
 // The smallest integer stays itself, as in numpy.
 struct Abs {
-  template <typename T> T operator()(T x) const {
-    if constexpr (std::is_unsigned_v<T>) return x;
-    else if constexpr (std::is_integral_v<T>) return x < 0 ? Neg()(x) : x;
-    else return std::fabs(x);
+  template <typename T>
+  T operator()(T x) const {
+    if constexpr (std::is_unsigned_v<T>)
+      return x;
+    else if constexpr (std::is_integral_v<T>)
+      return x < 0 ? Neg()(x) : x;
+    else
+      return std::fabs(x);
   }
 };
 struct Sign {
-  template <typename T> T operator()(T x) const {
+  template <typename T>
+  T operator()(T x) const {
     if constexpr (std::is_floating_point_v<T>)
       if (std::isnan(x)) return x;
     return static_cast<T>((T(0) < x) - (x < T(0)));
@@ -60,10 +71,14 @@ struct Not {
   bool operator()(bool x) const { return !x; }
 };
 struct BitwiseNot {
-  template <typename T> T operator()(T x) const { return static_cast<T>(~x); }
+  template <typename T>
+  T operator()(T x) const {
+    return static_cast<T>(~x);
+  }
 };
 
-template <typename F, typename List = AllFloats> PrepareKernel ref(double ns) {
+template <typename F, typename List = AllFloats>
+PrepareKernel ref(double ns) {
   return [ns](PrepareContext& ctx) { return prepare_unary<List, F>(ctx, ns); };
 }
 

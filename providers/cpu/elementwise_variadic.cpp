@@ -10,13 +10,22 @@ namespace {
 
 // NaN wins, as in numpy.
 struct Max {
-  template <typename T> T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+  template <typename T>
+  T operator()(T a, T b) const {
+    return a > b || a != a ? a : b;
+  }
 };
 struct Min {
-  template <typename T> T operator()(T a, T b) const { return a < b || a != a ? a : b; }
+  template <typename T>
+  T operator()(T a, T b) const {
+    return a < b || a != a ? a : b;
+  }
 };
 struct Sum {
-  template <typename T> T operator()(T a, T b) const { return a + b; }
+  template <typename T>
+  T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 
 std::vector<Dims> all_dims(const PrepareContext& ctx) {
@@ -31,7 +40,8 @@ void expect_operands(const PrepareContext& ctx) {
 }
 
 // Folds the operands a block at a time, in the type to compute in.
-template <typename T, typename F> void fold(const Broadcast& plan, RunContext& run, double divisor) {
+template <typename T, typename F>
+void fold(const Broadcast& plan, RunContext& run, double divisor) {
   using C = Compute<T>;
   constexpr int64_t kBlock = 512;
   const size_t count = run.inputs_.size();
@@ -55,7 +65,8 @@ template <typename T, typename F> void fold(const Broadcast& plan, RunContext& r
   });
 }
 
-template <typename List, typename F, bool kMean = false> Prepared prepare_fold(PrepareContext& ctx) {
+template <typename List, typename F, bool kMean = false>
+Prepared prepare_fold(PrepareContext& ctx) {
   expect_operands(ctx);
   Prepared prepared = no_kernel_for(ctx.dtype(0));
   visit<List>(ctx.dtype(0), [&]<typename T>() {
@@ -68,7 +79,8 @@ template <typename List, typename F, bool kMean = false> Prepared prepare_fold(P
 }
 
 // The same with vector loops.
-template <simd::Binary kOp, bool kMean = false> Prepared prepare_simd_fold(PrepareContext& ctx) {
+template <simd::Binary kOp, bool kMean = false>
+Prepared prepare_simd_fold(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
   if (!has_float_rows(dtype)) return decline("only float, float16 and bfloat16");
   expect_operands(ctx);

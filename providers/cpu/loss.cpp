@@ -62,7 +62,9 @@ void gather_losses(const Loss& loss, RunContext& run, const P* log_prob) {
   const Label* labels = run.in<Label>(1);
   const T* weights = run.has_input(2) ? run.in<T>(2) : nullptr;
   T* out = run.out<T>(0);
-  struct Part { double sum = 0, weight = 0; };
+  struct Part {
+    double sum = 0, weight = 0;
+  };
   constexpr int64_t kPart = 4096;
   const int64_t count = loss.n * loss.d, parts = (count + kPart - 1) / kPart;
   std::vector<Part> sums(static_cast<size_t>(parts));
@@ -96,9 +98,12 @@ void gather_losses(const Loss& loss, RunContext& run, const P* log_prob) {
   *out = static_cast<T>(loss.reduction == Reduction::Sum ? total.sum : total.sum / total.weight);
 }
 
-template <typename T, typename P> void write_losses(const Loss& loss, RunContext& run, const P* log_prob) {
-  if (loss.label_dtype == DType::Int32) gather_losses<T, P, int32_t>(loss, run, log_prob);
-  else gather_losses<T, P, int64_t>(loss, run, log_prob);
+template <typename T, typename P>
+void write_losses(const Loss& loss, RunContext& run, const P* log_prob) {
+  if (loss.label_dtype == DType::Int32)
+    gather_losses<T, P, int32_t>(loss, run, log_prob);
+  else
+    gather_losses<T, P, int64_t>(loss, run, log_prob);
 }
 
 Prepared prepare_nll(PrepareContext& ctx) {
@@ -175,8 +180,10 @@ Prepared prepare_cross_entropy(PrepareContext& ctx) {
     load_floats(dtype, scores, 0, size, log_prob);
     log_softmax(loss, log_prob, log_prob);
     if (wants_log_prob) store_floats(dtype, log_prob, run.output(1).mutable_data(), 0, size);
-    if (dtype == DType::Float16) write_losses<Half>(loss, run, log_prob);
-    else write_losses<BFloat16>(loss, run, log_prob);
+    if (dtype == DType::Float16)
+      write_losses<Half>(loss, run, log_prob);
+    else
+      write_losses<BFloat16>(loss, run, log_prob);
   };
 }
 

@@ -23,10 +23,12 @@ struct MatMulShape {
 void check_same_dtype(const PrepareContext& ctx) {
   for (size_t i = 1; i < ctx.input_count(); ++i)
     if (ctx.has_input(i))
-      ctx.expect(ctx.dtype(i) == ctx.dtype(0), "dtype of input " + std::to_string(i), dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(i)));
+      ctx.expect(ctx.dtype(i) == ctx.dtype(0), "dtype of input " + std::to_string(i),
+                 dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(i)));
 }
 
-// numpy.matmul: a first or last operand of rank 1 is a row or a column, and its dimension goes from the result.
+// numpy.matmul: a first or last operand of rank 1 is a row or a column, and its dimension goes from the
+// result.
 MatMulShape matmul_shape(const PrepareContext& ctx) {
   check_same_dtype(ctx);
   Dims a = ctx.dims(0), b = ctx.dims(1);
@@ -36,7 +38,8 @@ MatMulShape matmul_shape(const PrepareContext& ctx) {
   if (row) a.insert(a.begin(), 1);
   if (column) b.push_back(1);
   const int64_t m = a[a.size() - 2], k = a.back(), n = b.back();
-  ctx.expect(b[b.size() - 2] == k, "input 'B' dim " + std::to_string(b.size() - 2), std::to_string(k), std::to_string(b[b.size() - 2]));
+  ctx.expect(b[b.size() - 2] == k, "input 'B' dim " + std::to_string(b.size() - 2), std::to_string(k),
+             std::to_string(b[b.size() - 2]));
   const Dims a_batch(a.begin(), a.end() - 2), b_batch(b.begin(), b.end() - 2);
   MatMulShape s;
   s.dims = broadcast(a_batch, b_batch);
@@ -58,7 +61,8 @@ MatMulShape matmul_shape(const PrepareContext& ctx) {
     const int64_t a_step = a_dim == 1 ? 0 : a_stride, b_step = b_dim == 1 ? 0 : b_stride;
     ProductShape& p = s.product;
     if (batch[at] != 1) {
-      const bool merge = !p.batch.empty() && a_step == p.a_batch.front() * p.batch.front() && b_step == p.b_batch.front() * p.batch.front();
+      const bool merge = !p.batch.empty() && a_step == p.a_batch.front() * p.batch.front() &&
+                         b_step == p.b_batch.front() * p.batch.front();
       if (merge) {
         p.batch.front() *= batch[at];
       } else {
@@ -89,7 +93,8 @@ GemmShape gemm_shape(const PrepareContext& ctx) {
   const Dims &a = ctx.dims(0), &b = ctx.dims(1);
   const bool ta = attributes.transA != 0, tb = attributes.transB != 0;
   const int64_t m = a[ta ? 1 : 0], k = a[ta ? 0 : 1], n = b[tb ? 0 : 1];
-  ctx.expect(b[tb ? 1 : 0] == k, std::string("input 'B' dim ") + (tb ? "1" : "0"), std::to_string(k), std::to_string(b[tb ? 1 : 0]));
+  ctx.expect(b[tb ? 1 : 0] == k, std::string("input 'B' dim ") + (tb ? "1" : "0"), std::to_string(k),
+             std::to_string(b[tb ? 1 : 0]));
   GemmShape s;
   s.product = ProductShape::dense(m, n, k);
   if (ta) s.product.a_row = 1, s.product.a_column = m;
@@ -114,8 +119,11 @@ T from_double(double value) {
   if constexpr (std::is_floating_point_v<T>) {
     return static_cast<T>(value);
   } else {
-    constexpr double low = static_cast<double>(std::numeric_limits<T>::min()), high = static_cast<double>(std::numeric_limits<T>::max());
-    return value >= high ? std::numeric_limits<T>::max() : value > low ? static_cast<T>(value) : std::numeric_limits<T>::min();
+    constexpr double low = static_cast<double>(std::numeric_limits<T>::min()),
+                     high = static_cast<double>(std::numeric_limits<T>::max());
+    return value >= high ? std::numeric_limits<T>::max()
+           : value > low ? static_cast<T>(value)
+                         : std::numeric_limits<T>::min();
   }
 }
 
@@ -129,13 +137,16 @@ void scale_and_add(const GemmShape& s, const T* c, T* y) {
       T* row = y + i * n;
       const T* from = c + i * s.c_row;
       if constexpr (std::is_same_v<T, float>) {
-        for (int64_t j = 0; j < n; ++j) row[j] = s.has_c ? s.alpha * row[j] + s.beta * from[j * s.c_column] : s.alpha * row[j];
+        for (int64_t j = 0; j < n; ++j)
+          row[j] = s.has_c ? s.alpha * row[j] + s.beta * from[j * s.c_column] : s.alpha * row[j];
       } else {
         for (int64_t j = 0; j < n; ++j) {
           if (plain && std::is_integral_v<T>)
-            row[j] = static_cast<T>(static_cast<uint64_t>(row[j]) + static_cast<uint64_t>(from[j * s.c_column]));
+            row[j] =
+                static_cast<T>(static_cast<uint64_t>(row[j]) + static_cast<uint64_t>(from[j * s.c_column]));
           else
-            row[j] = from_double<T>(s.alpha * static_cast<double>(row[j]) + (s.has_c ? s.beta * static_cast<double>(from[j * s.c_column]) : 0.0));
+            row[j] = from_double<T>(s.alpha * static_cast<double>(row[j]) +
+                                    (s.has_c ? s.beta * static_cast<double>(from[j * s.c_column]) : 0.0));
         }
       }
     }
@@ -151,16 +162,18 @@ void multiply_plainly(const ProductShape& s, const T* a, const T* b, T* c) {
     int64_t a_at = 0, b_at = 0, c_at = 0;
     for (size_t d = 0; d < index.size(); ++d)
       a_at += index[d] * s.a_batch[d], b_at += index[d] * s.b_batch[d], c_at += index[d] * s.c_batch[d];
-    parallel_for(s.m, grain_for(static_cast<double>(s.n) * static_cast<double>(s.k + 1)), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        for (int64_t j = 0; j < s.n; ++j) {
-          Sum sum = 0;
-          for (int64_t l = 0; l < s.k; ++l)
-            sum += static_cast<Sum>(a[a_at + i * s.a_row + l * s.a_column]) * static_cast<Sum>(b[b_at + l * s.b_row + j * s.b_column]);
-          c[c_at + i * s.c_row + j] = static_cast<T>(sum);
-        }
-      }
-    });
+    parallel_for(s.m, grain_for(static_cast<double>(s.n) * static_cast<double>(s.k + 1)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     for (int64_t j = 0; j < s.n; ++j) {
+                       Sum sum = 0;
+                       for (int64_t l = 0; l < s.k; ++l)
+                         sum += static_cast<Sum>(a[a_at + i * s.a_row + l * s.a_column]) *
+                                static_cast<Sum>(b[b_at + l * s.b_row + j * s.b_column]);
+                       c[c_at + i * s.c_row + j] = static_cast<T>(sum);
+                     }
+                   }
+                 });
   }
 }
 
@@ -176,7 +189,9 @@ Prepared prepare_matmul(PrepareContext& ctx) {
   const MatMulShape s = matmul_shape(ctx);
   ScratchPlan scratch(ctx);
   const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1));
-  if (!product) return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_matmul) : decline("no fast product of this dtype");
+  if (!product)
+    return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_matmul)
+                                    : decline("no fast product of this dtype");
   ctx.output(0, dtype, s.dims);
   return [product = *product](RunContext& run) {
     product.run(run.scratch(), run.input(0).data(), run.input(1).data(), run.output(0).mutable_data());
@@ -207,7 +222,9 @@ Prepared prepare_gemm(PrepareContext& ctx) {
   if (dtype == DType::BFloat16 && after) return widened(ctx, dtype, prepare_gemm);  // rounded once
   ScratchPlan scratch(ctx);
   const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1), bias);
-  if (!product) return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_gemm) : decline("no fast product of this dtype");
+  if (!product)
+    return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_gemm)
+                                    : decline("no fast product of this dtype");
   ctx.output(0, dtype, {s.product.m, s.product.n});
   std::function<void(RunContext&)> finish;
   if (after)

@@ -21,7 +21,9 @@ using Label = int;
 using Labels = std::vector<Label>;
 constexpr Label kEllipsis = 256;
 
-bool contains(const Labels& labels, Label label) { return std::find(labels.begin(), labels.end(), label) != labels.end(); }
+bool contains(const Labels& labels, Label label) {
+  return std::find(labels.begin(), labels.end(), label) != labels.end();
+}
 
 struct Equation {
   std::vector<Labels> inputs;
@@ -32,8 +34,10 @@ struct Equation {
 std::vector<std::string> split_terms(const std::string& text) {
   std::vector<std::string> terms = {""};
   for (const char c : text) {
-    if (c == ',') terms.emplace_back();
-    else terms.back() += c;
+    if (c == ',')
+      terms.emplace_back();
+    else
+      terms.back() += c;
   }
   return terms;
 }
@@ -65,8 +69,8 @@ Equation parse_equation(const PrepareContext& ctx) {
     if (c != ' ') text += c;
   const size_t arrow = text.find("->");
   const auto terms = split_terms(text.substr(0, arrow));
-  ctx.expect(terms.size() == ctx.input_count(), "terms of attribute 'equation'", std::to_string(ctx.input_count()) + ", one for each input",
-             std::to_string(terms.size()));
+  ctx.expect(terms.size() == ctx.input_count(), "terms of attribute 'equation'",
+             std::to_string(ctx.input_count()) + ", one for each input", std::to_string(terms.size()));
   Equation e;
   std::map<Label, int> uses;
   size_t ellipsis = 0;
@@ -84,17 +88,19 @@ Equation parse_equation(const PrepareContext& ctx) {
       ++uses[label];
       const auto [at, fresh] = e.sizes.emplace(label, dims[d]);
       if (!fresh && at->second == 1) at->second = dims[d];
-      ctx.expect(at->second == dims[d] || dims[d] == 1, "input " + std::to_string(i) + " dim " + std::to_string(d),
-                 std::to_string(at->second), std::to_string(dims[d]));
+      ctx.expect(at->second == dims[d] || dims[d] == 1,
+                 "input " + std::to_string(i) + " dim " + std::to_string(d), std::to_string(at->second),
+                 std::to_string(dims[d]));
     }
   }
   if (arrow != std::string::npos) {
     e.output = term_labels(ctx, text.substr(arrow + 2), ellipsis);
     for (size_t i = 0; i < e.output.size(); ++i) {
       const Label label = e.output[i];
-      ctx.expect(uses.count(label) != 0, "output of attribute 'equation'", "labels of the inputs", std::string(1, static_cast<char>(label)));
-      ctx.expect(std::count(e.output.begin(), e.output.end(), label) == 1, "output of attribute 'equation'", "each label once",
+      ctx.expect(uses.count(label) != 0, "output of attribute 'equation'", "labels of the inputs",
                  std::string(1, static_cast<char>(label)));
+      ctx.expect(std::count(e.output.begin(), e.output.end(), label) == 1, "output of attribute 'equation'",
+                 "each label once", std::string(1, static_cast<char>(label)));
     }
   } else {
     for (size_t d = ellipsis; d-- > 0;) e.output.push_back(kEllipsis + static_cast<Label>(d));
@@ -129,7 +135,8 @@ struct Group {
 template <typename T>
 class EinsumPlan {
  public:
-  EinsumPlan(PrepareContext& ctx, ScratchPlan& scratch, Equation equation) : ctx_(ctx), scratch_(scratch), e_(std::move(equation)) {}
+  EinsumPlan(PrepareContext& ctx, ScratchPlan& scratch, Equation equation)
+      : ctx_(ctx), scratch_(scratch), e_(std::move(equation)) {}
 
   // Steps that leave the result in `result`, dense in the order of the equation's output.
   std::vector<std::function<void(RunContext&)>> plan(const std::vector<Place>& places, Place result);
@@ -179,8 +186,10 @@ Group EinsumPlan<T>::group(const Operand& operand, const Labels& labels) const {
   Group g;
   for (size_t i = labels.size(); i-- > 0;) {
     const int64_t stride = operand.strides.at(labels[i]), n = e_.sizes.at(labels[i]);
-    if (i + 1 == labels.size()) g.stride = stride;
-    else g.ok = g.ok && stride == g.stride * g.size;
+    if (i + 1 == labels.size())
+      g.stride = stride;
+    else
+      g.ok = g.ok && stride == g.stride * g.size;
     g.size *= n;
   }
   return g;
@@ -188,7 +197,8 @@ Group EinsumPlan<T>::group(const Operand& operand, const Labels& labels) const {
 
 template <typename T>
 bool EinsumPlan<T>::wanted(Label label, const std::vector<Operand>& others) const {
-  return contains(order_, label) || std::any_of(others.begin(), others.end(), [&](const Operand& o) { return contains(o.labels, label); });
+  return contains(order_, label) || std::any_of(others.begin(), others.end(),
+                                                [&](const Operand& o) { return contains(o.labels, label); });
 }
 
 // Copies `from` to `to`, which is dense in the order of `labels`; other labels of `from` are summed over.
@@ -197,9 +207,11 @@ Operand EinsumPlan<T>::rearranged(const Operand& from, const Labels& labels, Ope
   StridedLoop kept, summed;
   kept.strides.resize(1);
   summed.strides.resize(1);
-  for (const Label label : labels) kept.sizes.push_back(e_.sizes.at(label)), kept.strides[0].push_back(from.strides.at(label));
+  for (const Label label : labels)
+    kept.sizes.push_back(e_.sizes.at(label)), kept.strides[0].push_back(from.strides.at(label));
   for (const Label label : from.labels)
-    if (!contains(labels, label)) summed.sizes.push_back(e_.sizes.at(label)), summed.strides[0].push_back(from.strides.at(label));
+    if (!contains(labels, label))
+      summed.sizes.push_back(e_.sizes.at(label)), summed.strides[0].push_back(from.strides.at(label));
   kept.collapse();
   summed.collapse();
   const Place source = from.place, target = to.place;
@@ -231,7 +243,8 @@ Operand EinsumPlan<T>::rearranged(const Operand& from, const Labels& labels, Ope
 
 // `from` as [batch..., rows, columns] with one of the last two walked by steps of 1: itself, or a copy.
 template <typename T>
-Operand EinsumPlan<T>::arranged(const Operand& from, Labels batch, const Labels& rows, const Labels& columns) {
+Operand EinsumPlan<T>::arranged(const Operand& from, Labels batch, const Labels& rows,
+                                const Labels& columns) {
   const Group r = group(from, rows), c = group(from, columns);
   if (r.ok && c.ok && (r.stride == 1 || c.stride == 1 || (r.size == 1 && c.size == 1))) return from;
   batch.insert(batch.end(), rows.begin(), rows.end());
@@ -269,28 +282,33 @@ void EinsumPlan<T>::multiply(const Operand& a, const Operand& b, const Labels& s
   steps_.push_back([=](RunContext& run) {
     const T *x = static_cast<const T*>(left.in(run)), *y = static_cast<const T*>(right.in(run));
     T* z = static_cast<T*>(target.in(run));
-    const int64_t columns = outer.sizes.back(), x_step = outer.strides[0].back(), y_step = outer.strides[1].back();
-    const int64_t terms = inner.count(), length = inner.sizes.back(), x_inner = inner.strides[0].back(), y_inner = inner.strides[1].back();
+    const int64_t columns = outer.sizes.back(), x_step = outer.strides[0].back(),
+                  y_step = outer.strides[1].back();
+    const int64_t terms = inner.count(), length = inner.sizes.back(), x_inner = inner.strides[0].back(),
+                  y_inner = inner.strides[1].back();
     if (columns == 0) return;
-    parallel_for(outer.count() / columns, grain_for(static_cast<double>(columns) * static_cast<double>(terms + 1)), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const T *p = x + outer.offset(0, row * columns), *q = y + outer.offset(1, row * columns);
-        T* to_row = z + row * columns;
-        if (!dot) {
-          for (int64_t i = 0; i < columns; ++i) to_row[i] = p[i * x_step] * q[i * y_step];
-          continue;
-        }
-        using Sum = std::conditional_t<std::is_floating_point_v<T>, double, T>;
-        for (int64_t i = 0; i < columns; ++i) {
-          Sum sum = 0;
-          for (int64_t j = 0; j < terms; j += length) {
-            const T *u = p + i * x_step + inner.offset(0, j), *v = q + i * y_step + inner.offset(1, j);
-            for (int64_t l = 0; l < length; ++l) sum += static_cast<Sum>(u[l * x_inner]) * static_cast<Sum>(v[l * y_inner]);
+    parallel_for(
+        outer.count() / columns, grain_for(static_cast<double>(columns) * static_cast<double>(terms + 1)),
+        [&](int64_t begin, int64_t end) {
+          for (int64_t row = begin; row < end; ++row) {
+            const T *p = x + outer.offset(0, row * columns), *q = y + outer.offset(1, row * columns);
+            T* to_row = z + row * columns;
+            if (!dot) {
+              for (int64_t i = 0; i < columns; ++i) to_row[i] = p[i * x_step] * q[i * y_step];
+              continue;
+            }
+            using Sum = std::conditional_t<std::is_floating_point_v<T>, double, T>;
+            for (int64_t i = 0; i < columns; ++i) {
+              Sum sum = 0;
+              for (int64_t j = 0; j < terms; j += length) {
+                const T *u = p + i * x_step + inner.offset(0, j), *v = q + i * y_step + inner.offset(1, j);
+                for (int64_t l = 0; l < length; ++l)
+                  sum += static_cast<Sum>(u[l * x_inner]) * static_cast<Sum>(v[l * y_inner]);
+              }
+              to_row[i] = static_cast<T>(sum);
+            }
           }
-          to_row[i] = static_cast<T>(sum);
-        }
-      }
-    });
+        });
   });
 }
 
@@ -309,9 +327,12 @@ Operand EinsumPlan<T>::contract(Operand a, Operand b, const std::vector<Operand>
       if (!contains(all, label)) all.push_back(label);
   for (const Label label : all) {
     const bool in_a = contains(a.labels, label), in_b = contains(b.labels, label);
-    if (in_a && in_b) (wanted(label, others) ? batch : summed).push_back(label);
-    else if (in_a) rows.push_back(label);
-    else if (in_b) columns.push_back(label);
+    if (in_a && in_b)
+      (wanted(label, others) ? batch : summed).push_back(label);
+    else if (in_a)
+      rows.push_back(label);
+    else if (in_b)
+      columns.push_back(label);
   }
   const bool last = others.empty();
   // The operand that makes the innermost labels of the result goes to the right.
@@ -343,7 +364,8 @@ Operand EinsumPlan<T>::contract(Operand a, Operand b, const std::vector<Operand>
     loop.strides[2].push_back(to.strides.at(label));
   }
   loop.collapse();
-  const Group a_rows = group(a, rows), a_columns = group(a, summed), b_rows = group(b, summed), b_columns = group(b, columns);
+  const Group a_rows = group(a, rows), a_columns = group(a, summed), b_rows = group(b, summed),
+              b_columns = group(b, columns);
   ProductShape shape;
   shape.m = a_rows.size, shape.k = a_columns.size, shape.n = b_columns.size;
   shape.batch = loop.sizes;
@@ -351,15 +373,20 @@ Operand EinsumPlan<T>::contract(Operand a, Operand b, const std::vector<Operand>
   shape.a_row = a_rows.stride, shape.a_column = a_columns.stride;
   shape.b_row = b_rows.stride, shape.b_column = b_columns.stride;
   shape.c_row = group(to, rows).stride;
-  const Tensor* constant = b.place.kind == Place::Input && ctx_.dtype(b.place.at) == dtype_of<T> ? ctx_.constant(b.place.at) : nullptr;
+  const Tensor* constant = b.place.kind == Place::Input && ctx_.dtype(b.place.at) == dtype_of<T>
+                               ? ctx_.constant(b.place.at)
+                               : nullptr;
   const auto product = Product::plan(scratch_, dtype_of<T>, shape, constant);
   const Place left = a.place, right = b.place, target = to.place;
-  steps_.push_back([=, product = *product](RunContext& run) { product.run(run.scratch(), left.in(run), right.in(run), target.in(run)); });
+  steps_.push_back([=, product = *product](RunContext& run) {
+    product.run(run.scratch(), left.in(run), right.in(run), target.in(run));
+  });
   return to;
 }
 
 template <typename T>
-std::vector<std::function<void(RunContext&)>> EinsumPlan<T>::plan(const std::vector<Place>& places, Place result) {
+std::vector<std::function<void(RunContext&)>> EinsumPlan<T>::plan(const std::vector<Place>& places,
+                                                                  Place result) {
   result_ = result;
   for (const Label label : e_.output)
     if (e_.sizes.at(label) != 1) order_.push_back(label);
@@ -388,7 +415,8 @@ std::vector<std::function<void(RunContext&)>> EinsumPlan<T>::plan(const std::vec
         Labels seen;
         for (const Operand* o : {&operands[i], &operands[j]})
           for (const Label label : o->labels)
-            if (!contains(seen, label) && wanted(label, others)) seen.push_back(label), cost *= static_cast<double>(e_.sizes.at(label));
+            if (!contains(seen, label) && wanted(label, others))
+              seen.push_back(label), cost *= static_cast<double>(e_.sizes.at(label));
         if (best < 0 || cost < best) best = cost, first = i, second = j;
       }
     }
@@ -398,21 +426,27 @@ std::vector<std::function<void(RunContext&)>> EinsumPlan<T>::plan(const std::vec
     operands.push_back(contract(std::move(a), std::move(b), operands));
   }
   const Operand& whole = operands.front();
-  if (whole.place.kind != result.kind || whole.place.at != result.at) rearranged(whole, order_, dense(result, order_));
+  if (whole.place.kind != result.kind || whole.place.at != result.at)
+    rearranged(whole, order_, dense(result, order_));
   return std::move(steps_);
 }
 
 // 8- and 16-bit integers are computed in 32 bits, which wrap to the same result.
 template <typename T>
 Prepared prepare_as(PrepareContext& ctx, const Equation& equation, const Dims& dims) {
-  using C = std::conditional_t<!std::is_integral_v<T>, T, std::conditional_t<sizeof(T) <= 4, uint32_t, uint64_t>>;
+  using C =
+      std::conditional_t<!std::is_integral_v<T>, T, std::conditional_t<sizeof(T) <= 4, uint32_t, uint64_t>>;
   ScratchPlan scratch(ctx);
   std::vector<Place> places;
   Place result{Place::Output, 0};
   constexpr bool converts = sizeof(T) != sizeof(C);
   for (size_t i = 0; i < ctx.input_count(); ++i)
-    places.push_back(converts ? Place{Place::Scratch, scratch.add(static_cast<size_t>(ctx.input(i).size()) * sizeof(C))} : Place{Place::Input, i});
-  if (converts) result = {Place::Scratch, scratch.add(static_cast<size_t>(checked_mul(element_count(dims), sizeof(C), "einsum")))};
+    places.push_back(
+        converts ? Place{Place::Scratch, scratch.add(static_cast<size_t>(ctx.input(i).size()) * sizeof(C))}
+                 : Place{Place::Input, i});
+  if (converts)
+    result = {Place::Scratch,
+              scratch.add(static_cast<size_t>(checked_mul(element_count(dims), sizeof(C), "einsum")))};
   // A sum over nothing is 0, whatever else the operands hold.
   bool zero = false;
   for (const auto& [label, n] : equation.sizes) zero = zero || n == 0;
@@ -438,7 +472,8 @@ Prepared prepare_as(PrepareContext& ctx, const Equation& equation, const Dims& d
 Prepared prepare_einsum(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
   for (size_t i = 1; i < ctx.input_count(); ++i)
-    ctx.expect(ctx.dtype(i) == dtype, "dtype of input " + std::to_string(i), dtype_name(dtype), dtype_name(ctx.dtype(i)));
+    ctx.expect(ctx.dtype(i) == dtype, "dtype of input " + std::to_string(i), dtype_name(dtype),
+               dtype_name(ctx.dtype(i)));
   if (dtype == DType::Float16 || dtype == DType::BFloat16) return widened(ctx, dtype, prepare_einsum);
   const Equation equation = parse_equation(ctx);
   Dims dims;

@@ -21,19 +21,25 @@ int64_t product(const Dims& dims, size_t begin, size_t end) {
 }
 
 void expect_dims(const PrepareContext& ctx, size_t i, const char* name, const Dims& dims) {
-  ctx.expect(ctx.dims(i) == dims, std::string("dims of input '") + name + "'", to_string(dims), to_string(ctx.dims(i)));
+  ctx.expect(ctx.dims(i) == dims, std::string("dims of input '") + name + "'", to_string(dims),
+             to_string(ctx.dims(i)));
 }
 
 void expect_floats(const PrepareContext& ctx) {
   for (size_t i = 0; i < ctx.input_count(); ++i)
     if (ctx.has_input(i))
-      ctx.expect(is_float(ctx.dtype(i)) && element_size(ctx.dtype(i)) >= 2, "dtype of input " + std::to_string(i),
-                 "float, double, float16 or bfloat16", dtype_name(ctx.dtype(i)));
+      ctx.expect(is_float(ctx.dtype(i)) && element_size(ctx.dtype(i)) >= 2,
+                 "dtype of input " + std::to_string(i), "float, double, float16 or bfloat16",
+                 dtype_name(ctx.dtype(i)));
 }
 
 DType stash_dtype(const PrepareContext& ctx, int64_t stash) {
-  const DType dtype = stash == 16 ? DType::BFloat16 : stash == 10 ? DType::Float16 : stash == 11 ? DType::Float64 : DType::Float32;
-  ctx.expect(stash == 1 || dtype != DType::Float32, "attribute 'stash_type'", "a float type", std::to_string(stash));
+  const DType dtype = stash == 16   ? DType::BFloat16
+                      : stash == 10 ? DType::Float16
+                      : stash == 11 ? DType::Float64
+                                    : DType::Float32;
+  ctx.expect(stash == 1 || dtype != DType::Float32, "attribute 'stash_type'", "a float type",
+             std::to_string(stash));
   return dtype;
 }
 
@@ -47,11 +53,14 @@ Dims broadcast_strides(const PrepareContext& ctx, size_t i, const char* name) {
     fits = dims[d] == 1 || dims[d] == x[at];
     strides[at] = dims[d] == 1 ? 0 : own[d];
   }
-  ctx.expect(fits, std::string("dims of input '") + name + "'", "broadcastable to " + to_string(x), to_string(dims));
+  ctx.expect(fits, std::string("dims of input '") + name + "'", "broadcastable to " + to_string(x),
+             to_string(dims));
   return strides;
 }
 
-void store(const Doubles& values, Tensor& to) { convert_floats(DType::Float64, values.data(), to.dtype(), to.mutable_data(), to.size()); }
+void store(const Doubles& values, Tensor& to) {
+  convert_floats(DType::Float64, values.data(), to.dtype(), to.mutable_data(), to.size());
+}
 
 Prepared prepare_rows(PrepareContext& ctx, bool centred) {
   const RowNormalization s = row_normalization(ctx, centred);
@@ -60,7 +69,8 @@ Prepared prepare_rows(PrepareContext& ctx, bool centred) {
   ctx.output(2, s.stash, s.reduced);
   return [s](RunContext& run) {
     Doubles x = run.input(0).to_doubles(), means(static_cast<size_t>(s.rows)), inverses(means);
-    const Doubles scale = run.input(1).to_doubles(), bias = s.has_bias ? run.input(2).to_doubles() : Doubles();
+    const Doubles scale = run.input(1).to_doubles(),
+                  bias = s.has_bias ? run.input(2).to_doubles() : Doubles();
     const StridedLoop at{s.dims, {s.scale_strides, s.bias_strides}};
     for (int64_t r = 0; r < s.rows; ++r) {
       double* row = x.data() + r * s.n;
@@ -94,7 +104,8 @@ Prepared prepare_batch(PrepareContext& ctx) {
     for (int64_t c = 0; c < s.view.channels; ++c) {
       const auto each = [&](auto f) {
         for (int64_t n = 0; n < s.view.outer; ++n)
-          for (int64_t i = 0; i < s.view.inner; ++i) f(x[static_cast<size_t>((n * s.view.channels + c) * s.view.inner + i)]);
+          for (int64_t i = 0; i < s.view.inner; ++i)
+            f(x[static_cast<size_t>((n * s.view.channels + c) * s.view.inner + i)]);
       };
       const size_t at = static_cast<size_t>(c);
       double mean = means[at], variance = variances[at];
@@ -148,7 +159,8 @@ Prepared prepare_lp(PrepareContext& ctx) {
       for (int64_t i = 0; i < s.inner; ++i) {
         double* line = x.data() + o * s.n * s.inner + i;
         double norm = 0;
-        for (int64_t j = 0; j < s.n; ++j) norm += s.p == 1 ? std::abs(line[j * s.inner]) : line[j * s.inner] * line[j * s.inner];
+        for (int64_t j = 0; j < s.n; ++j)
+          norm += s.p == 1 ? std::abs(line[j * s.inner]) : line[j * s.inner] * line[j * s.inner];
         if (s.p == 2) norm = std::sqrt(norm);
         for (int64_t j = 0; j < s.n; ++j) line[j * s.inner] = norm == 0 ? 0 : line[j * s.inner] / norm;
       }
@@ -167,7 +179,8 @@ Prepared prepare_local_response(PrepareContext& ctx) {
       for (int64_t c = 0; c < s.channels; ++c) {
         for (int64_t i = 0; i < s.inner; ++i) {
           double sum = 0;
-          for (int64_t k = std::max<int64_t>(0, c - s.before); k <= std::min(s.channels - 1, c + s.after); ++k) {
+          for (int64_t k = std::max<int64_t>(0, c - s.before); k <= std::min(s.channels - 1, c + s.after);
+               ++k) {
             const double v = x[static_cast<size_t>((o * s.channels + k) * s.inner + i)];
             sum += v * v;
           }
@@ -201,7 +214,8 @@ Prepared prepare_mean_variance(PrepareContext& ctx) {
       deviations[group(i)] += d * d;
     }
     for (double& d : deviations) d = std::sqrt(d / count) + kMeanVarianceEpsilon;
-    for (int64_t i = 0; i < n; ++i) x[static_cast<size_t>(i)] = (x[static_cast<size_t>(i)] - means[group(i)]) / deviations[group(i)];
+    for (int64_t i = 0; i < n; ++i)
+      x[static_cast<size_t>(i)] = (x[static_cast<size_t>(i)] - means[group(i)]) / deviations[group(i)];
     store(x, run.output(0));
   };
 }
@@ -224,7 +238,8 @@ RowNormalization row_normalization(const PrepareContext& ctx, bool centred) {
   RowNormalization s;
   s.dims = ctx.dims(0);
   ctx.expect(!s.dims.empty(), "rank of input 'X'", "at least 1", "0");
-  const size_t axis = static_cast<size_t>(normalize_axis(attributes.axis, static_cast<int>(s.dims.size()), "attribute 'axis'"));
+  const size_t axis = static_cast<size_t>(
+      normalize_axis(attributes.axis, static_cast<int>(s.dims.size()), "attribute 'axis'"));
   s.axis = axis;
   s.rows = product(s.dims, 0, axis);
   s.n = product(s.dims, axis, s.dims.size());
@@ -250,7 +265,8 @@ BatchNormalization batch_normalization(const PrepareContext& ctx) {
   const char* const names[] = {"X", "scale", "B", "input_mean", "input_var"};
   for (size_t i = 1; i < 5; ++i) expect_dims(ctx, i, names[i], {s.view.channels});
   s.training = attributes.training_mode != 0;
-  ctx.expect(s.training || (!ctx.wants(1) && !ctx.wants(2)), "outputs", "1 outside training_mode", std::to_string(ctx.output_count()));
+  ctx.expect(s.training || (!ctx.wants(1) && !ctx.wants(2)), "outputs", "1 outside training_mode",
+             std::to_string(ctx.output_count()));
   s.epsilon = static_cast<double>(attributes.epsilon);
   s.momentum = static_cast<double>(attributes.momentum);
   return s;
@@ -262,7 +278,8 @@ GroupNormalization instance_normalization(const PrepareContext& ctx) {
   ctx.expect(x.size() >= 2, "rank of input 'input'", "at least 2", std::to_string(x.size()));
   expect_dims(ctx, 1, "scale", {x[1]});
   expect_dims(ctx, 2, "B", {x[1]});
-  return {x[0], x[1], 1, product(x, 2, x.size()), static_cast<double>(ctx.attributes<InstanceNormalizationAttributes>().epsilon)};
+  return {x[0], x[1], 1, product(x, 2, x.size()),
+          static_cast<double>(ctx.attributes<InstanceNormalizationAttributes>().epsilon)};
 }
 
 GroupNormalization group_normalization(const PrepareContext& ctx) {
@@ -272,8 +289,8 @@ GroupNormalization group_normalization(const PrepareContext& ctx) {
   ctx.expect(x.size() >= 2, "rank of input 'X'", "at least 2", std::to_string(x.size()));
   stash_dtype(ctx, attributes.stash_type);
   const int64_t groups = attributes.num_groups.value_or(0);
-  ctx.expect(groups >= 1 && x[1] % groups == 0, "attribute 'num_groups'", "a divisor of the " + std::to_string(x[1]) + " channels",
-             std::to_string(groups));
+  ctx.expect(groups >= 1 && x[1] % groups == 0, "attribute 'num_groups'",
+             "a divisor of the " + std::to_string(x[1]) + " channels", std::to_string(groups));
   expect_dims(ctx, 1, "scale", {x[1]});
   expect_dims(ctx, 2, "bias", {x[1]});
   return {x[0], groups, x[1] / groups, product(x, 2, x.size()), static_cast<double>(attributes.epsilon)};
@@ -285,7 +302,8 @@ LpNormalization lp_normalization(const PrepareContext& ctx) {
   const Dims& x = ctx.dims(0);
   ctx.expect(!x.empty(), "rank of input 'input'", "at least 1", "0");
   ctx.expect(attributes.p == 1 || attributes.p == 2, "attribute 'p'", "1 or 2", std::to_string(attributes.p));
-  const size_t axis = static_cast<size_t>(normalize_axis(attributes.axis, static_cast<int>(x.size()), "attribute 'axis'"));
+  const size_t axis =
+      static_cast<size_t>(normalize_axis(attributes.axis, static_cast<int>(x.size()), "attribute 'axis'"));
   return {product(x, 0, axis), x[axis], product(x, axis + 1, x.size()), attributes.p};
 }
 
@@ -319,8 +337,10 @@ void register_normalization(KernelRegistry& registry) {
   registry.ref("LayerNormalization", [](PrepareContext& ctx) { return prepare_rows(ctx, true); });
   registry.ref("RMSNormalization", [](PrepareContext& ctx) { return prepare_rows(ctx, false); });
   registry.ref("BatchNormalization", prepare_batch);
-  registry.ref("InstanceNormalization", [](PrepareContext& ctx) { return prepare_groups(ctx, instance_normalization); });
-  registry.ref("GroupNormalization", [](PrepareContext& ctx) { return prepare_groups(ctx, group_normalization); });
+  registry.ref("InstanceNormalization",
+               [](PrepareContext& ctx) { return prepare_groups(ctx, instance_normalization); });
+  registry.ref("GroupNormalization",
+               [](PrepareContext& ctx) { return prepare_groups(ctx, group_normalization); });
   registry.ref("LpNormalization", prepare_lp);
   registry.ref("LRN", prepare_local_response);
   registry.ref("MeanVarianceNormalization", prepare_mean_variance);

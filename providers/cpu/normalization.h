@@ -9,12 +9,12 @@ namespace sardonyx::cpu {
 // LayerNormalization and RMSNormalization: each of `rows` runs of `n` neighbours is normalized.
 struct RowNormalization {
   int64_t rows = 1, n = 1;
-  size_t axis = 0;               // the first dimension of a run
+  size_t axis = 0;  // the first dimension of a run
   double epsilon = 0;
-  bool centred = true;           // false: RMS
+  bool centred = true;  // false: RMS
   bool has_bias = false;
-  Dims dims;                     // of X
-  Dims reduced;                  // of Mean and InvStdDev
+  Dims dims;                                                // of X
+  Dims reduced;                                             // of Mean and InvStdDev
   DType result = DType::Undefined, stash = DType::Float32;  // of Y; of Mean and InvStdDev
   // Scale and bias walked along X: strides of 0 where they are broadcast.
   Dims scale_strides, bias_strides;
@@ -53,7 +53,7 @@ LpNormalization lp_normalization(const PrepareContext& ctx);
 // X as [outer, channels, inner].
 struct LocalResponse {
   int64_t outer = 1, channels = 1, inner = 1;
-  int64_t before = 0, after = 0;  // channels of the region besides the one at hand
+  int64_t before = 0, after = 0;        // channels of the region besides the one at hand
   float scale = 0, beta = 0, bias = 0;  // alpha / size
   double exact_scale = 0;
 };

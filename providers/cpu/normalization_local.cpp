@@ -25,8 +25,10 @@ HWY_INLINE V quotient(V x, V norm) {
 
 void LpRow(const float* x, int64_t n, int64_t p, float* y) {
   double norm = 0;
-  if (p == 1) norm = sum_of(x, n, [](auto, auto v) HWY_ATTR { return hn::Abs(v); });
-  else norm = std::sqrt(sum_of(x, n, [](auto, auto v) HWY_ATTR { return hn::Mul(v, v); }));
+  if (p == 1)
+    norm = sum_of(x, n, [](auto, auto v) HWY_ATTR { return hn::Abs(v); });
+  else
+    norm = std::sqrt(sum_of(x, n, [](auto, auto v) HWY_ATTR { return hn::Mul(v, v); }));
   const float divisor = static_cast<float>(norm);
   map_row(x, n, y, [divisor](auto d, auto v, int64_t) HWY_ATTR { return quotient(v, hn::Set(d, divisor)); });
 }
@@ -58,7 +60,8 @@ void LpColumns(const float* x, int64_t n, int64_t inner, int64_t p, int64_t begi
   for (; i < end; ++i) lp_columns(one, x + i, n, inner, p, y + i);
 }
 
-// y = x * (bias + scale * s)^-beta over one channel, where s is the sum of squares over `channels` of them from `first` on.
+// y = x * (bias + scale * s)^-beta over one channel, where s is the sum of squares over `channels` of them
+// from `first` on.
 template <class D>
 HWY_INLINE auto local_factor(D d, const LocalResponse& r, const float* first, int64_t channels) {
   auto sum = hn::Zero(d);
@@ -69,7 +72,8 @@ HWY_INLINE auto local_factor(D d, const LocalResponse& r, const float* first, in
   return hn::MulAdd(hn::Set(d, r.scale), sum, hn::Set(d, r.bias));
 }
 
-void LocalResponseChannel(const LocalResponse& r, const float* x, const float* first, int64_t channels, float* y) {
+void LocalResponseChannel(const LocalResponse& r, const float* x, const float* first, int64_t channels,
+                          float* y) {
   if (r.beta == 0.75f) {
     map_row(x, r.inner, y, [&](auto d, auto v, int64_t i) HWY_ATTR {
       const auto root = hn::Sqrt(local_factor(d, r, first + i, channels));
@@ -117,7 +121,9 @@ Prepared prepare_lp(PrepareContext& ctx) {
     parallel_for(s.outer * blocks, grain_for(ns * kColumns), [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
         const int64_t first = b % blocks * kColumns;
-        HWY_DYNAMIC_DISPATCH(LpColumns)(x + b / blocks * plane, s.n, s.inner, s.p, first, std::min(s.inner, first + kColumns), y + b / blocks * plane);
+        HWY_DYNAMIC_DISPATCH(LpColumns)
+        (x + b / blocks * plane, s.n, s.inner, s.p, first, std::min(s.inner, first + kColumns),
+         y + b / blocks * plane);
       }
     });
   };
@@ -131,11 +137,14 @@ Prepared prepare_local_response(PrepareContext& ctx) {
   return [s](RunContext& run) {
     const float* x = run.in<float>(0);
     float* y = run.out<float>(0);
-    const double ns = 5 + 0.2 * static_cast<double>(s.inner) * static_cast<double>(s.before + s.after + (s.beta == 0.75f ? 2 : 40));
+    const double ns = 5 + 0.2 * static_cast<double>(s.inner) *
+                              static_cast<double>(s.before + s.after + (s.beta == 0.75f ? 2 : 40));
     parallel_for(s.outer * s.channels, grain_for(ns), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t c = i % s.channels, low = std::max<int64_t>(0, c - s.before), high = std::min(s.channels - 1, c + s.after);
-        HWY_DYNAMIC_DISPATCH(LocalResponseChannel)(s, x + i * s.inner, x + (i - c + low) * s.inner, high - low + 1, y + i * s.inner);
+        const int64_t c = i % s.channels, low = std::max<int64_t>(0, c - s.before),
+                      high = std::min(s.channels - 1, c + s.after);
+        HWY_DYNAMIC_DISPATCH(LocalResponseChannel)
+        (s, x + i * s.inner, x + (i - c + low) * s.inner, high - low + 1, y + i * s.inner);
       }
     });
   };

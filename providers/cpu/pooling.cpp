@@ -15,12 +15,14 @@ namespace {
 PoolShape pool_shape(const PrepareContext& ctx, Pooling kind, const PoolAttributes& attributes) {
   const Dims& x = ctx.dims(0);
   ctx.expect(x.size() >= 3, "rank of input 'X'", "at least 3", std::to_string(x.size()));
-  ctx.expect(attributes.kernel_shape.has_value(), "attribute 'kernel_shape'", std::to_string(x.size() - 2) + " values", "none");
+  ctx.expect(attributes.kernel_shape.has_value(), "attribute 'kernel_shape'",
+             std::to_string(x.size() - 2) + " values", "none");
   PoolShape s;
   s.kind = kind;
   s.planes = checked_mul(x[0], x[1], "planes");
   s.window = make_window(ctx, Dims(x.begin() + 2, x.end()), *attributes.kernel_shape,
-                         {attributes.auto_pad, attributes.strides, attributes.dilations, attributes.pads, attributes.ceil_mode != 0});
+                         {attributes.auto_pad, attributes.strides, attributes.dilations, attributes.pads,
+                          attributes.ceil_mode != 0});
   s.dims = {x[0], x[1]};
   s.dims.insert(s.dims.end(), s.window.out.begin(), s.window.out.end());
   return s;
@@ -31,7 +33,8 @@ PoolShape pool_shape(const PrepareContext& ctx, Pooling kind, const PoolAttribut
 template <typename F, typename Done>
 void for_each_window(const Window& w, F&& f, Done&& done) {
   const size_t rank = w.rank();
-  // Of every position of every dimension: the taps that lie in the input. Windows of one dimension have one row.
+  // Of every position of every dimension: the taps that lie in the input. Windows of one dimension have one
+  // row.
   std::vector<std::vector<Range>> taps(rank);
   for (size_t i = 0; i < rank; ++i)
     for (int64_t o = 0; o < w.out[i]; ++o)
@@ -62,14 +65,18 @@ void for_each_window(const Window& w, F&& f, Done&& done) {
 
 template <typename T>
 T lowest() {
-  if constexpr (std::is_floating_point_v<T>) return -std::numeric_limits<T>::infinity();
-  else return std::numeric_limits<T>::min();
+  if constexpr (std::is_floating_point_v<T>)
+    return -std::numeric_limits<T>::infinity();
+  else
+    return std::numeric_limits<T>::min();
 }
 
 template <typename T>
 bool is_nan(T value) {
-  if constexpr (std::is_floating_point_v<T>) return std::isnan(value);
-  else return false;
+  if constexpr (std::is_floating_point_v<T>)
+    return std::isnan(value);
+  else
+    return false;
 }
 
 // The column-major index of the element at a row-major one.
@@ -104,7 +111,9 @@ void pool_max(const PoolShape& s, const T* x, T* y, int64_t* indices) {
           },
           [&](int64_t window) {
             y[plane * out_plane + window] = best;
-            if (indices) indices[plane * out_plane + window] = where < 0 ? -1 : plane * in_plane + (s.column_major ? transposed(where, w.in) : where);
+            if (indices)
+              indices[plane * out_plane + window] =
+                  where < 0 ? -1 : plane * in_plane + (s.column_major ? transposed(where, w.in) : where);
             best = lowest<T>();
             where = -1;
           });
@@ -127,10 +136,14 @@ void pool_sum(const PoolShape& s, const T* x, T* y) {
           w,
           [&](int64_t at) {
             const double value = static_cast<double>(in[at]);
-            if (s.kind == Pooling::Average) sum += value;
-            else if (s.p == 1) sum += std::abs(value);
-            else if (s.p == 2) sum += value * value;
-            else sum += std::pow(std::abs(value), p);
+            if (s.kind == Pooling::Average)
+              sum += value;
+            else if (s.p == 1)
+              sum += std::abs(value);
+            else if (s.p == 2)
+              sum += value * value;
+            else
+              sum += std::pow(std::abs(value), p);
           },
           [&](int64_t window) {
             if (s.kind == Pooling::Average) {
@@ -148,7 +161,9 @@ void pool_sum(const PoolShape& s, const T* x, T* y) {
   });
 }
 
-[[noreturn]] void wrong_dtype(const PrepareContext& ctx) { ctx.fail("dtype of input 'X'", "a float type", dtype_name(ctx.dtype(0))); }
+[[noreturn]] void wrong_dtype(const PrepareContext& ctx) {
+  ctx.fail("dtype of input 'X'", "a float type", dtype_name(ctx.dtype(0)));
+}
 
 template <typename Shape>
 Prepared prepare_pool(PrepareContext& ctx, Shape shape) {
@@ -164,7 +179,8 @@ Prepared prepare_pool(PrepareContext& ctx, Shape shape) {
       run = [s](RunContext& r) { pool_max(s, r.in<T>(0), r.out<T>(0), r.out<int64_t>(1)); };
     });
   else
-    visit<Floats>(dtype, [&]<typename T>() { run = [s](RunContext& r) { pool_sum(s, r.in<T>(0), r.out<T>(0)); }; });
+    visit<Floats>(dtype,
+                  [&]<typename T>() { run = [s](RunContext& r) { pool_sum(s, r.in<T>(0), r.out<T>(0)); }; });
   if (!run) wrong_dtype(ctx);
   return run;
 }
@@ -180,15 +196,18 @@ Prepared prepare_max_unpool(PrepareContext& ctx) {
   ctx.expect(ctx.dims(1) == x, "dims of input 'I'", to_string(x), to_string(ctx.dims(1)));
   ctx.expect(ctx.dtype(1) == DType::Int64, "dtype of input 'I'", "int64", dtype_name(ctx.dtype(1)));
   const size_t rank = x.size() - 2;
-  ctx.expect(attributes.kernel_shape.has_value(), "attribute 'kernel_shape'", std::to_string(rank) + " values", "none");
+  ctx.expect(attributes.kernel_shape.has_value(), "attribute 'kernel_shape'",
+             std::to_string(rank) + " values", "none");
   const Dims kernel = spatial_list(ctx, attributes.kernel_shape, "kernel_shape", rank, 1, 1);
   const Dims strides = spatial_list(ctx, attributes.strides, "strides", rank, 1, 1);
   const Dims pads = spatial_list(ctx, attributes.pads, "pads", 2 * rank, 0, 0);
   Dims image = {x[0], x[1]};
   for (size_t i = 0; i < rank; ++i) {
-    const int64_t full = checked_add(checked_mul(std::max<int64_t>(x[i + 2] - 1, 0), strides[i], "output"), kernel[i], "output");
+    const int64_t full = checked_add(checked_mul(std::max<int64_t>(x[i + 2] - 1, 0), strides[i], "output"),
+                                     kernel[i], "output");
     const int64_t size = full - checked_add(pads[i], pads[i + rank], "padding");
-    ctx.expect(size >= 0, "padding of spatial dimension " + std::to_string(i), "at most " + std::to_string(full), std::to_string(full - size));
+    ctx.expect(size >= 0, "padding of spatial dimension " + std::to_string(i),
+               "at most " + std::to_string(full), std::to_string(full - size));
     image.push_back(x[i + 2] == 0 ? 0 : size);
   }
   Dims dims = image;
@@ -209,7 +228,8 @@ Prepared prepare_max_unpool(PrepareContext& ctx) {
       const Dims strides = contiguous_strides(dims);
       for (int64_t i = 0; i < n; ++i) {
         int64_t rest = indices[i];
-        if (rest < 0 || rest >= size) r.fail("input 'I'", "indices in [0, " + std::to_string(size) + ")", std::to_string(rest));
+        if (rest < 0 || rest >= size)
+          r.fail("input 'I'", "indices in [0, " + std::to_string(size) + ")", std::to_string(rest));
         int64_t at = 0;
         for (size_t d = image.size(); d-- > 0; rest /= image[d]) at += rest % image[d] * strides[d];
         y[at] = values[i];
@@ -225,8 +245,8 @@ Prepared prepare_max_unpool(PrepareContext& ctx) {
 PoolShape max_pool_shape(const PrepareContext& ctx) {
   const auto attributes = ctx.attributes<MaxPoolAttributes>();
   PoolShape s = pool_shape(ctx, Pooling::Max, attributes);
-  ctx.expect(attributes.storage_order == 0 || attributes.storage_order == 1, "attribute 'storage_order'", "0 or 1",
-             std::to_string(attributes.storage_order));
+  ctx.expect(attributes.storage_order == 0 || attributes.storage_order == 1, "attribute 'storage_order'",
+             "0 or 1", std::to_string(attributes.storage_order));
   s.column_major = attributes.storage_order == 1;
   return s;
 }
@@ -271,7 +291,8 @@ void register_pooling(KernelRegistry& registry) {
   add("AveragePool", average_pool_shape);
   add("LpPool", lp_pool_shape);
   add("GlobalMaxPool", [](const PrepareContext& ctx) { return global_pool_shape(ctx, Pooling::Max); });
-  add("GlobalAveragePool", [](const PrepareContext& ctx) { return global_pool_shape(ctx, Pooling::Average); });
+  add("GlobalAveragePool",
+      [](const PrepareContext& ctx) { return global_pool_shape(ctx, Pooling::Average); });
   add("GlobalLpPool", [](const PrepareContext& ctx) {
     return global_pool_shape(ctx, Pooling::Lp, ctx.attributes<GlobalLpPoolAttributes>().p);
   });

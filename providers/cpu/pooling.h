@@ -18,12 +18,13 @@ struct PoolShape {
   bool count_include_pad = false;  // Average
   int64_t p = 2;                   // Lp
   bool column_major = false;       // Max: the order of Indices within a plane
-  // How many elements of the padded input (Average with count_include_pad) or of the input itself the window at
-  // position `o` of dimension i covers.
+  // How many elements of the padded input (Average with count_include_pad) or of the input itself the window
+  // at position `o` of dimension i covers.
   int64_t covered(size_t i, int64_t o) const {
     const int64_t start = o * window.stride[i] - window.pad_begin[i];
     if (count_include_pad)
-      return std::clamp<int64_t>(ceil_div(window.in[i] + window.pad_end[i] - start, window.dilation[i]), 0, window.kernel[i]);
+      return std::clamp<int64_t>(ceil_div(window.in[i] + window.pad_end[i] - start, window.dilation[i]), 0,
+                                 window.kernel[i]);
     return valid_range(window.kernel[i], window.dilation[i], start, window.in[i]).size();
   }
 };

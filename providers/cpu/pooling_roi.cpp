@@ -24,8 +24,8 @@ struct Sample {
   T low_weight, high_weight;
 };
 
-// The samples of one bin along one axis: `grid` points evenly spread over [start, start + size). Those more than one
-// element outside the image are left out, and `outside` says that there were some.
+// The samples of one bin along one axis: `grid` points evenly spread over [start, start + size). Those more
+// than one element outside the image are left out, and `outside` says that there were some.
 template <typename T>
 struct Bin {
   std::vector<Sample<T>> samples;
@@ -73,7 +73,8 @@ template <typename T>
 RoiGrid<T> make_grid(const RoiShape& s, const RoiAlignAttributes& attributes, bool half_pixel, const T* roi) {
   RoiGrid<T> grid;
   const T scale = static_cast<T>(attributes.spatial_scale), shift = half_pixel ? T(0.5) : T(0);
-  const T left = roi[0] * scale - shift, top = roi[1] * scale - shift, right = roi[2] * scale - shift, bottom = roi[3] * scale - shift;
+  const T left = roi[0] * scale - shift, top = roi[1] * scale - shift, right = roi[2] * scale - shift,
+          bottom = roi[3] * scale - shift;
   grid.unknown = std::isnan(left) || std::isnan(top) || std::isnan(right) || std::isnan(bottom);
   if (grid.unknown) return grid;
   T width = right - left, height = bottom - top;
@@ -82,8 +83,10 @@ RoiGrid<T> make_grid(const RoiShape& s, const RoiAlignAttributes& attributes, bo
   const T ratio = static_cast<T>(attributes.sampling_ratio);
   const T down = ratio > 0 ? ratio : std::ceil(bin_height), across = ratio > 0 ? ratio : std::ceil(bin_width);
   grid.count = std::max(down * across, T(1));
-  for (int64_t i = 0; i < s.out_height; ++i) grid.rows.push_back(make_bin(top + static_cast<T>(i) * bin_height, bin_height, down, s.height));
-  for (int64_t i = 0; i < s.out_width; ++i) grid.columns.push_back(make_bin(left + static_cast<T>(i) * bin_width, bin_width, across, s.width));
+  for (int64_t i = 0; i < s.out_height; ++i)
+    grid.rows.push_back(make_bin(top + static_cast<T>(i) * bin_height, bin_height, down, s.height));
+  for (int64_t i = 0; i < s.out_width; ++i)
+    grid.columns.push_back(make_bin(left + static_cast<T>(i) * bin_width, bin_width, across, s.width));
   return grid;
 }
 
@@ -101,7 +104,8 @@ T align_bin(const Bin<T>& rows, const Bin<T>& columns, const T* plane, int64_t w
         continue;
       }
       const T a = y.low_weight * x.low_weight * low[x.low], b = y.low_weight * x.high_weight * low[x.high];
-      const T c = y.high_weight * x.low_weight * high[x.low], d = y.high_weight * x.high_weight * high[x.high];
+      const T c = y.high_weight * x.low_weight * high[x.low],
+              d = y.high_weight * x.high_weight * high[x.high];
       // The largest weighted corner, as the specification's reference has it.
       for (const T value : {a, b, c, d}) {
         if (!any || value > best || std::isnan(value)) best = std::isnan(best) && any ? best : value;
@@ -117,11 +121,14 @@ void roi_align(const RoiShape& s, const RoiAlignAttributes& attributes, RunConte
   const T *x = run.in<T>(0), *rois = run.in<T>(1);
   const int64_t* batches = run.in<int64_t>(2);
   T* y = run.out<T>(0);
-  const bool half_pixel = attributes.coordinate_transformation_mode == "half_pixel", maximum = attributes.mode == "max";
+  const bool half_pixel = attributes.coordinate_transformation_mode == "half_pixel",
+             maximum = attributes.mode == "max";
   for (int64_t r = 0; r < s.rois; ++r)
     if (batches[r] < 0 || batches[r] >= s.batch)
-      run.fail("input 'batch_indices'", "values in [0, " + std::to_string(s.batch) + ")", std::to_string(batches[r]));
-  const int64_t blocks = (s.channels + kChannelBlock - 1) / kChannelBlock, plane = s.height * s.width, bins = s.out_height * s.out_width;
+      run.fail("input 'batch_indices'", "values in [0, " + std::to_string(s.batch) + ")",
+               std::to_string(batches[r]));
+  const int64_t blocks = (s.channels + kChannelBlock - 1) / kChannelBlock, plane = s.height * s.width,
+                bins = s.out_height * s.out_width;
   parallel_for(s.rois * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       run.check_cancelled();
@@ -135,7 +142,8 @@ void roi_align(const RoiShape& s, const RoiAlignAttributes& attributes, RunConte
           continue;
         }
         for (const Bin<T>& row : grid.rows)
-          for (const Bin<T>& column : grid.columns) *out++ = align_bin(row, column, image, s.width, grid.count, maximum);
+          for (const Bin<T>& column : grid.columns)
+            *out++ = align_bin(row, column, image, s.width, grid.count, maximum);
       }
     }
   });
@@ -148,18 +156,25 @@ Prepared prepare_roi_align(PrepareContext& ctx) {
   ctx.expect(ctx.rank(0) == 4, "rank of input 'X'", "4", std::to_string(ctx.rank(0)));
   const Dims &x = ctx.dims(0), &rois = ctx.dims(1);
   ctx.expect(rois.size() == 2 && rois[1] == 4, "dims of input 'rois'", "[num_rois, 4]", to_string(rois));
-  ctx.expect(ctx.dims(2) == Dims{rois[0]}, "dims of input 'batch_indices'", to_string(Dims{rois[0]}), to_string(ctx.dims(2)));
+  ctx.expect(ctx.dims(2) == Dims{rois[0]}, "dims of input 'batch_indices'", to_string(Dims{rois[0]}),
+             to_string(ctx.dims(2)));
   ctx.expect(ctx.dtype(1) == dtype, "dtype of input 'rois'", dtype_name(dtype), dtype_name(ctx.dtype(1)));
-  ctx.expect(ctx.dtype(2) == DType::Int64, "dtype of input 'batch_indices'", "int64", dtype_name(ctx.dtype(2)));
-  ctx.expect(attributes.output_height >= 1 && attributes.output_width >= 1, "attributes 'output_height' and 'output_width'", "at least 1",
+  ctx.expect(ctx.dtype(2) == DType::Int64, "dtype of input 'batch_indices'", "int64",
+             dtype_name(ctx.dtype(2)));
+  ctx.expect(attributes.output_height >= 1 && attributes.output_width >= 1,
+             "attributes 'output_height' and 'output_width'", "at least 1",
              std::to_string(attributes.output_height) + " and " + std::to_string(attributes.output_width));
-  ctx.expect(attributes.sampling_ratio >= 0 && attributes.sampling_ratio <= 4096, "attribute 'sampling_ratio'", "0 to 4096",
-             std::to_string(attributes.sampling_ratio));
-  ctx.expect(attributes.mode == "avg" || attributes.mode == "max", "attribute 'mode'", "avg or max", attributes.mode);
-  ctx.expect(attributes.coordinate_transformation_mode == "half_pixel" || attributes.coordinate_transformation_mode == "output_half_pixel",
-             "attribute 'coordinate_transformation_mode'", "half_pixel or output_half_pixel", attributes.coordinate_transformation_mode);
+  ctx.expect(attributes.sampling_ratio >= 0 && attributes.sampling_ratio <= 4096,
+             "attribute 'sampling_ratio'", "0 to 4096", std::to_string(attributes.sampling_ratio));
+  ctx.expect(attributes.mode == "avg" || attributes.mode == "max", "attribute 'mode'", "avg or max",
+             attributes.mode);
+  ctx.expect(attributes.coordinate_transformation_mode == "half_pixel" ||
+                 attributes.coordinate_transformation_mode == "output_half_pixel",
+             "attribute 'coordinate_transformation_mode'", "half_pixel or output_half_pixel",
+             attributes.coordinate_transformation_mode);
   const RoiShape s{x[0], x[1], x[2], x[3], rois[0], attributes.output_height, attributes.output_width};
-  ctx.expect(s.rois == 0 || (s.height > 0 && s.width > 0), "height and width of input 'X'", "at least 1", "0");
+  ctx.expect(s.rois == 0 || (s.height > 0 && s.width > 0), "height and width of input 'X'", "at least 1",
+             "0");
   ctx.output(0, dtype, {s.rois, s.channels, s.out_height, s.out_width});
   if (dtype == DType::Float32) return [=](RunContext& run) { roi_align<float>(s, attributes, run); };
   ctx.expect(dtype == DType::Float64, "dtype of input 'X'", "a float type", dtype_name(dtype));
@@ -172,7 +187,8 @@ struct BinRange {
 };
 BinRange bin_range(double start, double size, int64_t i, int64_t n, int64_t limit) {
   const double step = size / static_cast<double>(n), top = static_cast<double>(limit);
-  const double begin = std::floor(static_cast<double>(i) * step) + start, end = std::ceil(static_cast<double>(i + 1) * step) + start;
+  const double begin = std::floor(static_cast<double>(i) * step) + start,
+               end = std::ceil(static_cast<double>(i + 1) * step) + start;
   return {static_cast<int64_t>(std::clamp(begin, 0.0, top)), static_cast<int64_t>(std::clamp(end, 0.0, top))};
 }
 
@@ -184,13 +200,16 @@ void max_roi_pool(const RoiShape& s, double scale, RunContext& run) {
   for (int64_t i = 0; i < s.rois * 5; ++i) {
     const T value = rois[i];
     const bool ok = i % 5 == 0 ? value >= 0 && value < static_cast<T>(s.batch) : std::isfinite(value);
-    if (!ok) run.fail("input 'rois'", "a batch index in [0, " + std::to_string(s.batch) + ") and finite coordinates", std::to_string(value));
+    if (!ok)
+      run.fail("input 'rois'", "a batch index in [0, " + std::to_string(s.batch) + ") and finite coordinates",
+               std::to_string(value));
   }
   parallel_for(s.rois * s.channels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const T* roi = rois + task / s.channels * 5;
       const T* image = x + (static_cast<int64_t>(roi[0]) * s.channels + task % s.channels) * plane;
-      const double left = std::round(static_cast<double>(roi[1]) * scale), top = std::round(static_cast<double>(roi[2]) * scale);
+      const double left = std::round(static_cast<double>(roi[1]) * scale),
+                   top = std::round(static_cast<double>(roi[2]) * scale);
       const double width = std::max(std::round(static_cast<double>(roi[3]) * scale) - left + 1, 1.0);
       const double height = std::max(std::round(static_cast<double>(roi[4]) * scale) - top + 1, 1.0);
       T* out = y + task * s.out_height * s.out_width;
@@ -219,9 +238,11 @@ Prepared prepare_max_roi_pool(PrepareContext& ctx) {
   ctx.expect(rois.size() == 2 && rois[1] == 5, "dims of input 'rois'", "[num_rois, 5]", to_string(rois));
   ctx.expect(ctx.dtype(1) == dtype, "dtype of input 'rois'", dtype_name(dtype), dtype_name(ctx.dtype(1)));
   const bool shaped = attributes.pooled_shape && attributes.pooled_shape->size() == 2;
-  ctx.expect(shaped && attributes.pooled_shape->at(0) >= 1 && attributes.pooled_shape->at(1) >= 1, "attribute 'pooled_shape'",
-             "two values of at least 1", attributes.pooled_shape ? to_string(*attributes.pooled_shape) : "none");
-  const RoiShape s{x[0], x[1], x[2], x[3], rois[0], attributes.pooled_shape->at(0), attributes.pooled_shape->at(1)};
+  ctx.expect(shaped && attributes.pooled_shape->at(0) >= 1 && attributes.pooled_shape->at(1) >= 1,
+             "attribute 'pooled_shape'", "two values of at least 1",
+             attributes.pooled_shape ? to_string(*attributes.pooled_shape) : "none");
+  const RoiShape s{
+      x[0], x[1], x[2], x[3], rois[0], attributes.pooled_shape->at(0), attributes.pooled_shape->at(1)};
   ctx.output(0, dtype, {s.rois, s.channels, s.out_height, s.out_width});
   const double scale = static_cast<double>(attributes.spatial_scale);
   if (dtype == DType::Float32) return [=](RunContext& run) { max_roi_pool<float>(s, scale, run); };

@@ -23,10 +23,10 @@ struct PoolPlan {
   PoolOp op = PoolOp::Max;
   bool divides = false, root = false;  // Average; Lp with p = 2
   PlaneGrid grid;
-  std::vector<int64_t> row_offsets;              // of the taps of one column of a window, first phase
-  std::vector<int64_t> column_offsets;           // of the taps of one row, in rows already combined
-  std::vector<double> row_count;                 // Average: how many rows each output row covers
-  std::vector<float> column_count;               // and how many columns each output column does
+  std::vector<int64_t> row_offsets;     // of the taps of one column of a window, first phase
+  std::vector<int64_t> column_offsets;  // of the taps of one row, in rows already combined
+  std::vector<double> row_count;        // Average: how many rows each output row covers
+  std::vector<float> column_count;      // and how many columns each output column does
   // Dimensions before the last two: their windows are combined into one plane of the input.
   Window outer;
   std::vector<std::vector<double>> outer_count;
@@ -37,7 +37,8 @@ struct PoolPlan {
   int64_t result_elements() const { return grid.block_rows * grid.row + PlaneGrid::kSlack; }
   int64_t slice_elements() const { return outer.rank() == 0 ? 0 : grid.ih * grid.iw; }
   size_t buffer_elements() const {
-    return static_cast<size_t>(grid.copy_elements() + combined_elements() + 2 * result_elements() + slice_elements());
+    return static_cast<size_t>(grid.copy_elements() + combined_elements() + 2 * result_elements() +
+                               slice_elements());
   }
   int64_t tasks_of_plane() const { return outer_out * grid.blocks(); }
 };
@@ -65,16 +66,22 @@ HWY_INLINE V combine(V acc, V x) {
 // What an element contributes to its window.
 template <PoolOp kOp, class V>
 HWY_INLINE V enter(V x) {
-  if constexpr (kOp == PoolOp::AbsoluteSum) return hn::Abs(x);
-  else if constexpr (kOp == PoolOp::SquareSum) return hn::Mul(x, x);
-  else return x;
+  if constexpr (kOp == PoolOp::AbsoluteSum)
+    return hn::Abs(x);
+  else if constexpr (kOp == PoolOp::SquareSum)
+    return hn::Mul(x, x);
+  else
+    return x;
 }
 
 template <PoolOp kOp, typename T>
 constexpr T identity() {
-  if constexpr (kOp != PoolOp::Max) return T{};
-  else if constexpr (std::is_floating_point_v<T>) return -std::numeric_limits<T>::infinity();
-  else return std::numeric_limits<T>::min();
+  if constexpr (kOp != PoolOp::Max)
+    return T{};
+  else if constexpr (std::is_floating_point_v<T>)
+    return -std::numeric_limits<T>::infinity();
+  else
+    return std::numeric_limits<T>::min();
 }
 
 // to[f] = combination of from[offset + f] over the offsets, in whole vectors.
@@ -83,7 +90,8 @@ HWY_INLINE void combine_flat(const int64_t* offsets, size_t count, const T* from
   const hn::ScalableTag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t f = 0; f < length; f += 2 * lanes) {
-    auto a = enter<kOp>(hn::LoadU(d, from + offsets[0] + f)), b = enter<kOp>(hn::LoadU(d, from + offsets[0] + f + lanes));
+    auto a = enter<kOp>(hn::LoadU(d, from + offsets[0] + f)),
+         b = enter<kOp>(hn::LoadU(d, from + offsets[0] + f + lanes));
     for (size_t t = 1; t < count; ++t) {
       const T* in = from + offsets[t] + f;
       a = combine<kOp, kNan>(a, enter<kOp>(hn::LoadU(d, in)));
@@ -103,12 +111,14 @@ void combine_rows(const std::vector<const T*>& rows, int64_t n, T* HWY_RESTRICT 
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     auto acc = enter<kOp>(hn::LoadU(d, rows[0] + i));
-    for (size_t r = 1; r < rows.size(); ++r) acc = combine<kOp, true>(acc, enter<kOp>(hn::LoadU(d, rows[r] + i)));
+    for (size_t r = 1; r < rows.size(); ++r)
+      acc = combine<kOp, true>(acc, enter<kOp>(hn::LoadU(d, rows[r] + i)));
     hn::StoreU(acc, d, to + i);
   }
   for (; i < n; ++i) {
     auto acc = enter<kOp>(hn::LoadU(one, rows[0] + i));
-    for (size_t r = 1; r < rows.size(); ++r) acc = combine<kOp, true>(acc, enter<kOp>(hn::LoadU(one, rows[r] + i)));
+    for (size_t r = 1; r < rows.size(); ++r)
+      acc = combine<kOp, true>(acc, enter<kOp>(hn::LoadU(one, rows[r] + i)));
     hn::StoreU(acc, one, to + i);
   }
 }
@@ -142,16 +152,20 @@ void pool_block(const PoolPlan& p, const T* x, int64_t first, int64_t rows, doub
   fill_copy(g, x, first, rows, identity<kOp, T>(), copy);
   const int64_t length = rows * g.row;
   for (int64_t q = 0; q < g.sw; ++q)
-    combine_flat<kOp, kNan>(p.row_offsets.data(), p.row_offsets.size(), copy + q * g.sub, length, combined + q * p.combined_sub());
+    combine_flat<kOp, kNan>(p.row_offsets.data(), p.row_offsets.size(), copy + q * g.sub, length,
+                            combined + q * p.combined_sub());
   constexpr PoolOp kThen = kOp == PoolOp::Max ? PoolOp::Max : PoolOp::Sum;
-  combine_flat<kThen, kNan>(p.column_offsets.data(), p.column_offsets.size(), combined, g.length(rows), result);
+  combine_flat<kThen, kNan>(p.column_offsets.data(), p.column_offsets.size(), combined, g.length(rows),
+                            result);
   if constexpr (std::is_same_v<T, float>) {
     const hn::ScalableTag<T> d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     if (p.root)
-      for (int64_t f = 0; f < g.length(rows); f += lanes) hn::StoreU(hn::Sqrt(hn::LoadU(d, result + f)), d, finished + f);
+      for (int64_t f = 0; f < g.length(rows); f += lanes)
+        hn::StoreU(hn::Sqrt(hn::LoadU(d, result + f)), d, finished + f);
     for (int64_t r = 0; p.divides && r < rows; ++r) {
-      const auto covered = hn::Set(d, static_cast<float>(count * p.row_count[static_cast<size_t>(first + r)]));
+      const auto covered =
+          hn::Set(d, static_cast<float>(count * p.row_count[static_cast<size_t>(first + r)]));
       for (int64_t i = 0; i < g.ow; i += lanes) {
         const auto divisor = hn::Mul(covered, hn::LoadU(d, p.column_count.data() + i));
         hn::StoreU(hn::Div(hn::LoadU(d, result + r * g.row + i), divisor), d, finished + r * g.row + i);
@@ -162,8 +176,8 @@ void pool_block(const PoolPlan& p, const T* x, int64_t first, int64_t rows, doub
   for (int64_t r = 0; r < rows; ++r) copy_row(result + r * g.row, g.ow, to + r * g.ow);
 }
 
-// The plane that output position `o` of the outer dimensions sees, in `slice` unless it is one of the input; null when
-// its windows lie in the padding altogether.
+// The plane that output position `o` of the outer dimensions sees, in `slice` unless it is one of the input;
+// null when its windows lie in the padding altogether.
 template <PoolOp kOp, typename T>
 const T* outer_slice(const PoolPlan& p, const T* x, int64_t o, double* count, T* slice) {
   const Window& w = p.outer;
@@ -209,7 +223,8 @@ void pool_tasks(const PoolPlan& p, const T* x, T* y, int64_t begin, int64_t end,
     if (first >= g.oh) first = 0, ++image;
   };
   for (int64_t task = begin; task < end; ++task, next()) {
-    const int64_t rows = std::min(g.block_rows, g.oh - first), plane = p.outer_out == 1 ? image : image / p.outer_out;
+    const int64_t rows = std::min(g.block_rows, g.oh - first),
+                  plane = p.outer_out == 1 ? image : image / p.outer_out;
     T* to = y + (image * g.oh + first) * g.ow;
     if (p.outer.rank() == 0) {
       seen = x + plane * in_plane;
@@ -218,7 +233,8 @@ void pool_tasks(const PoolPlan& p, const T* x, T* y, int64_t begin, int64_t end,
       seen = outer_slice<kOp>(p, x + plane * in_plane, image % p.outer_out, &count, slice);
     }
     if (!seen) {
-      const T nothing = p.divides ? static_cast<T>(std::numeric_limits<float>::quiet_NaN()) : identity<kOp, T>();
+      const T nothing =
+          p.divides ? static_cast<T>(std::numeric_limits<float>::quiet_NaN()) : identity<kOp, T>();
       std::fill(to, to + rows * g.ow, nothing);
       continue;
     }
@@ -227,19 +243,27 @@ void pool_tasks(const PoolPlan& p, const T* x, T* y, int64_t begin, int64_t end,
     const int64_t top = std::max<int64_t>(first * g.sh - g.ph, 0);
     const int64_t bottom = std::min(first * g.sh - g.ph + g.input_rows(rows), g.ih);
     const bool nan = kOp == PoolOp::Max && bottom > top && has_nan(seen + top * g.iw, (bottom - top) * g.iw);
-    if (p.outer.rank() > 0 && nan) pool_block<kThen, true>(p, seen, first, rows, count, buffer, to);
-    else if (p.outer.rank() > 0) pool_block<kThen, false>(p, seen, first, rows, count, buffer, to);
-    else if (nan) pool_block<kOp, true>(p, seen, first, rows, count, buffer, to);
-    else pool_block<kOp, false>(p, seen, first, rows, count, buffer, to);
+    if (p.outer.rank() > 0 && nan)
+      pool_block<kThen, true>(p, seen, first, rows, count, buffer, to);
+    else if (p.outer.rank() > 0)
+      pool_block<kThen, false>(p, seen, first, rows, count, buffer, to);
+    else if (nan)
+      pool_block<kOp, true>(p, seen, first, rows, count, buffer, to);
+    else
+      pool_block<kOp, false>(p, seen, first, rows, count, buffer, to);
   }
 }
 
 void PoolF32(const PoolPlan& p, const float* x, float* y, int64_t begin, int64_t end, float* buffer) {
   switch (p.op) {
-    case PoolOp::Max: return pool_tasks<PoolOp::Max>(p, x, y, begin, end, buffer);
-    case PoolOp::Sum: return pool_tasks<PoolOp::Sum>(p, x, y, begin, end, buffer);
-    case PoolOp::AbsoluteSum: return pool_tasks<PoolOp::AbsoluteSum>(p, x, y, begin, end, buffer);
-    case PoolOp::SquareSum: return pool_tasks<PoolOp::SquareSum>(p, x, y, begin, end, buffer);
+    case PoolOp::Max:
+      return pool_tasks<PoolOp::Max>(p, x, y, begin, end, buffer);
+    case PoolOp::Sum:
+      return pool_tasks<PoolOp::Sum>(p, x, y, begin, end, buffer);
+    case PoolOp::AbsoluteSum:
+      return pool_tasks<PoolOp::AbsoluteSum>(p, x, y, begin, end, buffer);
+    case PoolOp::SquareSum:
+      return pool_tasks<PoolOp::SquareSum>(p, x, y, begin, end, buffer);
   }
 }
 void PoolS8(const PoolPlan& p, const int8_t* x, int8_t* y, int64_t begin, int64_t end, int8_t* buffer) {
@@ -258,8 +282,10 @@ float reduce_all(const float* x, int64_t n) {
   double total = 0;
   float best = identity<kOp, float>();
   const auto add = [&](float part) HWY_ATTR {
-    if constexpr (kOp == PoolOp::Max) best = part > best || std::isnan(part) ? part : best;
-    else total += static_cast<double>(part);
+    if constexpr (kOp == PoolOp::Max)
+      best = part > best || std::isnan(part) ? part : best;
+    else
+      total += static_cast<double>(part);
   };
   int64_t i = 0;
   while (n - i >= lanes) {
@@ -291,10 +317,18 @@ void ReducePlanes(PoolOp op, const float* x, int64_t n, int64_t begin, int64_t e
   for (int64_t i = begin; i < end; ++i) {
     const float* plane = x + i * n;
     switch (op) {
-      case PoolOp::Max: y[i] = reduce_all<PoolOp::Max>(plane, n); break;
-      case PoolOp::Sum: y[i] = reduce_all<PoolOp::Sum>(plane, n); break;
-      case PoolOp::AbsoluteSum: y[i] = reduce_all<PoolOp::AbsoluteSum>(plane, n); break;
-      case PoolOp::SquareSum: y[i] = reduce_all<PoolOp::SquareSum>(plane, n); break;
+      case PoolOp::Max:
+        y[i] = reduce_all<PoolOp::Max>(plane, n);
+        break;
+      case PoolOp::Sum:
+        y[i] = reduce_all<PoolOp::Sum>(plane, n);
+        break;
+      case PoolOp::AbsoluteSum:
+        y[i] = reduce_all<PoolOp::AbsoluteSum>(plane, n);
+        break;
+      case PoolOp::SquareSum:
+        y[i] = reduce_all<PoolOp::SquareSum>(plane, n);
+        break;
     }
   }
 }
@@ -321,14 +355,18 @@ PoolOp pool_op(const PoolShape& s) {
 
 std::vector<double> counts(const PoolShape& s, size_t dimension) {
   std::vector<double> counts;
-  for (int64_t o = 0; o < s.window.out[dimension]; ++o) counts.push_back(static_cast<double>(s.covered(dimension, o)));
+  for (int64_t o = 0; o < s.window.out[dimension]; ++o)
+    counts.push_back(static_cast<double>(s.covered(dimension, o)));
   return counts;
 }
 
 // The dimensions of a window before the last two.
 Window outer_window(const Window& w) {
-  const auto head = [&](const Dims& d) { return Dims(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(w.rank() > 2 ? w.rank() - 2 : 0)); };
-  return {head(w.in), head(w.out), head(w.kernel), head(w.stride), head(w.dilation), head(w.pad_begin), head(w.pad_end)};
+  const auto head = [&](const Dims& d) {
+    return Dims(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(w.rank() > 2 ? w.rank() - 2 : 0));
+  };
+  return {head(w.in),       head(w.out),       head(w.kernel), head(w.stride),
+          head(w.dilation), head(w.pad_begin), head(w.pad_end)};
 }
 
 std::optional<PoolPlan> make_plan(const PoolShape& s) {
@@ -345,7 +383,8 @@ std::optional<PoolPlan> make_plan(const PoolShape& s) {
   p.root = s.kind == Pooling::Lp && s.p == 2;
   p.outer_in = element_count(p.outer.in), p.outer_out = element_count(p.outer.out);
   for (int64_t y = 0; y < grid->kh; ++y) p.row_offsets.push_back(grid->offset(y, 0));
-  for (int64_t x = 0; x < grid->kw; ++x) p.column_offsets.push_back(x * grid->dw % grid->sw * p.combined_sub() + x * grid->dw / grid->sw);
+  for (int64_t x = 0; x < grid->kw; ++x)
+    p.column_offsets.push_back(x * grid->dw % grid->sw * p.combined_sub() + x * grid->dw / grid->sw);
   if (p.divides) {
     const size_t last = w.rank() - 1;
     for (const double count : counts(s, last)) p.column_count.push_back(static_cast<float>(count));
@@ -359,8 +398,9 @@ std::optional<PoolPlan> make_plan(const PoolShape& s) {
 template <typename T, typename F>
 Prepared pool_with(const PoolPlan& p, int64_t planes, F tasks) {
   const PlaneGrid& g = p.grid;
-  const double ns = 30 + 0.05 * static_cast<double>(g.block_rows * g.row * (g.kh + g.kw + 4 * g.sh * g.sw)) +
-                    (p.outer.rank() > 0 ? 0.1 * static_cast<double>(element_count(p.outer.kernel) * g.ih * g.iw) : 0.0);
+  const double ns =
+      30 + 0.05 * static_cast<double>(g.block_rows * g.row * (g.kh + g.kw + 4 * g.sh * g.sw)) +
+      (p.outer.rank() > 0 ? 0.1 * static_cast<double>(element_count(p.outer.kernel) * g.ih * g.iw) : 0.0);
   return [p, planes, tasks, ns](RunContext& run) {
     const T* x = run.in<T>(0);
     T* y = run.out<T>(0);
@@ -373,8 +413,10 @@ Prepared pool_with(const PoolPlan& p, int64_t planes, F tasks) {
 
 Prepared prepare_simd(PrepareContext& ctx, PoolShape (*shape)(const PrepareContext&)) {
   const DType dtype = ctx.dtype(0);
-  if (is_narrow_float(dtype)) return widened(ctx, dtype, [shape](PrepareContext& wide) { return prepare_simd(wide, shape); });
-  if (dtype != DType::Float32 && dtype != DType::Int8 && dtype != DType::UInt8) return decline("only float, int8 and uint8");
+  if (is_narrow_float(dtype))
+    return widened(ctx, dtype, [shape](PrepareContext& wide) { return prepare_simd(wide, shape); });
+  if (dtype != DType::Float32 && dtype != DType::Int8 && dtype != DType::UInt8)
+    return decline("only float, int8 and uint8");
   const PoolShape s = shape(ctx);
   if (dtype != DType::Float32 && s.kind != Pooling::Max) return decline("only MaxPool takes integers");
   if (ctx.wants(1)) return decline("Indices are wanted");
@@ -383,13 +425,16 @@ Prepared prepare_simd(PrepareContext& ctx, PoolShape (*shape)(const PrepareConte
   const auto plan = make_plan(s);
   if (!plan) return decline("padding or stride out of proportion to the input");
   ctx.output(0, dtype, s.dims);
-  if (dtype == DType::Int8) return pool_with<int8_t>(*plan, s.planes, [](auto&&... a) { HWY_DYNAMIC_DISPATCH(PoolS8)(a...); });
-  if (dtype == DType::UInt8) return pool_with<uint8_t>(*plan, s.planes, [](auto&&... a) { HWY_DYNAMIC_DISPATCH(PoolU8)(a...); });
+  if (dtype == DType::Int8)
+    return pool_with<int8_t>(*plan, s.planes, [](auto&&... a) { HWY_DYNAMIC_DISPATCH(PoolS8)(a...); });
+  if (dtype == DType::UInt8)
+    return pool_with<uint8_t>(*plan, s.planes, [](auto&&... a) { HWY_DYNAMIC_DISPATCH(PoolU8)(a...); });
   return pool_with<float>(*plan, s.planes, [](auto&&... a) { HWY_DYNAMIC_DISPATCH(PoolF32)(a...); });
 }
 
 Prepared prepare_global(PrepareContext& ctx, Pooling kind) {
-  if (is_narrow_float(ctx.dtype(0))) return widened(ctx, ctx.dtype(0), [kind](PrepareContext& wide) { return prepare_global(wide, kind); });
+  if (is_narrow_float(ctx.dtype(0)))
+    return widened(ctx, ctx.dtype(0), [kind](PrepareContext& wide) { return prepare_global(wide, kind); });
   if (ctx.dtype(0) != DType::Float32) return decline("only f32, f16 and bf16");
   const int64_t power = kind == Pooling::Lp ? ctx.attributes<GlobalLpPoolAttributes>().p : 2;
   const PoolShape s = global_pool_shape(ctx, kind, power);
@@ -402,7 +447,8 @@ Prepared prepare_global(PrepareContext& ctx, Pooling kind) {
     float* y = run.out<float>(0);
     parallel_for(planes, grain_for(10 + 0.05 * static_cast<double>(n)), [&](int64_t begin, int64_t end) {
       HWY_DYNAMIC_DISPATCH(ReducePlanes)(op, x, n, begin, end, y);
-      for (int64_t i = begin; (root || divides) && i < end; ++i) y[i] = root ? std::sqrt(y[i]) : y[i] / static_cast<float>(n);
+      for (int64_t i = begin; (root || divides) && i < end; ++i)
+        y[i] = root ? std::sqrt(y[i]) : y[i] / static_cast<float>(n);
     });
   };
 }
@@ -410,12 +456,18 @@ Prepared prepare_global(PrepareContext& ctx, Pooling kind) {
 }  // namespace
 
 void register_pooling_simd(KernelRegistry& registry) {
-  registry.add("MaxPool", "simd", kFirst, [](PrepareContext& ctx) { return prepare_simd(ctx, max_pool_shape); });
-  registry.add("AveragePool", "simd", kFirst, [](PrepareContext& ctx) { return prepare_simd(ctx, average_pool_shape); });
-  registry.add("LpPool", "simd", kFirst, [](PrepareContext& ctx) { return prepare_simd(ctx, lp_pool_shape); });
-  registry.add("GlobalMaxPool", "simd", kFirst, [](PrepareContext& ctx) { return prepare_global(ctx, Pooling::Max); });
-  registry.add("GlobalAveragePool", "simd", kFirst, [](PrepareContext& ctx) { return prepare_global(ctx, Pooling::Average); });
-  registry.add("GlobalLpPool", "simd", kFirst, [](PrepareContext& ctx) { return prepare_global(ctx, Pooling::Lp); });
+  registry.add("MaxPool", "simd", kFirst,
+               [](PrepareContext& ctx) { return prepare_simd(ctx, max_pool_shape); });
+  registry.add("AveragePool", "simd", kFirst,
+               [](PrepareContext& ctx) { return prepare_simd(ctx, average_pool_shape); });
+  registry.add("LpPool", "simd", kFirst,
+               [](PrepareContext& ctx) { return prepare_simd(ctx, lp_pool_shape); });
+  registry.add("GlobalMaxPool", "simd", kFirst,
+               [](PrepareContext& ctx) { return prepare_global(ctx, Pooling::Max); });
+  registry.add("GlobalAveragePool", "simd", kFirst,
+               [](PrepareContext& ctx) { return prepare_global(ctx, Pooling::Average); });
+  registry.add("GlobalLpPool", "simd", kFirst,
+               [](PrepareContext& ctx) { return prepare_global(ctx, Pooling::Lp); });
 }
 
 }  // namespace sardonyx::cpu

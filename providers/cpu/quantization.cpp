@@ -86,7 +86,8 @@ ScaleLayout scale_layout(const PrepareContext& ctx, int64_t axis_attribute, int6
 }
 
 // f(at, n, scale): n elements from `at` on, whose scales begin at `scale`.
-template <typename F> void scale_rows(const ScaleLayout& layout, int64_t grain, const F& f) {
+template <typename F>
+void scale_rows(const ScaleLayout& layout, int64_t grain, const F& f) {
   if (layout.rows == 1) {
     parallel_for(layout.n, grain, [&](int64_t begin, int64_t end) {
       f(begin, end - begin, layout.at(0) + begin * layout.step);
@@ -115,7 +116,8 @@ std::pair<double, double> integer_range(DType dtype) {
 }
 
 // Quotients rounded as the precision asks: f16 and bf16 operands are rounded before the division too.
-template <typename C> C quotient(C x, C scale, DType precision) {
+template <typename C>
+C quotient(C x, C scale, DType precision) {
   if (precision == DType::Float16)
     return static_cast<float>(Half(static_cast<float>(Half(x)) / static_cast<float>(Half(scale))));
   if (precision == DType::BFloat16)
@@ -132,7 +134,8 @@ struct Quantization {
 
 // In the carrier type C (float, or double for int32 operands): quotients of a block, which are then rounded,
 // moved by the zero point, and saturated.
-template <typename C> void quantize(const Quantization& q, RunContext& run) {
+template <typename C>
+void quantize(const Quantization& q, RunContext& run) {
   const std::vector<C> scales = elements_as<C>(run.input(1));
   std::vector<C> zeros(scales.size(), C(-0.0));  // adding it keeps the sign of zero
   if (run.has_input(2)) zeros = elements_as<C>(run.input(2));
@@ -190,7 +193,8 @@ Prepared prepare_quantize(PrepareContext& ctx) {
 }
 
 // Float to 8 bits with a scale a row: vector loops.
-template <typename T> void quantize_vectors(const ScaleLayout& layout, RunContext& run) {
+template <typename T>
+void quantize_vectors(const ScaleLayout& layout, RunContext& run) {
   const float* x = run.in<float>(0);
   const float* scales = run.in<float>(1);
   const T* zeros = run.has_input(2) ? run.in<T>(2) : nullptr;
@@ -264,7 +268,8 @@ Prepared prepare_dequantize(PrepareContext& ctx) {
   return [layout, from, to](RunContext& run) { dequantize(layout, run, from, to); };
 }
 
-template <typename T> void dequantize_vectors(const ScaleLayout& layout, RunContext& run) {
+template <typename T>
+void dequantize_vectors(const ScaleLayout& layout, RunContext& run) {
   const T* x = run.in<T>(0);
   const float* scales = run.in<float>(1);
   const T* zeros = run.has_input(2) ? run.in<T>(2) : nullptr;

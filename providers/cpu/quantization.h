@@ -12,12 +12,14 @@
 namespace sardonyx::cpu {
 
 // A tensor's elements as T, which holds them exactly; `fallback` alone where the input is omitted.
-template <typename T> std::vector<T> elements_as(const Tensor& tensor) {
+template <typename T>
+std::vector<T> elements_as(const Tensor& tensor) {
   std::vector<T> values(static_cast<size_t>(tensor.size()));
   cast_numbers(tensor.dtype(), tensor.data(), dtype_of<T>, values.data(), tensor.size(), {});
   return values;
 }
-template <typename T> std::vector<T> elements_as(const RunContext& run, size_t input, T fallback) {
+template <typename T>
+std::vector<T> elements_as(const RunContext& run, size_t input, T fallback) {
   return run.has_input(input) ? elements_as<T>(run.input(input)) : std::vector<T>{fallback};
 }
 

@@ -137,7 +137,8 @@ struct Finish {
 };
 
 // Plain loops: a plane of the output at a time, tap by tap.
-template <typename X, typename W> void convolve(const Convolution& c, RunContext& run) {
+template <typename X, typename W>
+void convolve(const Convolution& c, RunContext& run) {
   const X* x = run.in<X>(c.ports.x);
   const W* w = run.in<W>(c.ports.w);
   const int32_t x_zero = elements_as<int32_t>(run, c.ports.x_zero, 0)[0];
@@ -172,7 +173,8 @@ template <typename X, typename W> void convolve(const Convolution& c, RunContext
       const int32_t* result = reinterpret_cast<const int32_t*>(sums.data());
       if (c.ports.quantized())
         finish.narrow(c.y_dtype, result, no_offset.data(), channel, 0, y + item * c.y_plane, c.y_plane);
-      else std::memcpy(y + item * c.y_plane * 4, result, static_cast<size_t>(c.y_plane) * 4);
+      else
+        std::memcpy(y + item * c.y_plane * 4, result, static_cast<size_t>(c.y_plane) * 4);
     }
   });
 }
@@ -184,8 +186,10 @@ Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
   ctx.output(0, c.y_dtype, c.y_dims);
   return [c](RunContext& run) {
     const bool x_signed = c.x_dtype == DType::Int8, w_signed = c.w_dtype == DType::Int8;
-    if (x_signed) w_signed ? convolve<int8_t, int8_t>(c, run) : convolve<int8_t, uint8_t>(c, run);
-    else w_signed ? convolve<uint8_t, int8_t>(c, run) : convolve<uint8_t, uint8_t>(c, run);
+    if (x_signed)
+      w_signed ? convolve<int8_t, int8_t>(c, run) : convolve<int8_t, uint8_t>(c, run);
+    else
+      w_signed ? convolve<uint8_t, int8_t>(c, run) : convolve<uint8_t, uint8_t>(c, run);
   };
 }
 

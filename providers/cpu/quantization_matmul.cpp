@@ -60,8 +60,8 @@ Lines lines_of(const PrepareContext& ctx, size_t input, int64_t lines, int64_t m
 struct Product {
   Ports ports;
   int64_t m = 1, n = 1, k = 1;
-  Dims batch;                     // of the result
-  Dims a_strides, b_strides;      // in matrices, along each dimension of batch
+  Dims batch;                 // of the result
+  Dims a_strides, b_strides;  // in matrices, along each dimension of batch
   int64_t batches = 1, a_matrices = 1, b_matrices = 1;
   Dims out;
   DType a_dtype, b_dtype;
@@ -176,7 +176,8 @@ class Finish {
 };
 
 // Plain loops: a row of the result at a time.
-template <typename A, typename B> void multiply(const Product& p, const Finish& finish, RunContext& run) {
+template <typename A, typename B>
+void multiply(const Product& p, const Finish& finish, RunContext& run) {
   const A* a = run.in<A>(p.ports.a);
   const B* b = run.in<B>(p.ports.b);
   const std::vector<int32_t> a_zeros = elements_as<int32_t>(run, p.ports.a_zero, 0);
@@ -222,7 +223,8 @@ Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
     const bool a_signed = p.a_dtype == DType::Int8, b_signed = p.b_dtype == DType::Int8;
     if (a_signed)
       b_signed ? multiply<int8_t, int8_t>(p, finish, run) : multiply<int8_t, uint8_t>(p, finish, run);
-    else b_signed ? multiply<uint8_t, int8_t>(p, finish, run) : multiply<uint8_t, uint8_t>(p, finish, run);
+    else
+      b_signed ? multiply<uint8_t, int8_t>(p, finish, run) : multiply<uint8_t, uint8_t>(p, finish, run);
   };
 }
 
@@ -374,7 +376,8 @@ class OneDnnProduct {
     const bool no_b = std::all_of(b_zeros.begin(), b_zeros.end(), is_zero);
     if (!finish_.quantized() && no_a && no_b) return;
     const std::vector<int32_t> sums = no_a ? std::vector<int32_t>(static_cast<size_t>(p.b_matrices * p.n), 0)
-                                      : constant_b_.defined() ? constant_sums_ : column_sums(p, b);
+                                      : constant_b_.defined() ? constant_sums_
+                                                              : column_sums(p, b);
     const auto values = finish_.read(run, p);
     void* out = run.output(0).mutable_data();
     const double work = static_cast<double>(p.n) + (no_b ? 0 : 0.2 * static_cast<double>(p.k)) + 10;

@@ -1,28 +1,18 @@
 #include "providers/runtime/executor.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
-#include <deque>
-#include <list>
 #include <set>
 
 #include "graph/allocation.h"
 #include "ops/registry/operator.h"
+#include "providers/runtime/executor_impl.h"
 #include "providers/runtime/log.h"
 
 namespace sardonyx {
 
 namespace {
 
-constexpr int64_t kMaxKeyElements = 64;  // host operands larger than this are not part of a key
-constexpr size_t kMaxEntries = 32;       // prepared kernels kept for each node
-
-int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
+constexpr size_t kMaxPlans = 32;  // kept for each graph
 
 uint64_t mix(uint64_t a, uint64_t b) {
   uint64_t x = a ^ (b + 0x9e3779b97f4a7c15ull + (a << 6) + (a >> 2));
@@ -30,62 +20,7 @@ uint64_t mix(uint64_t a, uint64_t b) {
   return x * 0xbf58476d1ce4e5b9ull;
 }
 
-// A kernel prepared for one signature.
-struct Entry {
-  std::vector<int64_t> key;
-  Prepared prepared;
-  std::vector<PrepareContext::Output> outputs;
-  size_t scratch = 0;
-  std::string kernel;
-};
-
 }  // namespace
-
-// What is known of a node before any run.
-struct Executor::Step {
-  NodeId id;
-  const Node* node;
-  Provider* provider;
-  const std::vector<KernelEntry>* kernels;
-  std::vector<char> host_operand;  // parallel to the inputs
-  std::vector<char> last_use;      // parallel to the inputs: nothing reads the value afterwards
-  std::vector<ValueId> dies;       // captures whose last reader this is, outputs that nobody reads
-  std::map<std::string, std::shared_ptr<Body>> bodies;
-  std::string description;
-
-  std::mutex mutex;
-  std::list<std::shared_ptr<const Entry>> entries;  // most recent first
-};
-
-// One run of one graph.
-struct Executor::Run {
-  Executor& executor;
-  const RunScope& scope;
-  std::vector<Value> slots;
-  std::vector<Value> captures;
-  std::vector<const Tensor*> presets;  // by value id; empty when there are none
-  std::map<Provider*, std::unique_ptr<Queue>> queues;
-  std::deque<RunContext> in_flight;  // contexts of asynchronous queues
-  std::deque<std::shared_ptr<const Entry>> kept;
-  std::map<std::pair<int, ValueId>, Value> copies;  // values brought to another device
-  RunContext context;                               // reused by synchronous providers
-  std::vector<int64_t> key;
-
-  Queue& queue(Provider& provider) {
-    auto& slot = queues[&provider];
-    if (!slot) slot = provider.make_queue();
-    return *slot;
-  }
-  // Contexts and buffers outlive what is still queued, also when the run ends with an exception.
-  ~Run() {
-    for (auto& [provider, queue] : queues) {
-      try {
-        if (!provider->synchronous()) queue->synchronize();
-      } catch (...) {
-      }
-    }
-  }
-};
 
 class Executor::BodyRunner final : public Body {
  public:
@@ -119,6 +54,10 @@ Executor::Executor(GraphPtr graph, std::shared_ptr<RuntimeState> state)
     throw UnsupportedError("operators without a kernel: " + list);
   }
   for (size_t n = 0; n < graph_->nodes().size(); ++n) build_step(static_cast<NodeId>(n));
+  // Plans hold host memory and run on the calling thread.
+  plannable_ = std::all_of(steps_.begin(), steps_.end(), [](const auto& step) {
+    return step->provider->synchronous() && step->provider->device() == 0;
+  });
 
   std::vector<char> needed(graph_->values().size(), 0);
   for (const ValueId id : graph_->outputs()) needed[static_cast<size_t>(id)] = 1;
@@ -169,288 +108,164 @@ const std::string& Executor::placement(NodeId node) const {
   return steps_[static_cast<size_t>(node)]->provider->name();
 }
 
-namespace {
+std::vector<int64_t> Executor::key_of(const Run& run) const {
+  std::vector<int64_t> key;
+  for (const ValueId id : graph_->inputs()) append_signature(key, run.slots[static_cast<size_t>(id)]);
+  for (const ValueId id : graph_->captures())
+    if (id != kNone) append_signature(key, run.slots[static_cast<size_t>(id)]);
+  return key;
+}
 
-void append_bytes(std::vector<int64_t>& key, const Tensor& tensor) {
-  if (tensor.dtype() == DType::String) {
-    for (int64_t i = 0; i < tensor.size(); ++i)
-      key.push_back(static_cast<int64_t>(std::hash<std::string>{}(tensor.data<std::string>()[i])));
+std::shared_ptr<const Plan> Executor::plan_for(const Run& run) {
+  std::vector<int64_t> key = key_of(run);
+  {
+    std::lock_guard lock(plans_mutex_);
+    for (auto it = plans_.begin(); it != plans_.end(); ++it)
+      if (it->first == key) {
+        plans_.splice(plans_.begin(), plans_, it);
+        return plans_.front().second;
+      }
+  }
+  const auto describe_all = [&](const std::vector<ValueId>& ids) {
+    std::vector<PlanInput> inputs;
+    for (const ValueId id : ids) {
+      PlanInput& input = inputs.emplace_back();
+      if (id == kNone) continue;
+      const Value& value = run.slots[static_cast<size_t>(id)];
+      input.is_tensor = value.is_tensor();
+      if (input.is_tensor) input.desc = {value.tensor().dtype(), value.tensor().dims()};
+    }
+    return inputs;
+  };
+  std::vector<PlanNode> nodes;
+  for (const auto& step : steps_)
+    nodes.push_back({step->provider, step->kernels, &step->host_operand, &step->description});
+  auto plan = std::make_shared<Plan>(make_plan(*graph_, nodes, describe_all(graph_->inputs()),
+                                               describe_all(graph_->captures()), state_->plan_options));
+  if (log_enabled("plan")) log_line(print_plan(*graph_, *plan));
+  std::lock_guard lock(plans_mutex_);
+  plans_.emplace_front(std::move(key), plan);
+  if (plans_.size() > kMaxPlans) plans_.pop_back();
+  return plan;
+}
+
+template <typename F>
+void Executor::guarded(const std::string& description, F&& f) {
+  try {
+    f();
+  } catch (Error& e) {
+    e.add_node(description);
+    throw;
+  } catch (const std::bad_alloc&) {
+    LimitError error("allocation", "enough memory", "none");
+    error.add_node(description);
+    throw error;
+  } catch (const std::exception& e) {
+    ProviderError error(std::string("kernel failed: ") + e.what());
+    error.add_node(description);
+    throw error;
+  }
+}
+
+// Puts this run's feeds and fresh outputs where the plan's steps look for them.
+void Executor::bind(Run& run, const Plan& plan, Frame& frame) {
+  std::vector<std::pair<std::shared_ptr<Buffer>, size_t>> made(plan.storages.size());
+  for (size_t i = 0; i < plan.outputs.size(); ++i) {
+    if (run.presets.empty() || plan.outputs[i] < 0) continue;
+    const PlanTensor& tensor = plan.tensors[static_cast<size_t>(plan.outputs[i])];
+    const PlanStorage& storage = plan.storages[static_cast<size_t>(tensor.storage)];
+    const Tensor* preset = run.presets[static_cast<size_t>(graph_->outputs()[i])];
+    if (preset && storage.kind == PlanStorage::Kind::Fresh && preset->dtype() == tensor.desc.dtype &&
+        preset->dims() == tensor.desc.dims && preset->bytes() == storage.bytes)
+      made[static_cast<size_t>(tensor.storage)] = {preset->buffer(), preset->offset()};
+  }
+  for (const int t : plan.run_tensors) {
+    const PlanTensor& tensor = plan.tensors[static_cast<size_t>(t)];
+    const PlanStorage& storage = plan.storages[static_cast<size_t>(tensor.storage)];
+    auto& place = made[static_cast<size_t>(tensor.storage)];
+    if (!place.first && storage.kind == PlanStorage::Kind::Fresh) {
+      const auto make = [&] { place.first = state_->pool->allocate(storage.bytes); };
+      if (storage.maker == kNone)
+        make();
+      else
+        guarded(steps_[static_cast<size_t>(storage.maker)]->description, make);
+    } else if (!place.first) {
+      const auto& ids = storage.kind == PlanStorage::Kind::Input ? graph_->inputs() : graph_->captures();
+      const Tensor& feed = run.slots[static_cast<size_t>(ids[storage.index])].tensor();
+      place = {feed.buffer(), feed.offset()};
+    }
+    frame.tensors[static_cast<size_t>(t)] = Tensor(
+        tensor.desc.dtype, memory_dims(tensor.desc.dims, tensor.desc.layout), place.first, place.second);
+  }
+  for (const Plan::Binding& b : plan.per_run) {
+    RunContext& ctx = frame.contexts[static_cast<size_t>(b.step)];
+    (b.is_output ? ctx.outputs_ : ctx.inputs_)[b.port] = frame.tensors[static_cast<size_t>(b.tensor)];
+  }
+}
+
+void Executor::unbind(const Plan& plan, Frame& frame) {
+  for (const Plan::Binding& b : plan.per_run) {
+    RunContext& ctx = frame.contexts[static_cast<size_t>(b.step)];
+    (b.is_output ? ctx.outputs_ : ctx.inputs_)[b.port] = Value();
+  }
+  for (const int t : plan.run_tensors) frame.tensors[static_cast<size_t>(t)] = Tensor();
+}
+
+void Executor::run_step(Run& run, const PlanStep& step, Frame& frame, size_t index) {
+  if (step.interpreted) {
+    for (const auto& [id, tensor] : step.reads)
+      run.slots[static_cast<size_t>(id)] = frame.tensors[static_cast<size_t>(tensor)];
+    execute(run, *steps_[static_cast<size_t>(step.id)]);
     return;
   }
-  const size_t bytes = tensor.bytes(), at = key.size();
-  key.resize(at + (bytes + 7) / 8, 0);
-  if (bytes != 0) std::memcpy(key.data() + at, tensor.data(), bytes);
-}
-
-std::string shapes_of(const std::vector<Value>& values) {
-  std::string text;
-  for (const Value& value : values)
-    text += (text.empty() ? "" : " ") +
-            (value.is_tensor() ? dtype_name(value.tensor().dtype()) + to_string(value.tensor().dims())
-                               : value.kind_name());
-  return text;
-}
-
-size_t bytes_of(const std::vector<Value>& values) {
-  size_t bytes = 0;
-  for (const Value& value : values) bytes += value.is_tensor() ? value.tensor().bytes() : 0;
-  return bytes;
-}
-
-// Whether every output that the node has is known to have no elements.
-bool makes_nothing(const Node& node, const std::vector<PrepareContext::Output>& outputs) {
-  for (size_t i = 0; i < outputs.size(); ++i)
-    if (node.outputs[i] != kNone &&
-        (outputs[i].kind != PrepareContext::OutputKind::Static || outputs[i].desc.size() != 0))
-      return false;
-  return true;
-}
-
-Prepared prepare_first(const std::vector<KernelEntry>& kernels, const std::string& prefer,
-                       PrepareContext& ctx, const std::string& description, std::string& chosen) {
-  std::string reasons;
-  const auto pristine = ctx.outputs_;
-  const bool log = log_enabled("dispatch");
-  std::vector<const KernelEntry*> order;
-  for (const auto& kernel : kernels) order.push_back(&kernel);
-  if (!prefer.empty())
-    std::stable_sort(order.begin(), order.end(), [&](const KernelEntry* a, const KernelEntry* b) {
-      return (a->name == prefer) > (b->name == prefer);
-    });
-  for (const KernelEntry* kernel : order) {
-    Prepared prepared = kernel->prepare(ctx);
-    if (prepared.declined.empty()) {
-      if (log)
-        log_line("dispatch: " + description + ": " + kernel->name + (reasons.empty() ? "" : "; " + reasons));
-      chosen = kernel->name;
-      // There may be many rows of nothing to walk through.
-      if (makes_nothing(ctx.node(), ctx.outputs_)) prepared.run = nullptr;
-      return prepared;
-    }
-    reasons += (reasons.empty() ? "" : "; ") + kernel->name + " declined: " + prepared.declined;
-    ctx.outputs_ = pristine;
-    ctx.scratch_ = 0;
-  }
-  throw UnsupportedError("no kernel takes this node (" + reasons + ")");
-}
-
-}  // namespace
-
-void Executor::execute(Run& run, Step& step) {
-  const Node& node = *step.node;
-  Provider& provider = *step.provider;
-  const bool synchronous = provider.synchronous();
-  RunContext& ctx = synchronous ? run.context : run.in_flight.emplace_back();
-  ctx.node_ = &node;
-  ctx.cancel_ = run.scope.cancel;
+  RunContext& ctx = frame.contexts[index];
+  if (run.scope.cancel || ctx.cancel_) ctx.cancel_ = run.scope.cancel;
   ctx.loops_ = run.scope.loops;
   ctx.random_ = run.scope.random;
-  ctx.body_calls_ = 0;
-  ctx.run_ = state_->pool.get();
-  ctx.allocate_ = [](void* pool, size_t bytes) { return static_cast<BufferPool*>(pool)->allocate(bytes); };
-  ctx.inputs_.resize(node.inputs.size());
-  ctx.outputs_.assign(node.outputs.size(), Value());
-  ctx.captures_.clear();
+  if (!state_->profiling) {
+    step.prepared.run(ctx);
+    return;
+  }
+  const int64_t begin = now_ns();
+  step.prepared.run(ctx);
+  std::string kernel = step.kernel;
+  for (const Node* node : step.absorbed) kernel += "+" + node->op;
+  state_->on_event({graph_.get(), step.node, std::move(kernel), shapes_of(ctx.inputs_), begin, now_ns(),
+                    bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
+}
 
-  // Where a tensor has to be: on the provider's device, or on the host.
-  const auto located = [&](ValueId id, const Value& value, Provider* target) -> Value {
-    const int device = target ? target->device() : 0;
-    // Strings live on the host only.
-    if (!value.is_tensor() || value.tensor().device() == device || value.tensor().dtype() == DType::String)
-      return value;
-    Value& copy = run.copies[{device, id}];
-    if (copy.defined()) return copy;
-    const Tensor& from = value.tensor();
-    if (device == 0) {
-      Tensor host(from.dtype(), from.dims());
-      for (const auto& p : state_->providers)
-        if (p->device() == from.device()) {
-          run.queue(*p).copy_to_host(host, from);
-          run.queue(*p).synchronize();
-        }
-      copy = std::move(host);
-    } else {
-      Tensor there(from.dtype(), from.dims(), target->allocate(from.bytes()));
-      run.queue(*target).copy_from_host(there, from);
-      copy = std::move(there);
-    }
-    return copy;
-  };
-  const auto value_at = [&](ValueId id) -> Value& {
-    Value& slot = run.slots[static_cast<size_t>(id)];
-    return slot;
-  };
-  const auto fetch = [&](ValueId id, Provider* target) -> Value {
-    const ValueInfo& info = graph_->value(id);
-    const Value& value =
-        info.kind == ValueKind::Constant || info.kind == ValueKind::Variable ? info.constant : value_at(id);
-    if (value.is_tensor() && target && value.tensor().device() != target->device() &&
-        value.tensor().device() != 0)
-      return located(id, located(id, value, nullptr), target);
-    return located(id, value, target);
-  };
-
-  // The key: dtype and dims of every input that is no constant, and the values of small host operands.
-  std::vector<int64_t>& key = run.key;
-  key.clear();
-  bool cacheable = true;
-  std::vector<Tensor> host_values;
-  for (size_t i = 0; i < node.inputs.size(); ++i) {
-    const ValueId id = node.inputs[i];
-    if (id == kNone) {
-      ctx.inputs_[i] = Value();
-      key.push_back(-1);
-      continue;
-    }
-    const ValueInfo& info = graph_->value(id);
-    const bool constant = info.kind == ValueKind::Constant;
-    if (constant && (info.constant.is_tensor() ? provider.device() == 0 : true)) {
-      ctx.inputs_[i] = info.constant;
-      continue;
-    }
-    if (step.host_operand[i]) {
-      Value host = fetch(id, nullptr);
-      if (!constant && host.is_tensor()) {
-        if (host.tensor().size() <= kMaxKeyElements)
-          append_bytes(key, host.tensor());
-        else
-          cacheable = false;
-      }
-      if (host.is_tensor()) {
-        host_values.resize(node.inputs.size());
-        host_values[i] = host.tensor();
-      }
-    }
-    if (synchronous && provider.device() == 0 && step.last_use[i] && value_at(id).is_tensor() &&
-        value_at(id).tensor().device() == 0)
-      ctx.inputs_[i] = std::move(value_at(id));
+std::vector<Value> Executor::run_plan(Run& run) {
+  const std::shared_ptr<const Plan> plan = plan_for(run);
+  std::unique_ptr<Frame> frame = state_->frames.take(plan->id);
+  if (!frame) {
+    if (plan->largest == kNone)
+      frame = make_frame(*plan, *state_->pool);
     else
-      ctx.inputs_[i] = fetch(id, &provider);
-    if (constant) continue;
-    const Value& value = ctx.inputs_[i];
-    if (value.is_tensor()) {
-      const Tensor& tensor = value.tensor();
-      key.push_back((static_cast<int64_t>(tensor.dtype()) << 8) | tensor.rank());
-      key.insert(key.end(), tensor.dims().begin(), tensor.dims().end());
-    } else {
-      key.push_back(-2);
-    }
+      guarded(steps_[static_cast<size_t>(plan->largest)]->description,
+              [&] { frame = make_frame(*plan, *state_->pool); });
   }
-  for (const ValueId id : node.captures) ctx.captures_.push_back(id == kNone ? Value() : fetch(id, nullptr));
-
-  std::shared_ptr<const Entry> entry;
-  if (cacheable) {
-    std::lock_guard lock(step.mutex);
-    for (auto it = step.entries.begin(); it != step.entries.end(); ++it)
-      if ((*it)->key == key) {
-        step.entries.splice(step.entries.begin(), step.entries, it);
-        entry = step.entries.front();
-        break;
-      }
+  bind(run, *plan, *frame);
+  for (size_t i = 0; i < plan->steps.size(); ++i) {
+    const PlanStep& step = plan->steps[i];
+    if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
+      throw CancelledError("run cancelled");
+    guarded(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
+            [&] { run_step(run, step, *frame, i); });
   }
-  if (!entry) {
-    PrepareContext prepare(*graph_, node);
-    prepare.threads_ = state_->threads;
-    prepare.bodies_ = step.bodies;
-    for (size_t i = 0; i < node.inputs.size(); ++i) {
-      auto& input = prepare.inputs_[i];
-      const ValueId id = node.inputs[i];
-      input.present = id != kNone && ctx.inputs_[i].defined();
-      if (!input.present) continue;
-      const ValueInfo& info = graph_->value(id);
-      input.is_tensor = ctx.inputs_[i].is_tensor();
-      if (!input.is_tensor) continue;
-      const Tensor& tensor = ctx.inputs_[i].tensor();
-      input.desc = {tensor.dtype(), tensor.dims()};
-      input.constant = info.kind == ValueKind::Constant && info.constant.is_tensor();
-      if (input.constant)
-        input.host = &info.constant.tensor();
-      else if (step.host_operand[i])
-        input.host = &host_values[i];
-    }
-    std::string kernel;
-    Prepared prepared =
-        prepare_first(*step.kernels, state_->prefer_kernel, prepare, step.description, kernel);
-    entry = std::make_shared<const Entry>(
-        Entry{key, std::move(prepared), std::move(prepare.outputs_), prepare.scratch_, kernel});
-    if (cacheable) {
-      std::lock_guard lock(step.mutex);
-      step.entries.push_front(entry);
-      if (step.entries.size() > kMaxEntries) step.entries.pop_back();
-    }
+  std::vector<Value> outputs;
+  for (size_t i = 0; i < plan->outputs.size(); ++i) {
+    const ValueId id = graph_->outputs()[i];
+    const ValueInfo& info = graph_->value(id);
+    if (plan->outputs[i] >= 0)
+      outputs.emplace_back(frame->tensors[static_cast<size_t>(plan->outputs[i])]);
+    else
+      outputs.push_back(info.kind == ValueKind::Constant || info.kind == ValueKind::Variable
+                            ? info.constant
+                            : run.slots[static_cast<size_t>(id)]);
   }
-
-  const int64_t begin = state_->profiling ? now_ns() : 0;
-  bool dynamic = false;
-  for (size_t i = 0; i < node.outputs.size(); ++i) {
-    const auto& output = entry->outputs[i];
-    const bool wanted = node.outputs[i] != kNone;
-    if (!wanted && output.kind != PrepareContext::OutputKind::Static) continue;
-    if (output.kind == PrepareContext::OutputKind::Alias) {
-      ctx.outputs_[i] = ctx.inputs_[static_cast<size_t>(output.shares)].tensor().reshaped(output.desc.dims);
-    } else if (output.kind == PrepareContext::OutputKind::Static) {
-      const size_t bytes = static_cast<size_t>(checked_mul(
-          output.desc.size(), static_cast<int64_t>(element_size(output.desc.dtype)), "bytes of a tensor"));
-      const Tensor* preset =
-          run.presets.empty() || !wanted ? nullptr : run.presets[static_cast<size_t>(node.outputs[i])];
-      if (preset && provider.device() == 0 && preset->dtype() == output.desc.dtype &&
-          preset->dims() == output.desc.dims) {
-        ctx.outputs_[i] = *preset;
-        continue;
-      }
-      if (output.desc.dtype == DType::String) {
-        ctx.outputs_[i] = Tensor(DType::String, output.desc.dims);
-        continue;
-      }
-      if (output.shares >= 0) {
-        // The input was moved here by its last reader: nobody else holds its memory.
-        Value& input = ctx.inputs_[static_cast<size_t>(output.shares)];
-        if (step.last_use[static_cast<size_t>(output.shares)] && input.is_tensor() &&
-            input.tensor().buffer().use_count() == 1 && input.tensor().bytes() == bytes &&
-            input.tensor().device() == provider.device() && synchronous &&
-            graph_->value(node.inputs[static_cast<size_t>(output.shares)]).kind == ValueKind::Transient) {
-          ctx.outputs_[i] =
-              Tensor(output.desc.dtype, output.desc.dims, input.tensor().buffer(), input.tensor().offset());
-          continue;
-        }
-      }
-      ctx.outputs_[i] =
-          Tensor(output.desc.dtype, output.desc.dims,
-                 provider.device() == 0 ? state_->pool->allocate(bytes) : provider.allocate(bytes));
-    } else {
-      dynamic = true;
-    }
-  }
-  std::shared_ptr<Buffer> scratch;
-  if (entry->scratch != 0) {
-    scratch = state_->pool->allocate(entry->scratch);
-    ctx.scratch_ = static_cast<std::byte*>(scratch->data());
-  }
-  if (entry->prepared.run) {
-    run.queue(provider).launch(entry->prepared, ctx);
-    if (!synchronous) {
-      run.kept.push_back(entry);
-      if (scratch)
-        run.copies[{-1 - static_cast<int>(run.kept.size()), kNone}] =
-            Value(Tensor(DType::UInt8, {static_cast<int64_t>(entry->scratch)}, scratch));
-      if (dynamic) run.queue(provider).synchronize();
-    }
-  }
-  if (state_->profiling && state_->on_event)
-    state_->on_event({graph_.get(), &node, entry->kernel, shapes_of(ctx.inputs_), begin, now_ns(),
-                      bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
-
-  for (size_t i = 0; i < node.outputs.size(); ++i) {
-    if (node.outputs[i] == kNone) continue;
-    if (!ctx.outputs_[i].defined())
-      throw UnsupportedError("output " + std::to_string(i), "a value from kernel " + entry->kernel, "none");
-    value_at(node.outputs[i]) = synchronous ? std::move(ctx.outputs_[i]) : ctx.outputs_[i];
-  }
-  if (synchronous)
-    for (Value& value : ctx.inputs_) value = Value();
-  for (size_t i = 0; i < node.inputs.size(); ++i)
-    if (step.last_use[i]) value_at(node.inputs[i]) = Value();
-  for (const ValueId id : step.dies) value_at(id) = Value();
+  unbind(*plan, *frame);
+  state_->frames.give(plan->id, std::move(frame));
+  return outputs;
 }
 
 std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Value>& captures,
@@ -474,22 +289,10 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Va
     for (size_t i = 0; i < presets->size(); ++i)
       if ((*presets)[i].defined()) run.presets[static_cast<size_t>(graph_->outputs()[i])] = &(*presets)[i];
   }
+  if (plannable_) return run_plan(run);
   for (auto& step : steps_) {
     if (scope.cancel && scope.cancel->load(std::memory_order_relaxed)) throw CancelledError("run cancelled");
-    try {
-      execute(run, *step);
-    } catch (Error& e) {
-      e.add_node(step->description);
-      throw;
-    } catch (const std::bad_alloc&) {
-      LimitError error("allocation", "enough memory", "none");
-      error.add_node(step->description);
-      throw error;
-    } catch (const std::exception& e) {
-      ProviderError error(std::string("kernel failed: ") + e.what());
-      error.add_node(step->description);
-      throw error;
-    }
+    guarded(step->description, [&] { execute(run, *step); });
   }
   std::vector<Value> outputs;
   for (size_t i = 0; i < graph_->outputs().size(); ++i) {
@@ -512,49 +315,6 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Va
   for (auto& [provider, queue] : run.queues)
     if (!provider->synchronous()) queue->synchronize();
   return outputs;
-}
-
-KernelEvaluator::KernelEvaluator(std::shared_ptr<Provider> cpu, std::shared_ptr<Provider> host)
-    : cpu_(std::move(cpu)), host_(std::move(host)) {}
-
-std::vector<Value> KernelEvaluator::evaluate(const Graph& graph, const Node& node,
-                                             const std::vector<Value>& inputs) {
-  Provider& provider = cpu_->supports(node) ? *cpu_ : *host_;
-  const auto& kernels = provider.kernels().find(node.domain, node.op);
-  if (kernels.empty()) throw UnsupportedError("operator " + node.op, "a kernel", "none");
-  PrepareContext prepare(graph, node);
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    auto& input = prepare.inputs_[i];
-    input.present = inputs[i].defined();
-    input.is_tensor = inputs[i].is_tensor();
-    if (!input.is_tensor) continue;
-    input.desc = {inputs[i].tensor().dtype(), inputs[i].tensor().dims()};
-    input.host = &inputs[i].tensor();
-  }
-  std::string kernel;
-  const Prepared prepared = prepare_first(kernels, "ref", prepare, describe(graph, node), kernel);
-  RunContext ctx;
-  ctx.node_ = &node;
-  ctx.inputs_ = inputs;
-  ctx.outputs_.resize(node.outputs.size());
-  for (size_t i = 0; i < node.outputs.size(); ++i) {
-    const auto& output = prepare.outputs_[i];
-    if (output.kind == PrepareContext::OutputKind::Alias)
-      ctx.outputs_[i] = inputs[static_cast<size_t>(output.shares)].tensor().reshaped(output.desc.dims);
-    else if (output.kind == PrepareContext::OutputKind::Static)
-      ctx.outputs_[i] = Tensor(output.desc.dtype, output.desc.dims);
-  }
-  std::shared_ptr<Buffer> scratch;
-  if (prepare.scratch_ != 0) {
-    scratch = Buffer::host(prepare.scratch_);
-    ctx.scratch_ = static_cast<std::byte*>(scratch->data());
-  }
-  if (prepared.run) {
-    const auto queue = provider.make_queue();
-    queue->launch(prepared, ctx);
-    queue->synchronize();
-  }
-  return ctx.outputs_;
 }
 
 }  // namespace sardonyx

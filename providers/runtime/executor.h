@@ -1,9 +1,10 @@
-// Runs a graph: each node with the first kernel that takes it, prepared once for each signature of its
-// inputs.
+// Runs a graph: by a plan for each signature of its inputs; nodes that no plan can hold, each with the first
+// kernel that takes it, prepared once for each signature of the node's inputs.
 #pragma once
 
 #include <atomic>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -12,6 +13,8 @@
 #include "graph/evaluate.h"
 #include "graph/graph.h"
 #include "providers/provider.h"
+#include "providers/runtime/frame.h"
+#include "providers/runtime/plan.h"
 #include "providers/runtime/pool.h"
 
 namespace sardonyx {
@@ -31,8 +34,9 @@ struct RuntimeState {
   std::shared_ptr<Provider> host;                    // kernels that belong to no device
   std::shared_ptr<BufferPool> pool;                  // host memory of transients
   int threads = 1;
-  std::string prefer_kernel;
-  std::function<void(NodeEvent)> on_event;           // empty: no profile
+  PlanOptions plan_options;
+  FrameCache frames;
+  std::function<void(NodeEvent)> on_event;  // empty: no profile
   std::atomic<bool> profiling{false};
 };
 
@@ -62,17 +66,29 @@ class Executor {
   class BodyRunner;
   void execute(Run& run, Step& step);
   void build_step(NodeId id);
+  std::vector<int64_t> key_of(const Run& run) const;
+  std::shared_ptr<const Plan> plan_for(const Run& run);
+  std::vector<Value> run_plan(Run& run);
+  void bind(Run& run, const Plan& plan, Frame& frame);
+  void unbind(const Plan& plan, Frame& frame);
+  void run_step(Run& run, const PlanStep& step, Frame& frame, size_t index);
+  template <typename F>
+  static void guarded(const std::string& description, F&& f);
 
   GraphPtr graph_;
   std::shared_ptr<RuntimeState> state_;
   std::vector<std::unique_ptr<Step>> steps_;
+  bool plannable_ = false;
+  std::mutex plans_mutex_;
+  std::list<std::pair<std::vector<int64_t>, std::shared_ptr<const Plan>>> plans_;  // most recent first
 };
 
 // Runs single nodes on the host with a provider's kernels, for inference and constant folding.
 class KernelEvaluator final : public Evaluator {
  public:
   KernelEvaluator(std::shared_ptr<Provider> cpu, std::shared_ptr<Provider> host);
-  std::vector<Value> evaluate(const Graph& graph, const Node& node, const std::vector<Value>& inputs) override;
+  std::vector<Value> evaluate(const Graph& graph, const Node& node,
+                              const std::vector<Value>& inputs) override;
 
  private:
   std::shared_ptr<Provider> cpu_, host_;

@@ -17,8 +17,10 @@ struct PastEvent final : Event {
 };
 
 void copy(Tensor& to, const Tensor& from) {
-  if (from.dtype() == DType::String) std::copy_n(from.data<std::string>(), from.size(), to.mutable_data<std::string>());
-  else std::memcpy(to.mutable_data(), from.data(), from.bytes());
+  if (from.dtype() == DType::String)
+    std::copy_n(from.data<std::string>(), from.size(), to.mutable_data<std::string>());
+  else
+    std::memcpy(to.mutable_data(), from.data(), from.bytes());
 }
 }  // namespace
 

@@ -19,7 +19,8 @@ class HostQueue final : public Queue {
 
 class HostMemoryProvider : public Provider {
  public:
-  HostMemoryProvider(std::string name, KernelRegistry kernels) : name_(std::move(name)), kernels_(std::move(kernels)) {}
+  HostMemoryProvider(std::string name, KernelRegistry kernels)
+      : name_(std::move(name)), kernels_(std::move(kernels)) {}
   const std::string& name() const override { return name_; }
   int device() const override { return 0; }
   std::shared_ptr<Buffer> allocate(size_t bytes) override { return Buffer::host(bytes); }

@@ -43,7 +43,8 @@ void rewrite_bodies(Patch& patch, Pass&& pass) {
       if (!body) continue;
       GraphPtr next = *body;
       const auto binds = [&](size_t i) {
-        return i < next->captures().size() && next->captures()[i] != kNone && node.captures[i] != kNone && graph.is_constant(node.captures[i]);
+        return i < next->captures().size() && next->captures()[i] != kNone && node.captures[i] != kNone &&
+               graph.is_constant(node.captures[i]);
       };
       bool any = false;
       for (size_t i = 0; i < node.captures.size(); ++i) any = any || binds(i);
@@ -76,12 +77,14 @@ bool worth_folding(const Graph& graph, const Node& node, size_t input_bytes) {
     const auto dims = type.is_tensor() && type.shape ? concrete(*type.shape) : std::nullopt;
     if (!dims) {
       // ConstantOfShape, Expand, Tile and Range of unknown size are left to the run.
-      if (node.op == "ConstantOfShape" || node.op == "Expand" || node.op == "Tile" || node.op == "Range" || node.op == "OneHot" || node.op == "Resize" || node.op == "Pad")
+      if (node.op == "ConstantOfShape" || node.op == "Expand" || node.op == "Tile" || node.op == "Range" ||
+          node.op == "OneHot" || node.op == "Resize" || node.op == "Pad")
         return false;
       continue;
     }
     try {
-      const int64_t bytes = checked_mul(element_count(*dims), static_cast<int64_t>(element_size(type.dtype)), "bytes");
+      const int64_t bytes =
+          checked_mul(element_count(*dims), static_cast<int64_t>(element_size(type.dtype)), "bytes");
       if (static_cast<size_t>(bytes) > std::max(kFoldFreely, kFoldGrowth * input_bytes)) return false;
     } catch (const Error&) {
       return false;
@@ -95,8 +98,11 @@ bool inline_if(Patch& patch, NodeId id, const std::map<ValueId, Value>& known) {
   const Node& node = patch.before().node(id);
   if (!node.is("If") || node.inputs.size() != 1) return false;
   const auto it = known.find(node.inputs[0]);
-  if (it == known.end() || !it->second.is_tensor() || it->second.tensor().size() != 1 || it->second.tensor().dtype() != DType::Bool) return false;
-  const GraphPtr body = node.attributes.at<GraphPtr>(*it->second.tensor().data<bool>() ? "then_branch" : "else_branch");
+  if (it == known.end() || !it->second.is_tensor() || it->second.tensor().size() != 1 ||
+      it->second.tensor().dtype() != DType::Bool)
+    return false;
+  const GraphPtr body =
+      node.attributes.at<GraphPtr>(*it->second.tensor().data<bool>() ? "then_branch" : "else_branch");
   if (body->outputs().size() != node.outputs.size() || !body->inputs().empty()) return false;
   const auto outputs = patch.builder().inline_body(*body, {}, node.captures);
   for (size_t i = 0; i < outputs.size(); ++i)
@@ -112,7 +118,8 @@ GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator) {
   rewrite_bodies(patch, [&](const GraphPtr& body) { return fold_constants(body, evaluator); });
   std::map<ValueId, Value> known;
   for (size_t i = 0; i < graph->values().size(); ++i)
-    if (graph->values()[i].kind == ValueKind::Constant) known[static_cast<ValueId>(i)] = graph->values()[i].constant;
+    if (graph->values()[i].kind == ValueKind::Constant)
+      known[static_cast<ValueId>(i)] = graph->values()[i].constant;
   for (size_t n = 0; n < graph->nodes().size(); ++n) {
     const Node& node = graph->nodes()[n];
     if (inline_if(patch, static_cast<NodeId>(n), known)) continue;
@@ -135,11 +142,14 @@ GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator) {
       continue;  // reported when the graph runs, if it still stands there
     }
     // Sequences, maps and optionals are made anew in each run: a file has no constants of these kinds.
-    if (!std::all_of(outputs.begin(), outputs.end(), [](const Value& v) { return !v.defined() || v.is_tensor(); })) continue;
+    if (!std::all_of(outputs.begin(), outputs.end(),
+                     [](const Value& v) { return !v.defined() || v.is_tensor(); }))
+      continue;
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       if (node.outputs[i] == kNone || !outputs[i].defined()) continue;
       known[node.outputs[i]] = outputs[i];
-      patch.replace(node.outputs[i], patch.builder().constant(outputs[i], graph->value(node.outputs[i]).name));
+      patch.replace(node.outputs[i],
+                    patch.builder().constant(outputs[i], graph->value(node.outputs[i]).name));
     }
   }
   return std::move(patch).apply();
@@ -153,26 +163,34 @@ ValueId passes_through(const Graph& graph, const Node& node) {
   const ValueId in = node.inputs[0];
   const Type& from = graph.value(in).type;
   const Type& to = graph.value(node.outputs[0]).type;
-  const auto static_shape = [](const Type& type) { return type.is_tensor() && type.shape ? concrete(*type.shape) : std::nullopt; };
+  const auto static_shape = [](const Type& type) {
+    return type.is_tensor() && type.shape ? concrete(*type.shape) : std::nullopt;
+  };
   if (node.op == "Identity") return in;
   if (node.op == "Dropout" && node.output(1) == kNone) {
     const ValueId training = node.input(2);
     if (training == kNone) return in;
     const ValueInfo& info = graph.value(training);
-    return info.kind == ValueKind::Constant && info.constant.is_tensor() && info.constant.tensor().size() == 1 &&
-                   !*info.constant.tensor().data<bool>() ? in : kNone;
+    return info.kind == ValueKind::Constant && info.constant.is_tensor() &&
+                   info.constant.tensor().size() == 1 && !*info.constant.tensor().data<bool>()
+               ? in
+               : kNone;
   }
   if (node.op == "Cast") return from.is_tensor() && to.is_tensor() && from.dtype == to.dtype ? in : kNone;
   const auto a = static_shape(from), b = static_shape(to);
   const bool same = a && b && *a == *b;
-  if (node.op == "Reshape" || node.op == "Flatten" || node.op == "Squeeze" || node.op == "Unsqueeze" || node.op == "Expand") return same ? in : kNone;
+  if (node.op == "Reshape" || node.op == "Flatten" || node.op == "Squeeze" || node.op == "Unsqueeze" ||
+      node.op == "Expand")
+    return same ? in : kNone;
   if (node.op == "Transpose") {
     const auto perm = node.attributes.get<std::vector<int64_t>>("perm", {});
     return !perm.empty() && std::is_sorted(perm.begin(), perm.end()) ? in : kNone;
   }
   if (node.op == "Slice" && same && node.input(4) == kNone) return in;
   if (node.op == "Concat" && node.inputs.size() == 1) return in;
-  if ((node.op == "Sum" || node.op == "Max" || node.op == "Min" || node.op == "Mean") && node.inputs.size() == 1) return in;
+  if ((node.op == "Sum" || node.op == "Max" || node.op == "Min" || node.op == "Mean") &&
+      node.inputs.size() == 1)
+    return in;
   return kNone;
 }
 
@@ -192,7 +210,8 @@ GraphPtr remove_no_ops(const GraphPtr& graph) {
     if (through == kNone) continue;
     // An output must stay apart from inputs, constants and other outputs: the Identity that would be put
     // there again is already here.
-    const bool is_output = std::find(graph->outputs().begin(), graph->outputs().end(), node.outputs[0]) != graph->outputs().end();
+    const bool is_output = std::find(graph->outputs().begin(), graph->outputs().end(), node.outputs[0]) !=
+                           graph->outputs().end();
     if (is_output && (node.op == "Identity" || graph->value(through).kind != ValueKind::Transient)) continue;
     patch.replace(node.outputs[0], through);
     patch.remove(static_cast<NodeId>(n));
@@ -208,11 +227,15 @@ GraphPtr merge_common(const GraphPtr& graph) {
   std::multimap<std::string, ValueId> constants;
   for (size_t i = 0; i < graph->values().size(); ++i) {
     const ValueInfo& info = graph->values()[i];
-    if (info.kind != ValueKind::Constant || !info.constant.is_tensor() || info.constant.tensor().bytes() > 4096) continue;
+    if (info.kind != ValueKind::Constant || !info.constant.is_tensor() ||
+        info.constant.tensor().bytes() > 4096)
+      continue;
     const Tensor& tensor = info.constant.tensor();
     const std::string key = std::to_string(static_cast<int>(tensor.dtype())) + to_string(tensor.dims());
     const auto [begin, end] = constants.equal_range(key);
-    const auto twin = std::find_if(begin, end, [&](const auto& entry) { return same_constant(graph->value(entry.second).constant.tensor(), tensor); });
+    const auto twin = std::find_if(begin, end, [&](const auto& entry) {
+      return same_constant(graph->value(entry.second).constant.tensor(), tensor);
+    });
     if (twin == end) {
       constants.emplace(key, static_cast<ValueId>(i));
     } else {
@@ -226,12 +249,15 @@ GraphPtr merge_common(const GraphPtr& graph) {
     if (has_bodies(node) || is_impure(node) || node.outputs.empty()) continue;
     bool printable = true;
     std::string key = node.domain + "." + node.op;
-    for (const ValueId id : node.inputs) key += "," + std::to_string(id == kNone ? kNone : canonical[static_cast<size_t>(id)]);
+    for (const ValueId id : node.inputs)
+      key += "," + std::to_string(id == kNone ? kNone : canonical[static_cast<size_t>(id)]);
     for (const auto& [name, attribute] : node.attributes) {
       // Tensors are printed only when small; such nodes are constants by now anyway.
-      printable = printable && !std::holds_alternative<Value>(attribute) && !std::holds_alternative<std::vector<Tensor>>(attribute);
+      printable = printable && !std::holds_alternative<Value>(attribute) &&
+                  !std::holds_alternative<std::vector<Tensor>>(attribute);
       if (printable) {
-        if (const auto* f = std::get_if<float>(&attribute)) key += ";" + name + "=" + std::to_string(std::bit_cast<uint32_t>(*f));
+        if (const auto* f = std::get_if<float>(&attribute))
+          key += ";" + name + "=" + std::to_string(std::bit_cast<uint32_t>(*f));
         else if (const auto* fs = std::get_if<std::vector<float>>(&attribute)) {
           key += ";" + name + "=";
           for (const float x : *fs) key += std::to_string(std::bit_cast<uint32_t>(x)) + " ";
@@ -270,7 +296,8 @@ GraphPtr decompose_once(const GraphPtr& graph, const std::function<bool(const No
       const size_t first = patch.builder().graph().nodes().size();
       Compose compose(patch.builder(), node, node.stream);
       outputs = op->decompose(compose);
-      for (size_t i = first; i < patch.builder().graph().nodes().size(); ++i) patch.builder().node(static_cast<NodeId>(i)).stream = node.stream;
+      for (size_t i = first; i < patch.builder().graph().nodes().size(); ++i)
+        patch.builder().node(static_cast<NodeId>(i)).stream = node.stream;
     } catch (Error& e) {
       e.add_node(describe(*graph, node));
       throw;
@@ -292,7 +319,8 @@ GraphPtr decompose_once(const GraphPtr& graph, const std::function<bool(const No
 
 }  // namespace
 
-GraphPtr decompose_unsupported(const GraphPtr& graph, const std::function<bool(const Node&)>& supported, Evaluator* evaluator) {
+GraphPtr decompose_unsupported(const GraphPtr& graph, const std::function<bool(const Node&)>& supported,
+                               Evaluator* evaluator) {
   constexpr int kMaxRounds = 16;
   GraphPtr current = graph;
   for (int round = 0; round < kMaxRounds; ++round) {

@@ -21,7 +21,8 @@ GraphPtr merge_common(const GraphPtr& graph);
 
 // Replaces each node for which `supported` says no by its decomposition, until nothing changes; types are
 // inferred after each round. Nodes without a decomposition stay.
-GraphPtr decompose_unsupported(const GraphPtr& graph, const std::function<bool(const Node&)>& supported, Evaluator* evaluator);
+GraphPtr decompose_unsupported(const GraphPtr& graph, const std::function<bool(const Node&)>& supported,
+                               Evaluator* evaluator);
 
 // The passes of the stage "simplified", by name, in the order they run.
 const std::vector<std::string>& simplify_pass_names();

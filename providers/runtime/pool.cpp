@@ -28,42 +28,71 @@ size_t BufferPool::class_bytes(int c) {
   return (size_t{1} << log) + (static_cast<size_t>(quarter) + 1) * (size_t{1} << (log - 2));
 }
 
-std::shared_ptr<Buffer> BufferPool::allocate(size_t bytes) {
+// Counts `bytes` as live; the lock is held.
+void BufferPool::reserve(size_t bytes) {
+  if (limit_ != 0 && live_ + bytes > limit_)
+    throw LimitError("memory of the session", "at most " + std::to_string(limit_) + " bytes",
+                     std::to_string(live_ + bytes));
+  live_ += bytes;
+  peak_ = std::max(peak_, live_);
+}
+
+void* BufferPool::from_system(size_t bytes, size_t reserved) {
+  const auto refuse = [&](const std::string& got) {
+    std::lock_guard lock(mutex_);
+    live_ -= reserved;
+    throw LimitError("allocation of " + std::to_string(bytes) + " bytes", "available memory", got);
+  };
+  if (reserved >= kWorthAsking && reserved > available_memory()) {
+    trim();
+    const size_t available = available_memory();
+    if (reserved > available) refuse(std::to_string(available) + " bytes");
+  }
+  void* data = allocate_aligned(kExactAllocations ? bytes : reserved);
+  if (!data) refuse("none");
+  return data;
+}
+
+namespace {
+void check_size(size_t bytes) {
   constexpr size_t kLargest = size_t{1} << 50;
   if (bytes > kLargest)
     throw LimitError("allocation", "a size that fits in memory", std::to_string(bytes) + " bytes");
+}
+}  // namespace
+
+std::shared_ptr<Buffer> BufferPool::allocate(size_t bytes) {
+  check_size(bytes);
   const int c = size_class(bytes);
   const size_t rounded = class_bytes(c);
   void* data = nullptr;
   {
     std::lock_guard lock(mutex_);
-    if (limit_ != 0 && live_ + rounded > limit_)
-      throw LimitError("memory of the session", "at most " + std::to_string(limit_) + " bytes",
-                       std::to_string(live_ + rounded));
+    reserve(rounded);
     if (!free_[c].empty()) {
       data = free_[c].back();
       free_[c].pop_back();
       cached_ -= rounded;
     }
-    live_ += rounded;
-    peak_ = std::max(peak_, live_);
   }
-  if (!data) {
-    const auto refuse = [&](const std::string& got) {
-      std::lock_guard lock(mutex_);
-      live_ -= rounded;
-      throw LimitError("allocation of " + std::to_string(bytes) + " bytes", "available memory", got);
-    };
-    if (rounded >= kWorthAsking && rounded > available_memory()) {
-      trim();
-      const size_t available = available_memory();
-      if (rounded > available) refuse(std::to_string(available) + " bytes");
-    }
-    data = allocate_aligned(kExactAllocations ? bytes : rounded);
-    if (!data) refuse("none");
-  }
+  if (!data) data = from_system(bytes, rounded);
   return std::make_shared<Buffer>(
       data, bytes, [pool = shared_from_this(), rounded](void* p) { pool->give_back(p, rounded); });
+}
+
+std::shared_ptr<Buffer> BufferPool::allocate_once(size_t bytes) {
+  check_size(bytes);
+  const size_t rounded = (bytes + 63) / 64 * 64;
+  {
+    std::lock_guard lock(mutex_);
+    reserve(rounded);
+  }
+  return std::make_shared<Buffer>(from_system(bytes, rounded), bytes,
+                                  [pool = shared_from_this(), rounded](void* p) {
+                                    std::free(p);
+                                    std::lock_guard lock(pool->mutex_);
+                                    pool->live_ -= rounded;
+                                  });
 }
 
 void BufferPool::give_back(void* data, size_t bytes) {

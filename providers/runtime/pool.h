@@ -16,6 +16,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   ~BufferPool();
   // 64-byte aligned host memory, uninitialised. LimitError past `limit` live bytes (0: none).
   std::shared_ptr<Buffer> allocate(size_t bytes);
+  // The same, but what is given back goes to the system.
+  std::shared_ptr<Buffer> allocate_once(size_t bytes);
   void set_limit(size_t bytes) { limit_ = bytes; }
   // Frees what is cached.
   void trim();
@@ -25,6 +27,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
  private:
   void give_back(void* data, size_t bytes);
+  void reserve(size_t bytes);
+  void* from_system(size_t bytes, size_t reserved);
   static int size_class(size_t bytes);
   static size_t class_bytes(int c);
   static constexpr int kClasses = 192;

@@ -22,7 +22,8 @@ int main(int argc, char** argv) {
       seconds = static_cast<unsigned>(std::atoi(argv[++i]));
       continue;
     }
-    if (!fs::is_directory(argv[i])) files.emplace_back(argv[i]);
+    if (!fs::is_directory(argv[i]))
+      files.emplace_back(argv[i]);
     else
       for (const auto& entry : fs::directory_iterator(argv[i])) files.push_back(entry.path());
   }

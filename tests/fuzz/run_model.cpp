@@ -54,27 +54,42 @@ void fill(Tensor& tensor, const std::function<double()>& number) {
 }
 
 Tensor feed(DType dtype, const Dims& dims, std::mt19937* random) {
-  if (element_count(dims) > kLargestFeed) throw LimitError("elements of a feed", std::to_string(kLargestFeed), to_string(dims));
+  if (element_count(dims) > kLargestFeed)
+    throw LimitError("elements of a feed", std::to_string(kLargestFeed), to_string(dims));
   Tensor tensor = Tensor::zeros(dtype, dims);
   if (!random) return tensor;
   const auto real = [random] { return static_cast<double>((*random)() % 1000) / 250 - 2; };
   const auto whole = [random] { return static_cast<double>((*random)() % 6) - 2; };
   const auto natural = [random] { return static_cast<double>((*random)() % 4); };
   switch (dtype) {
-    case DType::Float32: fill<float>(tensor, real); break;
-    case DType::Float64: fill<double>(tensor, real); break;
-    case DType::Int8: fill<int8_t>(tensor, whole); break;
-    case DType::Int16: fill<int16_t>(tensor, whole); break;
-    case DType::Int32: fill<int32_t>(tensor, whole); break;
-    case DType::Int64: fill<int64_t>(tensor, whole); break;
+    case DType::Float32:
+      fill<float>(tensor, real);
+      break;
+    case DType::Float64:
+      fill<double>(tensor, real);
+      break;
+    case DType::Int8:
+      fill<int8_t>(tensor, whole);
+      break;
+    case DType::Int16:
+      fill<int16_t>(tensor, whole);
+      break;
+    case DType::Int32:
+      fill<int32_t>(tensor, whole);
+      break;
+    case DType::Int64:
+      fill<int64_t>(tensor, whole);
+      break;
     case DType::Bool:
       for (int64_t i = 0; i < tensor.size(); ++i) tensor.mutable_data<bool>()[i] = (*random)() % 2 != 0;
       break;
     case DType::String:
-      for (int64_t i = 0; i < tensor.size(); ++i) tensor.mutable_data<std::string>()[i] = std::string((*random)() % 5, 'a');
+      for (int64_t i = 0; i < tensor.size(); ++i)
+        tensor.mutable_data<std::string>()[i] = std::string((*random)() % 5, 'a');
       break;
     default:  // the other types have a meaning for every small bit pattern
-      for (size_t i = 0; i < tensor.bytes(); ++i) static_cast<uint8_t*>(tensor.mutable_data())[i] = static_cast<uint8_t>(natural());
+      for (size_t i = 0; i < tensor.bytes(); ++i)
+        static_cast<uint8_t*>(tensor.mutable_data())[i] = static_cast<uint8_t>(natural());
   }
   return tensor;
 }
@@ -109,7 +124,8 @@ void run_model(const uint8_t* data, size_t size) {
   options.limits.max_loop_iterations = 200;
   options.limits.max_bytes = 64 << 20;
   try {
-    const auto model = import_bytes(data, size, "", "", {options.limits.max_nodes, options.limits.max_nesting});
+    const auto model =
+        import_bytes(data, size, "", "", {options.limits.max_nodes, options.limits.max_nesting});
     std::vector<std::vector<DimInfo>> shapes;
     for (const ValueId id : model->graph->inputs()) {
       shapes.emplace_back();

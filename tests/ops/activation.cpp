@@ -3,8 +3,10 @@
 namespace sardonyx::test {
 
 void cases_activation(CaseTable& t) {
-  for (const char* op : {"Relu", "Sigmoid", "Elu", "Selu", "Celu", "Softplus", "Softsign", "HardSigmoid", "HardSwish", "LeakyRelu", "ThresholdedRelu", "Mish", "Gelu", "Swish", "Shrink"})
-    for (const Dims& dims : {Dims{}, Dims{9}, Dims{3, 5, 11}, Dims{0, 4}, Dims{67, 301}}) t.add(op, {f32(dims)});
+  for (const char* op : {"Relu", "Sigmoid", "Elu", "Selu", "Celu", "Softplus", "Softsign", "HardSigmoid",
+                         "HardSwish", "LeakyRelu", "ThresholdedRelu", "Mish", "Gelu", "Swish", "Shrink"})
+    for (const Dims& dims : {Dims{}, Dims{9}, Dims{3, 5, 11}, Dims{0, 4}, Dims{67, 301}})
+      t.add(op, {f32(dims)});
   t.add("Gelu", {f32({4, 33})}).text("approximate", "tanh");
   t.add("Elu", {f32({4, 33})}).number("alpha", 0.3f);
   t.add("LeakyRelu", {f32({4, 33})}).number("alpha", 0.3f);

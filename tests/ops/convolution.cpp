@@ -4,16 +4,26 @@ namespace sardonyx::test {
 
 void cases_convolution(CaseTable& t) {
   t.add("Conv", {f32({1, 3, 8, 8}), f32({4, 3, 3, 3})});
-  t.add("Conv", {f32({2, 3, 9, 7}), f32({4, 3, 3, 3}), f32({4})}).ints("pads", {1, 0, 1, 2}).ints("strides", {2, 1});
-  t.add("Conv", {f32({1, 4, 8, 8}), f32({4, 1, 3, 3}), f32({4})}).integer("group", 4).ints("pads", {1, 1, 1, 1});
+  t.add("Conv", {f32({2, 3, 9, 7}), f32({4, 3, 3, 3}), f32({4})})
+      .ints("pads", {1, 0, 1, 2})
+      .ints("strides", {2, 1});
+  t.add("Conv", {f32({1, 4, 8, 8}), f32({4, 1, 3, 3}), f32({4})})
+      .integer("group", 4)
+      .ints("pads", {1, 1, 1, 1});
   t.add("Conv", {f32({1, 6, 8, 8}), f32({4, 3, 3, 3})}).integer("group", 2).ints("dilations", {2, 1});
   t.add("Conv", {f32({1, 32, 14, 14}), f32({64, 32, 1, 1}), f32({64})});
   t.add("Conv", {f32({1, 3, 8}), f32({4, 3, 3})}).text("auto_pad", "SAME_UPPER");
   t.add("Conv", {f32({1, 2, 5, 6, 7}), f32({3, 2, 2, 3, 3})}).ints("pads", {1, 1, 1, 0, 0, 0});
   t.add("Conv", {f32({0, 3, 8, 8}), f32({4, 3, 3, 3})});
-  t.add("Conv", {f32({1, 3, 12, 12}), constant<float>(std::vector<float>(8 * 3 * 25, 0.1f), {8, 3, 5, 5}), f32({8})}).ints("pads", {2, 2, 2, 2});
+  t.add("Conv",
+        {f32({1, 3, 12, 12}), constant<float>(std::vector<float>(8 * 3 * 25, 0.1f), {8, 3, 5, 5}), f32({8})})
+      .ints("pads", {2, 2, 2, 2});
   t.add("ConvTranspose", {f32({1, 3, 5, 5}), f32({3, 4, 3, 3})});
-  t.add("ConvTranspose", {f32({2, 4, 5, 6}), f32({4, 2, 3, 3}), f32({4})}).integer("group", 2).ints("strides", {2, 2}).ints("pads", {1, 1, 1, 1}).ints("output_padding", {1, 0});
+  t.add("ConvTranspose", {f32({2, 4, 5, 6}), f32({4, 2, 3, 3}), f32({4})})
+      .integer("group", 2)
+      .ints("strides", {2, 2})
+      .ints("pads", {1, 1, 1, 1})
+      .ints("output_padding", {1, 0});
   t.add("ConvTranspose", {f32({1, 3, 7}), f32({3, 2, 3})}).ints("strides", {2}).ints("dilations", {2});
   t.add("Col2Im", {f32({1, 5, 5}), constant<int64_t>({5, 5}), constant<int64_t>({1, 5})});
   t.add("DeformConv", {f32({1, 1, 3, 3}), f32({1, 1, 2, 2}), f32({1, 8, 2, 2}, Fill::Unit)}).within(1e-3);

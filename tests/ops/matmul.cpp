@@ -3,17 +3,37 @@
 namespace sardonyx::test {
 
 void cases_matmul(CaseTable& t) {
-  const std::vector<std::pair<Dims, Dims>> shapes = {{{3, 4}, {4, 5}}, {{4}, {4, 5}}, {{3, 4}, {4}}, {{4}, {4}}, {{2, 3, 4}, {4, 5}}, {{2, 3, 4}, {2, 4, 5}},
-      {{2, 1, 3, 4}, {5, 4, 6}}, {{64, 48}, {48, 80}}, {{0, 4}, {4, 5}}, {{3, 0}, {0, 5}}, {{1, 256}, {256, 64}}};
+  const std::vector<std::pair<Dims, Dims>> shapes = {{{3, 4}, {4, 5}},
+                                                     {{4}, {4, 5}},
+                                                     {{3, 4}, {4}},
+                                                     {{4}, {4}},
+                                                     {{2, 3, 4}, {4, 5}},
+                                                     {{2, 3, 4}, {2, 4, 5}},
+                                                     {{2, 1, 3, 4}, {5, 4, 6}},
+                                                     {{64, 48}, {48, 80}},
+                                                     {{0, 4}, {4, 5}},
+                                                     {{3, 0}, {0, 5}},
+                                                     {{1, 256}, {256, 64}}};
   for (const auto& [a, b] : shapes) t.add("MatMul", {f32(a), f32(b)});
   t.add("MatMul", {f32({7, 16, 32}), constant<float>(std::vector<float>(32 * 24, 0.25f), {32, 24})});
   t.add("MatMul", {typed(DType::Int32, {3, 4}), typed(DType::Int32, {4, 5})});
   t.add("Gemm", {f32({3, 4}), f32({4, 5}), f32({5})});
-  t.add("Gemm", {f32({4, 3}), f32({5, 4}), f32({3, 1})}).integer("transA", 1).integer("transB", 1).number("alpha", 0.5f).number("beta", 2);
+  t.add("Gemm", {f32({4, 3}), f32({5, 4}), f32({3, 1})})
+      .integer("transA", 1)
+      .integer("transB", 1)
+      .number("alpha", 0.5f)
+      .number("beta", 2);
   t.add("Gemm", {f32({33, 64}), f32({10, 64})}).integer("transB", 1);
   for (const auto& [equation, shapes2] : std::vector<std::pair<std::string, std::vector<Dims>>>{
-           {"ij,jk->ik", {{3, 4}, {4, 5}}}, {"bij,bjk->bik", {{2, 3, 4}, {2, 4, 5}}}, {"ii->i", {{4, 4}}}, {"ij->ji", {{3, 4}}}, {"i,i->", {{5}, {5}}}, {"...ij,...jk->...ik", {{2, 3, 4}, {2, 4, 5}}},
-           {"bhid,bhjd->bhij", {{2, 3, 4, 5}, {2, 3, 6, 5}}}, {"ij->", {{3, 4}}}, {"a,b,c->abc", {{2}, {3}, {4}}}}) {
+           {"ij,jk->ik", {{3, 4}, {4, 5}}},
+           {"bij,bjk->bik", {{2, 3, 4}, {2, 4, 5}}},
+           {"ii->i", {{4, 4}}},
+           {"ij->ji", {{3, 4}}},
+           {"i,i->", {{5}, {5}}},
+           {"...ij,...jk->...ik", {{2, 3, 4}, {2, 4, 5}}},
+           {"bhid,bhjd->bhij", {{2, 3, 4, 5}, {2, 3, 6, 5}}},
+           {"ij->", {{3, 4}}},
+           {"a,b,c->abc", {{2}, {3}, {4}}}}) {
     std::vector<Input> inputs;
     for (const auto& dims : shapes2) inputs.push_back(f32(dims));
     t.add("Einsum", inputs).text("equation", equation);

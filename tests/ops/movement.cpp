@@ -14,14 +14,18 @@ void cases_movement(CaseTable& t) {
     t.add("Transpose", {typed(DType::String, {2, 3, 4})}).ints("perm", perm);
   }
   t.add("Transpose", {f32({2, 3, 4, 5})});
-  for (const int64_t axis : {0, 1, -1}) t.add("Concat", {f32({2, 3, 4}), f32({2, 3, 4}), f32({2, 3, 4})}).integer("axis", axis);
+  for (const int64_t axis : {0, 1, -1})
+    t.add("Concat", {f32({2, 3, 4}), f32({2, 3, 4}), f32({2, 3, 4})}).integer("axis", axis);
   t.add("Split", {f32({2, 7, 3}), constant<int64_t>({2, 5})}).integer("axis", 1).gives(2);
   t.add("Split", {f32({2, 7, 3})}).integer("axis", 1).integer("num_outputs", 3).gives(3);
-  t.add("Slice", {f32({5, 6, 7}), constant<int64_t>({1, -4}), constant<int64_t>({100, -1}), constant<int64_t>({0, 2}), constant<int64_t>({2, 1})});
-  t.add("Slice", {f32({5, 6}), constant<int64_t>({4}), constant<int64_t>({-100}), constant<int64_t>({0}), constant<int64_t>({-2})});
+  t.add("Slice", {f32({5, 6, 7}), constant<int64_t>({1, -4}), constant<int64_t>({100, -1}),
+                  constant<int64_t>({0, 2}), constant<int64_t>({2, 1})});
+  t.add("Slice", {f32({5, 6}), constant<int64_t>({4}), constant<int64_t>({-100}), constant<int64_t>({0}),
+                  constant<int64_t>({-2})});
   t.add("Expand", {f32({3, 1}), constant<int64_t>({2, 1, 4})});
   t.add("Tile", {f32({2, 3}), constant<int64_t>({2, 3})});
-  for (const char* mode : {"DCR", "CRD"}) t.add("DepthToSpace", {f32({1, 8, 3, 4})}).integer("blocksize", 2).text("mode", mode);
+  for (const char* mode : {"DCR", "CRD"})
+    t.add("DepthToSpace", {f32({1, 8, 3, 4})}).integer("blocksize", 2).text("mode", mode);
   t.add("SpaceToDepth", {f32({1, 2, 4, 6})}).integer("blocksize", 2);
   t.add("Shape", {f32({2, 3, 4})}).integer("start", 1);
   t.add("Size", {f32({2, 3, 4})});

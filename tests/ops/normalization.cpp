@@ -4,9 +4,18 @@ namespace sardonyx::test {
 
 void cases_normalization(CaseTable& t) {
   t.add("BatchNormalization", {f32({2, 3, 5, 7}), f32({3}), f32({3}), f32({3}), f32({3}, Fill::Positive)});
-  t.add("BatchNormalization", {f32({4, 3, 5}), f32({3}), f32({3}), f32({3}), f32({3}, Fill::Positive)}).integer("training_mode", 1).gives(3);
-  for (const int64_t axis : {-1, 1}) t.add("LayerNormalization", {f32({3, 6, 40}), f32(axis == 1 ? Dims{6, 40} : Dims{40}), f32(axis == 1 ? Dims{6, 40} : Dims{40})}).integer("axis", axis).within(1e-3);
-  t.add("LayerNormalization", {f32({3, 6, 40}), f32({40})}).gives(3).within(1e-3).only_f32();  // its statistics are f32 in both
+  t.add("BatchNormalization", {f32({4, 3, 5}), f32({3}), f32({3}), f32({3}), f32({3}, Fill::Positive)})
+      .integer("training_mode", 1)
+      .gives(3);
+  for (const int64_t axis : {-1, 1})
+    t.add("LayerNormalization",
+          {f32({3, 6, 40}), f32(axis == 1 ? Dims{6, 40} : Dims{40}), f32(axis == 1 ? Dims{6, 40} : Dims{40})})
+        .integer("axis", axis)
+        .within(1e-3);
+  t.add("LayerNormalization", {f32({3, 6, 40}), f32({40})})
+      .gives(3)
+      .within(1e-3)
+      .only_f32();  // its statistics are f32 in both
   t.add("RMSNormalization", {f32({3, 6, 40}), f32({40})}).within(1e-3);
   t.add("InstanceNormalization", {f32({2, 3, 5, 7}), f32({3}), f32({3})}).within(1e-3);
   t.add("GroupNormalization", {f32({2, 6, 5, 7}), f32({6}), f32({6})}).integer("num_groups", 3).within(1e-3);

@@ -3,7 +3,8 @@
 namespace sardonyx::test {
 
 void cases_padding(CaseTable& t) {
-  for (const char* mode : {"constant", "reflect", "edge", "wrap"}) t.add("Pad", {f32({3, 4, 5}), constant<int64_t>({1, 0, 2, 0, 2, 1})}).text("mode", mode);
+  for (const char* mode : {"constant", "reflect", "edge", "wrap"})
+    t.add("Pad", {f32({3, 4, 5}), constant<int64_t>({1, 0, 2, 0, 2, 1})}).text("mode", mode);
   t.add("Pad", {f32({3, 4, 5}), constant<int64_t>({-1, 2}), none(), constant<int64_t>({1})});
   t.add("Pad", {f32({3, 4}), constant<int64_t>({1, 1, 1, 1}), constant<float>({7}, {})});
 }

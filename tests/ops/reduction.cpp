@@ -3,7 +3,8 @@
 namespace sardonyx::test {
 
 void cases_reduction(CaseTable& t) {
-  for (const char* op : {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"})
+  for (const char* op : {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2",
+                         "ReduceSumSquare", "ReduceLogSumExp"})
     for (const std::vector<int64_t>& axes : {std::vector<int64_t>{0}, {1}, {-1}, {0, 2}, {0, 1, 2}})
       t.add(op, {f32({6, 35, 40}), constant<int64_t>(axes)}).integer("keepdims", axes.size() == 2 ? 0 : 1);
   for (const char* op : {"ReduceSum", "ReduceMean", "ReduceMax"}) t.add(op, {f32({3, 4})});

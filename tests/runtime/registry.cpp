@@ -31,7 +31,8 @@ TEST(Registry, AttributeStructsAgreeWithTheSchemas) {
     ASSERT_NE(schema, nullptr) << op.name;
     for (const AttributeSpec& spec : op.attribute_specs) {
       SCOPED_TRACE(op.domain + "." + op.name + " " + spec.name);
-      const auto found = std::find_if(schema->attributes.begin(), schema->attributes.end(), [&](const auto& a) { return a.name == spec.name; });
+      const auto found = std::find_if(schema->attributes.begin(), schema->attributes.end(),
+                                      [&](const auto& a) { return a.name == spec.name; });
       ASSERT_NE(found, schema->attributes.end());
       if (spec.initial && found->initial) {
         EXPECT_STREQ(attribute_type_name(*spec.initial), attribute_type_name(*found->initial));
@@ -51,13 +52,15 @@ TEST(Registry, EveryOperatorRuns) {
   for (const OpSchemaInfo* schema : newest_schemas()) {
     if (schema->deprecated || apart.count(schema->name)) continue;
     const Operator* op = OperatorRegistry::instance().find(schema->domain, schema->name);
-    const bool kernel = !cpu->kernels().find(schema->domain, schema->name).empty() || !host->kernels().find(schema->domain, schema->name).empty();
+    const bool kernel = !cpu->kernels().find(schema->domain, schema->name).empty() ||
+                        !host->kernels().find(schema->domain, schema->name).empty();
     EXPECT_TRUE(kernel || (op && op->decompose)) << schema->domain << "." << schema->name;
   }
 }
 
 TEST(Registry, ListsOfKernelsEndInRef) {
-  for (const auto& [key, kernels] : find_provider("cpu")->kernels().all()) EXPECT_EQ(kernels.back().name, "ref") << key.second;
+  for (const auto& [key, kernels] : find_provider("cpu")->kernels().all())
+    EXPECT_EQ(kernels.back().name, "ref") << key.second;
 }
 
 }  // namespace sardonyx::test

@@ -18,9 +18,11 @@ std::vector<Value> run(const Prepared& prepared, SessionOptions options) {
   return session.run(prepared.feeds);
 }
 
-void expect_close(const std::vector<Value>& got, const std::vector<Value>& expected, double tolerance, const std::string& what) {
+void expect_close(const std::vector<Value>& got, const std::vector<Value>& expected, double tolerance,
+                  const std::string& what) {
   ASSERT_EQ(got.size(), expected.size()) << what;
-  for (size_t i = 0; i < got.size(); ++i) EXPECT_LE(difference(got[i], expected[i]), tolerance) << what << ", output " << i;
+  for (size_t i = 0; i < got.size(); ++i)
+    EXPECT_LE(difference(got[i], expected[i]), tolerance) << what << ", output " << i;
 }
 
 SessionOptions with_kernel(const std::string& kernel) {
@@ -39,8 +41,10 @@ class CaseTest : public testing::Test {
     const std::vector<Value> reference = run(prepared, with_kernel("ref"));
     // Every kernel that the provider has for the operator.
     std::set<std::string> kernels;
-    for (const auto& kernel : find_provider("cpu")->kernels().find(case_.domain, case_.op)) kernels.insert(kernel.name);
-    for (const auto& kernel : kernels) expect_close(run(prepared, with_kernel(kernel)), reference, case_.tolerance, "kernel " + kernel);
+    for (const auto& kernel : find_provider("cpu")->kernels().find(case_.domain, case_.op))
+      kernels.insert(kernel.name);
+    for (const auto& kernel : kernels)
+      expect_close(run(prepared, with_kernel(kernel)), reference, case_.tolerance, "kernel " + kernel);
     // Stages: as imported and upgraded, and simplified.
     expect_close(run(prepared, {}), reference, case_.tolerance, "simplified");
     // One thread and two give the same bits.
@@ -53,7 +57,9 @@ class CaseTest : public testing::Test {
     SessionOptions fake;
     fake.providers = {"fake", "cpu"};
     expect_close(run(prepared, fake), run(prepared, {}), case_.tolerance, "fake device");
-    if (case_.f64) expect_close(reference, run(make_model(case_, 1, DType::Float64), with_kernel("ref")), case_.tolerance, "f64");
+    if (case_.f64)
+      expect_close(reference, run(make_model(case_, 1, DType::Float64), with_kernel("ref")), case_.tolerance,
+                   "f64");
   }
 
  private:
@@ -66,7 +72,8 @@ void register_case_tests() {
   int number = 0;
   for (const Case& c : case_table().all()) {
     const std::string name = c.op + "_" + std::to_string(number++);
-    testing::RegisterTest("Cases", name.c_str(), nullptr, c.name().c_str(), __FILE__, __LINE__, [&c]() -> testing::Test* { return new CaseTest(c); });
+    testing::RegisterTest("Cases", name.c_str(), nullptr, c.name().c_str(), __FILE__, __LINE__,
+                          [&c]() -> testing::Test* { return new CaseTest(c); });
   }
 }
 

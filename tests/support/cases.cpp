@@ -22,7 +22,7 @@ const CaseTable& case_table() {
 std::string Case::name() const {
   std::string text = op;
   for (const auto& input : inputs)
-    text += " " + (input.omitted ? std::string("_")
+    text += " " + (input.omitted              ? std::string("_")
                    : input.constant.defined() ? "c" + to_string(input.constant.tensor().dims())
                                               : std::string(dtype_name(input.dtype)) + to_string(input.dims));
   for (const auto& [key, value] : attributes) text += " " + key + "=" + print_attribute(value);
@@ -41,10 +41,14 @@ Tensor draw(const Input& input, DType dtype, std::mt19937_64& random) {
         const double v = normal(random);
         return whole ? (is_signed_integer(dtype) ? std::round(3 * v) : std::abs(std::round(3 * v))) : v;
       }
-      case Fill::Positive: return whole ? static_cast<double>(1 + random() % 9) : 0.1 + 2 * uniform(random);
-      case Fill::Unit: return 1.8 * uniform(random) - 0.9;
-      case Fill::Index: return static_cast<double>(random() % static_cast<uint64_t>(std::max<int64_t>(input.bound, 1)));
-      case Fill::Ones: return 1;
+      case Fill::Positive:
+        return whole ? static_cast<double>(1 + random() % 9) : 0.1 + 2 * uniform(random);
+      case Fill::Unit:
+        return 1.8 * uniform(random) - 0.9;
+      case Fill::Index:
+        return static_cast<double>(random() % static_cast<uint64_t>(std::max<int64_t>(input.bound, 1)));
+      case Fill::Ones:
+        return 1;
     }
     return 0;
   };
@@ -53,17 +57,38 @@ Tensor draw(const Input& input, DType dtype, std::mt19937_64& random) {
     // The same numbers whatever the float type: what f32 holds.
     const double v = static_cast<float>(one());
     switch (dtype) {
-      case DType::Float32: tensor.mutable_data<float>()[i] = static_cast<float>(v); break;
-      case DType::Float64: tensor.mutable_data<double>()[i] = v; break;
-      case DType::Float16: tensor.mutable_data<Half>()[i] = Half(v); break;
-      case DType::BFloat16: tensor.mutable_data<BFloat16>()[i] = BFloat16(v); break;
-      case DType::Int64: tensor.mutable_data<int64_t>()[i] = static_cast<int64_t>(v); break;
-      case DType::Int32: tensor.mutable_data<int32_t>()[i] = static_cast<int32_t>(v); break;
-      case DType::Int8: tensor.mutable_data<int8_t>()[i] = static_cast<int8_t>(v); break;
-      case DType::UInt8: tensor.mutable_data<uint8_t>()[i] = static_cast<uint8_t>(v); break;
-      case DType::Bool: tensor.mutable_data<bool>()[i] = std::fmod(std::abs(std::round(v)), 2) == 1; break;
-      case DType::String: tensor.mutable_data<std::string>()[i] = "s" + std::to_string(static_cast<int>(v)); break;
-      default: throw InputError("case", "a dtype that the table can draw", dtype_name(dtype));
+      case DType::Float32:
+        tensor.mutable_data<float>()[i] = static_cast<float>(v);
+        break;
+      case DType::Float64:
+        tensor.mutable_data<double>()[i] = v;
+        break;
+      case DType::Float16:
+        tensor.mutable_data<Half>()[i] = Half(v);
+        break;
+      case DType::BFloat16:
+        tensor.mutable_data<BFloat16>()[i] = BFloat16(v);
+        break;
+      case DType::Int64:
+        tensor.mutable_data<int64_t>()[i] = static_cast<int64_t>(v);
+        break;
+      case DType::Int32:
+        tensor.mutable_data<int32_t>()[i] = static_cast<int32_t>(v);
+        break;
+      case DType::Int8:
+        tensor.mutable_data<int8_t>()[i] = static_cast<int8_t>(v);
+        break;
+      case DType::UInt8:
+        tensor.mutable_data<uint8_t>()[i] = static_cast<uint8_t>(v);
+        break;
+      case DType::Bool:
+        tensor.mutable_data<bool>()[i] = std::fmod(std::abs(std::round(v)), 2) == 1;
+        break;
+      case DType::String:
+        tensor.mutable_data<std::string>()[i] = "s" + std::to_string(static_cast<int>(v));
+        break;
+      default:
+        throw InputError("case", "a dtype that the table can draw", dtype_name(dtype));
     }
   }
   return tensor;
@@ -74,9 +99,12 @@ Value as_type(const Value& value, DType as) {
   const std::vector<double> numbers = value.tensor().to_doubles();
   Tensor tensor(as, value.tensor().dims());
   for (size_t i = 0; i < numbers.size(); ++i) {
-    if (as == DType::Float64) tensor.mutable_data<double>()[i] = numbers[i];
-    else if (as == DType::Float16) tensor.mutable_data<Half>()[i] = Half(numbers[i]);
-    else tensor.mutable_data<BFloat16>()[i] = BFloat16(numbers[i]);
+    if (as == DType::Float64)
+      tensor.mutable_data<double>()[i] = numbers[i];
+    else if (as == DType::Float16)
+      tensor.mutable_data<Half>()[i] = Half(numbers[i]);
+    else
+      tensor.mutable_data<BFloat16>()[i] = BFloat16(numbers[i]);
   }
   return tensor;
 }
@@ -98,7 +126,8 @@ Prepared make_model(const Case& c, uint64_t seed, DType as) {
     if (input.omitted) {
       node.inputs.push_back(kNone);
     } else if (input.constant.defined()) {
-      node.inputs.push_back(builder.constant(input.fixed ? input.constant : as_type(input.constant, as), name));
+      node.inputs.push_back(
+          builder.constant(input.fixed ? input.constant : as_type(input.constant, as), name));
     } else {
       const DType dtype = as != DType::Undefined && input.dtype == DType::Float32 ? as : input.dtype;
       feeds[name] = draw(input, dtype, random);
@@ -124,7 +153,8 @@ double difference(const Value& got, const Value& expected) {
   if (a.dims() != b.dims() || is_float(a.dtype()) != is_float(b.dtype())) return kDifferent;
   if (a.dtype() == DType::String) {
     for (int64_t i = 0; i < a.size(); ++i)
-      if (b.dtype() != DType::String || a.data<std::string>()[i] != b.data<std::string>()[i]) return kDifferent;
+      if (b.dtype() != DType::String || a.data<std::string>()[i] != b.data<std::string>()[i])
+        return kDifferent;
     return 0;
   }
   const auto x = a.to_doubles(), y = b.to_doubles();

@@ -24,26 +24,35 @@ struct Input {
   DType dtype = DType::Float32;
   Dims dims;
   Fill fill = Fill::Normal;
-  int64_t bound = 0;       // of Index
-  Value constant;          // defined: this value, as an initializer
-  bool omitted = false;    // an optional input left out
-  bool fixed = false;      // a constant that is f32 whatever the case's float type is
+  int64_t bound = 0;     // of Index
+  Value constant;        // defined: this value, as an initializer
+  bool omitted = false;  // an optional input left out
+  bool fixed = false;    // a constant that is f32 whatever the case's float type is
 };
 
-inline Input f32(Dims dims, Fill fill = Fill::Normal) { return {DType::Float32, std::move(dims), fill, 0, {}, false, false}; }
-inline Input typed(DType dtype, Dims dims, Fill fill = Fill::Normal) { return {dtype, std::move(dims), fill, 0, {}, false, false}; }
-inline Input index(Dims dims, int64_t bound) { return {DType::Int64, std::move(dims), Fill::Index, bound, {}, false, false}; }
-template <typename T> Input constant(std::vector<T> values) {
+inline Input f32(Dims dims, Fill fill = Fill::Normal) {
+  return {DType::Float32, std::move(dims), fill, 0, {}, false, false};
+}
+inline Input typed(DType dtype, Dims dims, Fill fill = Fill::Normal) {
+  return {dtype, std::move(dims), fill, 0, {}, false, false};
+}
+inline Input index(Dims dims, int64_t bound) {
+  return {DType::Int64, std::move(dims), Fill::Index, bound, {}, false, false};
+}
+template <typename T>
+Input constant(std::vector<T> values) {
   Input input;
   input.constant = Tensor::of(values);
   return input;
 }
-template <typename T> Input constant(std::vector<T> values, Dims dims) {
+template <typename T>
+Input constant(std::vector<T> values, Dims dims) {
   Input input;
   input.constant = Tensor::of(values, std::move(dims));
   return input;
 }
-template <typename T> Input fixed(std::vector<T> values) {
+template <typename T>
+Input fixed(std::vector<T> values) {
   Input input = constant(std::move(values));
   input.fixed = true;
   return input;
@@ -64,15 +73,31 @@ struct Case {
   bool f64 = true;          // also compared with the same case in f64
   std::string name() const;
 
-  Case& with(std::string attribute, Attribute value) { attributes.set(std::move(attribute), std::move(value)); return *this; }
-  Case& ints(std::string attribute, std::vector<int64_t> values) { return with(std::move(attribute), std::move(values)); }
+  Case& with(std::string attribute, Attribute value) {
+    attributes.set(std::move(attribute), std::move(value));
+    return *this;
+  }
+  Case& ints(std::string attribute, std::vector<int64_t> values) {
+    return with(std::move(attribute), std::move(values));
+  }
   Case& integer(std::string attribute, int64_t value) { return with(std::move(attribute), value); }
   Case& number(std::string attribute, float value) { return with(std::move(attribute), value); }
-  Case& text(std::string attribute, std::string value) { return with(std::move(attribute), std::move(value)); }
-  Case& gives(size_t n) { outputs = n; return *this; }
-  Case& within(double t) { tolerance = t; return *this; }
+  Case& text(std::string attribute, std::string value) {
+    return with(std::move(attribute), std::move(value));
+  }
+  Case& gives(size_t n) {
+    outputs = n;
+    return *this;
+  }
+  Case& within(double t) {
+    tolerance = t;
+    return *this;
+  }
   // The operator has no f64 form, or its result depends on rounding.
-  Case& only_f32() { f64 = false; return *this; }
+  Case& only_f32() {
+    f64 = false;
+    return *this;
+  }
 };
 
 class CaseTable {

@@ -114,19 +114,25 @@ class FakeQueue final : public Queue {
     });
   }
   void copy_to_host(Tensor& host, const Tensor& device) override {
-    put([host, device]() mutable { std::memcpy(host.mutable_data(), memory().inside(device).data(), host.bytes()); });
+    put([host, device]() mutable {
+      std::memcpy(host.mutable_data(), memory().inside(device).data(), host.bytes());
+    });
   }
   std::shared_ptr<Event> record() override {
     auto event = std::make_shared<FakeEvent>();
-    put([this, event] {
-      std::lock_guard lock(event->mutex);
-      event->done = true;
-      event->failure = failure_;
-      event->changed.notify_all();
-    }, true);
+    put(
+        [this, event] {
+          std::lock_guard lock(event->mutex);
+          event->done = true;
+          event->failure = failure_;
+          event->changed.notify_all();
+        },
+        true);
     return event;
   }
-  void wait(const std::shared_ptr<Event>& event) override { put([event] { event->wait(); }); }
+  void wait(const std::shared_ptr<Event>& event) override {
+    put([event] { event->wait(); });
+  }
   void synchronize() override { record()->wait(); }
 
  private:

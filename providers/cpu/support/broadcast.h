@@ -26,7 +26,8 @@ class Broadcast {
 
   // Calls row(at, from, n) for consecutive runs of the result: n elements from `at` on, which read operand k
   // from element from[k] on in steps of step(k). Ranges of at least `grain` elements go to the threads.
-  template <typename Row> void rows(int64_t grain, Row&& row) const {
+  template <typename Row>
+  void rows(int64_t grain, Row&& row) const {
     parallel_for(size_, grain, [&](int64_t begin, int64_t end) {
       Cursor cursor(*this, begin);
       for (int64_t at = begin; at < end;) {
@@ -57,10 +58,10 @@ class Broadcast {
 
   Dims dims_;
   int64_t size_ = 0;
-  int64_t row_ = 1;                  // elements of the innermost merged dimension
-  std::vector<int64_t> outer_;       // the merged dimensions around it
-  std::vector<int64_t> strides_;     // [outer dimension][operand]
-  std::vector<int64_t> steps_;       // [operand]
+  int64_t row_ = 1;               // elements of the innermost merged dimension
+  std::vector<int64_t> outer_;    // the merged dimensions around it
+  std::vector<int64_t> strides_;  // [outer dimension][operand]
+  std::vector<int64_t> steps_;    // [operand]
   std::vector<bool> whole_;
 };
 

@@ -14,10 +14,14 @@ namespace {
 
 using Castable = Join<Join<AllNumbers, Types<bool>>, Join<SmallFloats, SmallInts>>;
 
-template <typename T> inline constexpr bool kSmallFloat = false;
-template <DType kDType> inline constexpr bool kSmallFloat<SmallFloat<kDType>> = true;
-template <typename T> inline constexpr bool kSmallInt = false;
-template <int kBits, bool kSigned> inline constexpr bool kSmallInt<SmallInt<kBits, kSigned>> = true;
+template <typename T>
+inline constexpr bool kSmallFloat = false;
+template <DType kDType>
+inline constexpr bool kSmallFloat<SmallFloat<kDType>> = true;
+template <typename T>
+inline constexpr bool kSmallInt = false;
+template <int kBits, bool kSigned>
+inline constexpr bool kSmallInt<SmallInt<kBits, kSigned>> = true;
 
 // The type that holds every value of T exactly, through which the rarer pairs go: 26 loads and 3 * 26 stores
 // instead of 26 * 26 loops.
@@ -27,7 +31,8 @@ using Carrier =
                        std::conditional_t<std::is_integral_v<T> || kSmallInt<T>, int64_t, double>>;
 
 // An integer as a double that rounds to any narrower float as the integer itself would.
-template <typename I> double odd_double(I value) {
+template <typename I>
+double odd_double(I value) {
   if constexpr (std::is_signed_v<I>) {
     if (value < 0) return -odd_double(uint64_t{0} - static_cast<uint64_t>(value));
     return odd_double(static_cast<uint64_t>(value));
@@ -39,12 +44,15 @@ template <typename I> double odd_double(I value) {
 }
 double odd_double(double value) { return value; }
 
-template <typename T, typename From> T convert(From value, const CastRules& rules) {
+template <typename T, typename From>
+T convert(From value, const CastRules& rules) {
   if constexpr (std::is_same_v<T, bool>) {
     return value != 0;
   } else if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) {
-    if constexpr (std::is_same_v<From, float>) return T(value);
-    else return T(odd_double(value));
+    if constexpr (std::is_same_v<From, float>)
+      return T(value);
+    else
+      return T(odd_double(value));
   } else if constexpr (kSmallFloat<T>) {
     const float odd = round_to_odd(odd_double(value));
     T result;
@@ -52,8 +60,10 @@ template <typename T, typename From> T convert(From value, const CastRules& rule
                                                    : float_to_small(dtype_of<T>, odd, rules.saturate);
     return result;
   } else if constexpr (kSmallInt<T>) {
-    if constexpr (std::is_floating_point_v<From>) return T(truncate_to_int32(value));
-    else return T(static_cast<int>(value & 0xff));
+    if constexpr (std::is_floating_point_v<From>)
+      return T(truncate_to_int32(value));
+    else
+      return T(static_cast<int>(value & 0xff));
   } else if constexpr (std::is_integral_v<T> && std::is_floating_point_v<From>) {
     return truncate_to<T>(value);
   } else {
@@ -62,7 +72,8 @@ template <typename T, typename From> T convert(From value, const CastRules& rule
 }
 
 using Load = void (*)(const void* src, int64_t at, void* carriers, int64_t n);
-template <typename T> void load(const void* src, int64_t at, void* carriers, int64_t n) {
+template <typename T>
+void load(const void* src, int64_t at, void* carriers, int64_t n) {
   const T* in = static_cast<const T*>(src) + at;
   auto* out = static_cast<Carrier<T>*>(carriers);
   for (int64_t i = 0; i < n; ++i) out[i] = static_cast<Carrier<T>>(static_cast<Compute<T>>(in[i]));
@@ -76,7 +87,8 @@ void store(const void* carriers, void* dst, int64_t at, int64_t n, const CastRul
   for (int64_t i = 0; i < n; ++i) out[i] = convert<T>(in[i], rules);
 }
 
-template <typename C> Store store_for(DType to) {
+template <typename C>
+Store store_for(DType to) {
   Store found = nullptr;
   visit<Castable>(to, [&]<typename T>() { found = store<C, T>; });
   return found;
@@ -84,14 +96,16 @@ template <typename C> Store store_for(DType to) {
 
 // Loops for the pairs that models use most.
 using Direct = void (*)(const void* src, void* dst, int64_t n);
-template <typename From, typename To> void direct(const void* src, void* dst, int64_t n) {
+template <typename From, typename To>
+void direct(const void* src, void* dst, int64_t n) {
   const From* in = static_cast<const From*>(src);
   To* out = static_cast<To*>(dst);
   const CastRules rules;
   for (int64_t i = 0; i < n; ++i) out[i] = convert<To>(in[i], rules);
 }
 
-template <auto kLoop, typename From, typename To> void vectors(const void* src, void* dst, int64_t n) {
+template <auto kLoop, typename From, typename To>
+void vectors(const void* src, void* dst, int64_t n) {
   kLoop(static_cast<const From*>(src), static_cast<To*>(dst), n);
 }
 

@@ -9,8 +9,8 @@
 namespace sardonyx::cpu {
 
 struct CastRules {
-  bool saturate = true;                           // to float8: the largest number instead of infinity or NaN
-  E8M0Rounding rounding = E8M0Rounding::Up;       // to float8e8m0
+  bool saturate = true;                      // to float8: the largest number instead of infinity or NaN
+  E8M0Rounding rounding = E8M0Rounding::Up;  // to float8e8m0
 };
 
 // Real and integer dtypes and bool, in any combination. Every conversion to a float rounds once; integers

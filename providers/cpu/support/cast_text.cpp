@@ -49,8 +49,10 @@ std::string python_layout(double value, const std::string& scientific) {
     text = "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
   } else {
     const size_t whole = static_cast<size_t>(exponent) + 1;
-    if (digits.size() <= whole) text = digits + std::string(whole - digits.size(), '0') + ".0";
-    else text = digits.substr(0, whole) + "." + digits.substr(whole);
+    if (digits.size() <= whole)
+      text = digits + std::string(whole - digits.size(), '0') + ".0";
+    else
+      text = digits.substr(0, whole) + "." + digits.substr(whole);
   }
   return negative ? "-" + text : text;
 }
@@ -70,7 +72,8 @@ std::string_view trimmed(std::string_view text) {
 }
 
 // The whole text as a T.
-template <typename T> bool parse(std::string_view text, T* value) {
+template <typename T>
+bool parse(std::string_view text, T* value) {
   const char* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, *value);
   if (result.ptr != end || text.empty()) return false;

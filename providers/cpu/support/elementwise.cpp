@@ -24,8 +24,10 @@ void declare_elementwise(PrepareContext& ctx, DType dtype, const Dims& dims) {
 const float* load_floats(DType dtype, const void* data, int64_t at, int64_t n, float* buffer) {
   if (dtype == DType::Float32) return static_cast<const float*>(data) + at;
   const uint16_t* bits = static_cast<const uint16_t*>(data) + at;
-  if (dtype == DType::Float16) simd::half_to_float(bits, buffer, n);
-  else simd::bfloat16_to_float(bits, buffer, n);
+  if (dtype == DType::Float16)
+    simd::half_to_float(bits, buffer, n);
+  else
+    simd::bfloat16_to_float(bits, buffer, n);
   return buffer;
 }
 
@@ -36,8 +38,10 @@ void store_floats(DType dtype, const float* values, void* data, int64_t at, int6
     return;
   }
   uint16_t* bits = static_cast<uint16_t*>(data) + at;
-  if (dtype == DType::Float16) simd::float_to_half(values, bits, n);
-  else simd::float_to_bfloat16(values, bits, n);
+  if (dtype == DType::Float16)
+    simd::float_to_half(values, bits, n);
+  else
+    simd::float_to_bfloat16(values, bits, n);
 }
 
 void run_simd_unary(DType dtype, const void* x, void* y, int64_t n, simd::UnaryRow row, float a, float b) {

@@ -13,9 +13,12 @@
 namespace sardonyx::cpu {
 
 // An element in the type it is computed in.
-template <typename T> decltype(auto) widen(const T& value) {
-  if constexpr (std::is_same_v<T, Compute<T>>) return (value);
-  else return static_cast<Compute<T>>(value);
+template <typename T>
+decltype(auto) widen(const T& value) {
+  if constexpr (std::is_same_v<T, Compute<T>>)
+    return (value);
+  else
+    return static_cast<Compute<T>>(value);
 }
 
 inline Prepared no_kernel_for(DType dtype) {
@@ -57,8 +60,10 @@ void unary_row(const void* x, void* y, int64_t n, double a, double b) {
   const T* in = static_cast<const T*>(x);
   R* out = static_cast<R*>(y);
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (std::is_invocable_v<F, C>) out[i] = static_cast<R>(F()(widen(in[i])));
-    else out[i] = static_cast<R>(F()(widen(in[i]), static_cast<C>(a), static_cast<C>(b)));
+    if constexpr (std::is_invocable_v<F, C>)
+      out[i] = static_cast<R>(F()(widen(in[i])));
+    else
+      out[i] = static_cast<R>(F()(widen(in[i]), static_cast<C>(a), static_cast<C>(b)));
   }
 }
 // Steps are 0 or 1.
@@ -73,7 +78,8 @@ void binary_row(const void* x, int64_t x_step, const void* y, int64_t y_step, vo
 }
 
 // The dtype of the result R, or the input's where R is void.
-template <typename T, typename R> using ResultOf = std::conditional_t<std::is_void_v<R>, T, R>;
+template <typename T, typename R>
+using ResultOf = std::conditional_t<std::is_void_v<R>, T, R>;
 
 // Declares the output and runs the loop, which takes about `ns` an element, over all elements on the threads.
 Prepared prepare_rows(PrepareContext& ctx, DType result, UnaryRow row, double ns, double a = 0, double b = 0);

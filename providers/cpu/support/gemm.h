@@ -13,9 +13,9 @@ struct MatrixView {
   int64_t row, column;
 };
 
-// c[i * ldc + j] = sum over l of a(i, l) * b(l, j), for i < m and j < n; zeros where k is 0. T: float, double,
-// uint32_t, uint64_t (which wrap, so they serve the signed types as well). Each sum runs in the order of l.
-// On the calling thread.
+// c[i * ldc + j] = sum over l of a(i, l) * b(l, j), for i < m and j < n; zeros where k is 0. T: float,
+// double, uint32_t, uint64_t (which wrap, so they serve the signed types as well). Each sum runs in the order
+// of l. On the calling thread.
 template <typename T>
 void gemm_serial(int64_t m, int64_t n, int64_t k, MatrixView<T> a, MatrixView<T> b, T* c, int64_t ldc);
 

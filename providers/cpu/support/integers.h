@@ -15,9 +15,15 @@ namespace sardonyx::cpu {
 // The unsigned type of at least 32 bits in which arithmetic on T wraps (narrower ones promote to int).
 template <typename T>
 using Wrapping = std::conditional_t<(sizeof(T) < 4), uint32_t, std::make_unsigned_t<T>>;
-template <typename T> constexpr Wrapping<T> unsigned_of(T value) { return static_cast<Wrapping<T>>(value); }
+template <typename T>
+constexpr Wrapping<T> unsigned_of(T value) {
+  return static_cast<Wrapping<T>>(value);
+}
 // The low bits of `value` as a T.
-template <typename T> constexpr T wrapped(Wrapping<T> value) { return static_cast<T>(value); }
+template <typename T>
+constexpr T wrapped(Wrapping<T> value) {
+  return static_cast<T>(value);
+}
 
 // What the conversion instruction of x86-64 gives: truncation, and the smallest integer for NaN and for what
 // is out of range.
@@ -40,7 +46,8 @@ inline int64_t truncate_to_int64(double value) {
 
 // A float as an integer, as numpy on x86-64 converts: types narrower than 32 bits keep the low bits of an
 // int32, uint32 those of an int64.
-template <typename T> T truncate_to(double value) {
+template <typename T>
+T truncate_to(double value) {
   if constexpr (std::is_same_v<T, int64_t>) {
     return truncate_to_int64(value);
   } else if constexpr (std::is_same_v<T, uint64_t>) {

@@ -17,13 +17,20 @@ dnnl::stream& onednn_stream() {
 dnnl::memory::data_type onednn_type(DType dtype) {
   using Type = dnnl::memory::data_type;
   switch (dtype) {
-    case DType::Float32: return Type::f32;
-    case DType::BFloat16: return Type::bf16;
-    case DType::Float16: return Type::f16;
-    case DType::Int32: return Type::s32;
-    case DType::Int8: return Type::s8;
-    case DType::UInt8: return Type::u8;
-    default: return Type::undef;
+    case DType::Float32:
+      return Type::f32;
+    case DType::BFloat16:
+      return Type::bf16;
+    case DType::Float16:
+      return Type::f16;
+    case DType::Int32:
+      return Type::s32;
+    case DType::Int8:
+      return Type::s8;
+    case DType::UInt8:
+      return Type::u8;
+    default:
+      return Type::undef;
   }
 }
 
@@ -48,7 +55,8 @@ dnnl::primitive_attr onednn_attributes() {
   return attributes;
 }
 
-void onednn_execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& arguments) {
+void onednn_execute(const dnnl::primitive& primitive,
+                    const std::unordered_map<int, dnnl::memory>& arguments) {
   try {
     primitive.execute(onednn_stream(), arguments);
     onednn_stream().wait();

@@ -34,8 +34,8 @@ bool onednn_is_ref(const PrimitiveDesc& desc) {
 // Runs `primitive` on the calling thread's stream; failures become ProviderError.
 void onednn_execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& arguments);
 
-// While it lives, what this thread makes and runs of oneDNN stays on this thread. A primitive made under it must also
-// run under it.
+// While it lives, what this thread makes and runs of oneDNN stays on this thread. A primitive made under it
+// must also run under it.
 class OneDnnSerial {
  public:
   explicit OneDnnSerial(bool serial);

@@ -16,9 +16,10 @@ void reorder_now(const dnnl::memory::desc& from, const void* src, const dnnl::me
   try {
     const dnnl::reorder::primitive_desc desc(onednn_engine(), from, onednn_engine(), to, onednn_attributes());
     const auto work = Buffer::host(desc.scratchpad_desc().get_size());
-    onednn_execute(dnnl::reorder(desc), {{DNNL_ARG_FROM, onednn_memory(from, src)},
-                                         {DNNL_ARG_TO, onednn_memory(to, dst)},
-                                         {DNNL_ARG_SCRATCHPAD, onednn_memory(desc.scratchpad_desc(), work->data())}});
+    onednn_execute(dnnl::reorder(desc),
+                   {{DNNL_ARG_FROM, onednn_memory(from, src)},
+                    {DNNL_ARG_TO, onednn_memory(to, dst)},
+                    {DNNL_ARG_SCRATCHPAD, onednn_memory(desc.scratchpad_desc(), work->data())}});
   } catch (const dnnl::error& e) {
     throw ProviderError(std::string("oneDNN: ") + e.message);
   }
@@ -26,7 +27,8 @@ void reorder_now(const dnnl::memory::desc& from, const void* src, const dnnl::me
 
 }  // namespace
 
-std::shared_ptr<Buffer> onednn_pack(const Tensor& constant, const dnnl::memory::desc& from, const dnnl::memory::desc& to) {
+std::shared_ptr<Buffer> onednn_pack(const Tensor& constant, const dnnl::memory::desc& from,
+                                    const dnnl::memory::desc& to) {
   static std::mutex mutex;
   static std::vector<PackedEntry> entries;
   std::lock_guard lock(mutex);
@@ -42,7 +44,8 @@ std::shared_ptr<Buffer> onednn_pack(const Tensor& constant, const dnnl::memory::
 
 size_t ScratchPlan::add(size_t bytes) {
   const size_t offset = size_;
-  size_ = static_cast<size_t>(checked_add(static_cast<int64_t>(size_), static_cast<int64_t>((bytes + 63) / 64 * 64), "scratch"));
+  size_ = static_cast<size_t>(
+      checked_add(static_cast<int64_t>(size_), static_cast<int64_t>((bytes + 63) / 64 * 64), "scratch"));
   ctx_.scratch(size_);
   return offset;
 }
@@ -71,7 +74,8 @@ OneDnnOperand OneDnnOperand::source(ScratchPlan& scratch, const dnnl::memory::de
   return operand;
 }
 
-OneDnnOperand OneDnnOperand::target(ScratchPlan& scratch, const dnnl::memory::desc& plain, const dnnl::memory::desc& made) {
+OneDnnOperand OneDnnOperand::target(ScratchPlan& scratch, const dnnl::memory::desc& plain,
+                                    const dnnl::memory::desc& made) {
   OneDnnOperand operand;
   operand.plain_ = plain;
   operand.wanted_ = made;

@@ -1,4 +1,5 @@
-// Constants packed once into the layout that a oneDNN primitive asks for, and the layout of a kernel's scratch.
+// Constants packed once into the layout that a oneDNN primitive asks for, and the layout of a kernel's
+// scratch.
 #pragma once
 
 #include <memory>
@@ -10,7 +11,8 @@ namespace sardonyx::cpu {
 
 // The bytes of `constant`, described by `from`, reordered to `to`. Kernels that pack the same constant into
 // the same layout, of whatever session or shape, share one copy for as long as one of them lives.
-std::shared_ptr<Buffer> onednn_pack(const Tensor& constant, const dnnl::memory::desc& from, const dnnl::memory::desc& to);
+std::shared_ptr<Buffer> onednn_pack(const Tensor& constant, const dnnl::memory::desc& from,
+                                    const dnnl::memory::desc& to);
 
 // Hands out 64-byte aligned pieces of RunContext::scratch while a kernel is prepared.
 class ScratchPlan {
@@ -30,10 +32,11 @@ class OneDnnOperand {
  public:
   OneDnnOperand() = default;
   // An input of the primitive. `constant` may be null.
-  static OneDnnOperand source(ScratchPlan& scratch, const dnnl::memory::desc& plain, const dnnl::memory::desc& wanted,
-                              const Tensor* constant);
+  static OneDnnOperand source(ScratchPlan& scratch, const dnnl::memory::desc& plain,
+                              const dnnl::memory::desc& wanted, const Tensor* constant);
   // An output of the primitive.
-  static OneDnnOperand target(ScratchPlan& scratch, const dnnl::memory::desc& plain, const dnnl::memory::desc& made);
+  static OneDnnOperand target(ScratchPlan& scratch, const dnnl::memory::desc& plain,
+                              const dnnl::memory::desc& made);
 
   // The memory to give to the primitive; for a source, after reordering `plain` into it where needed.
   dnnl::memory load(std::byte* scratch, const void* plain) const;

@@ -16,7 +16,7 @@ void parallel_ranges(int64_t n, int64_t grain, void (*body)(void*, int64_t, int6
   if (parts <= 1) return body(context, 0, n);
   std::exception_ptr failure;
   std::mutex mutex;
-#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
+#pragma omp parallel for num_threads(static_cast <int>(parts)) schedule(static, 1)
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t base = n / parts, extra = n % parts;
     const int64_t begin = part * base + std::min(part, extra);

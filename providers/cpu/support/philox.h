@@ -42,27 +42,32 @@ class Philox {
 
   // Element i of a tensor. float has 24 random bits and four draws a block, double 53 bits and two draws a
   // block; both kinds of draws of one stream use the same blocks.
-  template <typename T> T uniform(uint64_t i) const {  // [0, 1)
+  template <typename T>
+  T uniform(uint64_t i) const {  // [0, 1)
     T draws[kPerBlock<T>];
     uniforms(i / kPerBlock<T>, draws);
     return draws[i % kPerBlock<T>];
   }
-  template <typename T> T normal(uint64_t i) const {  // mean 0, variance 1 (Box and Muller)
+  template <typename T>
+  T normal(uint64_t i) const {  // mean 0, variance 1 (Box and Muller)
     T draws[kPerBlock<T>];
     normals(i / kPerBlock<T>, draws);
     return draws[i % kPerBlock<T>];
   }
 
   // f(i, draw) for each i in [begin, end), computing each block once.
-  template <typename T, typename F> void each_uniform(uint64_t begin, uint64_t end, F&& f) const {
+  template <typename T, typename F>
+  void each_uniform(uint64_t begin, uint64_t end, F&& f) const {
     each<T>(begin, end, f, [this](uint64_t b, T* draws) { uniforms(b, draws); });
   }
-  template <typename T, typename F> void each_normal(uint64_t begin, uint64_t end, F&& f) const {
+  template <typename T, typename F>
+  void each_normal(uint64_t begin, uint64_t end, F&& f) const {
     each<T>(begin, end, f, [this](uint64_t b, T* draws) { normals(b, draws); });
   }
 
  private:
-  template <typename T> static constexpr uint64_t kPerBlock = 16 / sizeof(T);
+  template <typename T>
+  static constexpr uint64_t kPerBlock = 16 / sizeof(T);
 
   static uint32_t low(uint64_t v) { return static_cast<uint32_t>(v); }
   static uint32_t high(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
@@ -86,7 +91,8 @@ class Philox {
     draws[0] = unit53(words[0], words[1]);
     draws[1] = unit53(words[2], words[3]);
   }
-  template <typename T> static void box_muller(double u, double v, T* draws) {  // u in (0, 1]
+  template <typename T>
+  static void box_muller(double u, double v, T* draws) {  // u in (0, 1]
     const double radius = std::sqrt(-2 * std::log(u)), angle = 2 * std::numbers::pi * v;
     draws[0] = static_cast<T>(radius * std::cos(angle));
     draws[1] = static_cast<T>(radius * std::sin(angle));

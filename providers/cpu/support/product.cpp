@@ -15,9 +15,10 @@ using Memory = dnnl::memory;
 // Multiplications up to which our own loops on the calling thread beat a call of oneDNN.
 constexpr int64_t kSmall = 48 * 1024;
 
-// A matrix descriptor with its batch; where a dimension is 1 its stride means nothing, and is made to look dense.
-Memory::desc matrix_desc(DType dtype, const ProductShape& s, const Dims& batch_strides, int64_t rows, int64_t columns,
-                         int64_t row, int64_t column) {
+// A matrix descriptor with its batch; where a dimension is 1 its stride means nothing, and is made to look
+// dense.
+Memory::desc matrix_desc(DType dtype, const ProductShape& s, const Dims& batch_strides, int64_t rows,
+                         int64_t columns, int64_t row, int64_t column) {
   if (columns == 1) column = row == 1 ? rows : 1;
   if (rows == 1) row = column == 1 ? columns : 1;
   Dims dims, strides;
@@ -44,7 +45,8 @@ ProductShape ProductShape::dense(int64_t m, int64_t n, int64_t k, int64_t batche
   return s;
 }
 
-std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape, const Tensor* b, bool bias) {
+std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape,
+                                     const Tensor* b, bool bias) {
   Product product;
   product.shape_ = shape;
   product.dtype_ = dtype;
@@ -52,19 +54,29 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   const bool f32 = dtype == DType::Float32;
   if (f32 && results > 0 && shape.k > 0 && shape.a_column == 1 && shape.b_row == 1) {
     // Rows of one operand times a vector that is the other.
-    if (shape.n == 1 && shape.c_row == 1) product.kind_ = Kind::MatrixVector;
-    else if (shape.m == 1) product.kind_ = Kind::VectorMatrix;
+    if (shape.n == 1 && shape.c_row == 1)
+      product.kind_ = Kind::MatrixVector;
+    else if (shape.m == 1)
+      product.kind_ = Kind::VectorMatrix;
     if (product.kind_ != Kind::Matrices) return product;
   }
   if (f32 && (results == 0 || shape.k == 0 || results * shape.k <= kSmall)) return product;
   if (f32 || dtype == DType::BFloat16) {
-    if (results > 0 && shape.k > 0 && shape.batch.size() <= 10 && product.plan_onednn(scratch, dtype, b, bias)) return product;
+    if (results > 0 && shape.k > 0 && shape.batch.size() <= 10 &&
+        product.plan_onednn(scratch, dtype, b, bias))
+      return product;
     if (f32) return product;
     return std::nullopt;
   }
   switch (dtype) {
-    case DType::Float64: case DType::Int32: case DType::UInt32: case DType::Int64: case DType::UInt64: return product;
-    default: return std::nullopt;
+    case DType::Float64:
+    case DType::Int32:
+    case DType::UInt32:
+    case DType::Int64:
+    case DType::UInt64:
+      return product;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -72,13 +84,15 @@ bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bo
   const ProductShape& s = shape_;
   const double m = static_cast<double>(s.m), n = static_cast<double>(s.n), k = static_cast<double>(s.k);
   const double batches = static_cast<double>(s.batches());
-  serial_ = onednn_small(2 * batches * m * n * k, static_cast<double>(element_size(dtype)) * batches * (m * k + k * n + m * n));
+  serial_ = onednn_small(2 * batches * m * n * k,
+                         static_cast<double>(element_size(dtype)) * batches * (m * k + k * n + m * n));
   const OneDnnSerial scope(serial_);
   try {
     a_ = matrix_desc(dtype, s, s.a_batch, s.m, s.k, s.a_row, s.a_column);
     c_ = matrix_desc(dtype, s, s.c_batch, s.m, s.n, s.c_row, 1);
     const Memory::desc plain = matrix_desc(dtype, s, s.b_batch, s.k, s.n, s.b_row, s.b_column);
-    const Memory::desc wanted = b ? Memory::desc(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any) : plain;
+    const Memory::desc wanted =
+        b ? Memory::desc(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any) : plain;
     dnnl::matmul::primitive_desc desc;
     if (bias) {
       Dims dims(s.batch.size() + 1, 1);
@@ -104,16 +118,18 @@ void Product::run_dots(const float* a, const float* b, float* c, const float* bi
   const ProductShape& s = shape_;
   const bool matrix_first = kind_ == Kind::MatrixVector;
   const int64_t rows = matrix_first ? s.m : s.n, stride = matrix_first ? s.a_row : s.b_column;
-  parallel_for(s.batches() * rows, grain_for(0.06 * static_cast<double>(s.k) + 3), [&](int64_t begin, int64_t end) {
-    while (begin < end) {
-      const int64_t batch = begin / rows, row = begin % rows, count = std::min(end - begin, rows - row);
-      const auto [a_at, b_at, c_at] = batch_offsets(batch);
-      const float *vector = matrix_first ? b + b_at : a + a_at, *matrix = (matrix_first ? a + a_at : b + b_at) + row * stride;
-      dot_rows(vector, matrix, count, stride, s.k, 1.0f, c + c_at + row);
-      for (int64_t i = row; bias && i < row + count; ++i) c[c_at + i] += bias[matrix_first ? 0 : i];
-      begin += count;
-    }
-  });
+  parallel_for(
+      s.batches() * rows, grain_for(0.06 * static_cast<double>(s.k) + 3), [&](int64_t begin, int64_t end) {
+        while (begin < end) {
+          const int64_t batch = begin / rows, row = begin % rows, count = std::min(end - begin, rows - row);
+          const auto [a_at, b_at, c_at] = batch_offsets(batch);
+          const float *vector = matrix_first ? b + b_at : a + a_at,
+                      *matrix = (matrix_first ? a + a_at : b + b_at) + row * stride;
+          dot_rows(vector, matrix, count, stride, s.k, 1.0f, c + c_at + row);
+          for (int64_t i = row; bias && i < row + count; ++i) c[c_at + i] += bias[matrix_first ? 0 : i];
+          begin += count;
+        }
+      });
 }
 
 std::array<int64_t, 3> Product::batch_offsets(int64_t index) const {
@@ -133,38 +149,51 @@ void Product::run_own(const T* a, const T* b, T* c, const T* bias) const {
     for (int64_t i = begin; i < end; ++i) {
       const auto [a_at, b_at, c_at] = batch_offsets(i);
       const MatrixView<T> left = {a + a_at, s.a_row, s.a_column}, right = {b + b_at, s.b_row, s.b_column};
-      if (serial) gemm_serial<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
-      else gemm<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
+      if (serial)
+        gemm_serial<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
+      else
+        gemm<T>(s.m, s.n, s.k, left, right, c + c_at, s.c_row);
       for (int64_t r = 0; bias && r < s.m; ++r)
         for (int64_t j = 0; j < s.n; ++j) c[c_at + r * s.c_row + j] += bias[j];
     }
   };
-  const double ns = 0.1 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k + 1) + 20;
-  if (batches >= thread_count() || ns < 20000) parallel_for(batches, grain_for(ns), [&](int64_t begin, int64_t end) { multiply(begin, end, true); });
-  else multiply(0, batches, false);
+  const double ns =
+      0.1 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k + 1) + 20;
+  if (batches >= thread_count() || ns < 20000)
+    parallel_for(batches, grain_for(ns), [&](int64_t begin, int64_t end) { multiply(begin, end, true); });
+  else
+    multiply(0, batches, false);
 }
 
 void Product::run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias) const {
   if (primitive_) {
     const OneDnnSerial scope(serial_);
-    std::unordered_map<int, Memory> arguments = {{DNNL_ARG_SRC, onednn_memory(a_, a)},
-                                                 {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
-                                                 {DNNL_ARG_DST, onednn_memory(c_, c)},
-                                                 {DNNL_ARG_SCRATCHPAD, onednn_memory(work_, scratch + work_offset_)}};
+    std::unordered_map<int, Memory> arguments = {
+        {DNNL_ARG_SRC, onednn_memory(a_, a)},
+        {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
+        {DNNL_ARG_DST, onednn_memory(c_, c)},
+        {DNNL_ARG_SCRATCHPAD, onednn_memory(work_, scratch + work_offset_)}};
     if (bias) arguments.emplace(DNNL_ARG_BIAS, onednn_memory(bias_, bias));
     onednn_execute(*primitive_, arguments);
     return;
   }
   if (kind_ != Kind::Matrices)
-    return run_dots(static_cast<const float*>(a), static_cast<const float*>(b), static_cast<float*>(c), static_cast<const float*>(bias));
+    return run_dots(static_cast<const float*>(a), static_cast<const float*>(b), static_cast<float*>(c),
+                    static_cast<const float*>(bias));
   const auto own = [&]<typename T>() {
-    run_own<T>(static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(c), static_cast<const T*>(bias));
+    run_own<T>(static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(c),
+               static_cast<const T*>(bias));
   };
   switch (dtype_) {
-    case DType::Float32: return own.template operator()<float>();
-    case DType::Float64: return own.template operator()<double>();
-    case DType::Int32: case DType::UInt32: return own.template operator()<uint32_t>();
-    default: return own.template operator()<uint64_t>();
+    case DType::Float32:
+      return own.template operator()<float>();
+    case DType::Float64:
+      return own.template operator()<double>();
+    case DType::Int32:
+    case DType::UInt32:
+      return own.template operator()<uint32_t>();
+    default:
+      return own.template operator()<uint64_t>();
   }
 }
 

@@ -9,8 +9,8 @@
 
 namespace sardonyx::cpu {
 
-// c[i, j] = sum over l of a[i, l] * b[l, j] (+ bias[j]) for every index of `batch`. Strides are in elements; a batch
-// stride of 0 repeats a matrix. c has column stride 1.
+// c[i, j] = sum over l of a[i, l] * b[l, j] (+ bias[j]) for every index of `batch`. Strides are in elements;
+// a batch stride of 0 repeats a matrix. c has column stride 1.
 struct ProductShape {
   int64_t m = 0, n = 0, k = 0;
   Dims batch;
@@ -24,10 +24,11 @@ struct ProductShape {
 
 class Product {
  public:
-  // dtype: f32, f64, i32, u32, i64, u64; bf16 where oneDNN has it. `b` is the second operand if it is a constant, to
-  // be packed. The bias, a vector of n elements, is for f32 and bf16 only. Nothing when there is no kernel.
-  static std::optional<Product> plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape, const Tensor* b = nullptr,
-                                     bool bias = false);
+  // dtype: f32, f64, i32, u32, i64, u64; bf16 where oneDNN has it. `b` is the second operand if it is a
+  // constant, to be packed. The bias, a vector of n elements, is for f32 and bf16 only. Nothing when there is
+  // no kernel.
+  static std::optional<Product> plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape,
+                                     const Tensor* b = nullptr, bool bias = false);
   void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr) const;
 
  private:
@@ -36,7 +37,8 @@ class Product {
   // Offsets of a, b and c at a linear index over the batch.
   std::array<int64_t, 3> batch_offsets(int64_t index) const;
   void run_dots(const float* a, const float* b, float* c, const float* bias) const;
-  template <typename T> void run_own(const T* a, const T* b, T* c, const T* bias) const;
+  template <typename T>
+  void run_own(const T* a, const T* b, T* c, const T* bias) const;
 
   ProductShape shape_;
   Kind kind_ = Kind::Matrices;

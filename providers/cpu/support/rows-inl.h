@@ -40,8 +40,8 @@ HWY_INLINE double sum_of(const float* x, int64_t n, F f) {
   return total;
 }
 
-// y[i] = f(d, x[i], i) for whole vectors; y may be x. The last vector overlaps the one before it, so it is computed
-// before anything is written.
+// y[i] = f(d, x[i], i) for whole vectors; y may be x. The last vector overlaps the one before it, so it is
+// computed before anything is written.
 template <class F>
 HWY_INLINE void map_row(const float* x, int64_t n, float* y, F f) {
   namespace hn = hwy::HWY_NAMESPACE;
@@ -56,7 +56,8 @@ HWY_INLINE void map_row(const float* x, int64_t n, float* y, F f) {
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
     const auto v0 = f(d, hn::LoadU(d, x + i), i), v1 = f(d, hn::LoadU(d, x + i + lanes), i + lanes);
-    const auto v2 = f(d, hn::LoadU(d, x + i + 2 * lanes), i + 2 * lanes), v3 = f(d, hn::LoadU(d, x + i + 3 * lanes), i + 3 * lanes);
+    const auto v2 = f(d, hn::LoadU(d, x + i + 2 * lanes), i + 2 * lanes),
+               v3 = f(d, hn::LoadU(d, x + i + 3 * lanes), i + 3 * lanes);
     hn::StoreU(v0, d, y + i), hn::StoreU(v1, d, y + i + lanes);
     hn::StoreU(v2, d, y + i + 2 * lanes), hn::StoreU(v3, d, y + i + 3 * lanes);
   }

@@ -12,13 +12,35 @@ namespace sardonyx::cpu::simd {
 // NaN and infinities go through as in numpy.
 using UnaryRow = void (*)(const float* x, float* y, int64_t n, float a, float b);
 enum class Unary {
-  Abs, Neg, Reciprocal, Sqrt, Floor, Ceil, Round, Exp, Log, Sin, Cos, Erf, Tanh,
-  Clip,           // a: lower bound, b: upper bound
-  Relu, LeakyRelu, ThresholdedRelu, Elu, Celu,  // a: alpha
-  Selu,           // a: alpha, b: gamma
-  HardSigmoid,    // a: alpha, b: beta
-  HardSwish, Sigmoid, Softplus, Softsign, Mish, GeluErf, GeluTanh,
-  Swish,          // a: alpha
+  Abs,
+  Neg,
+  Reciprocal,
+  Sqrt,
+  Floor,
+  Ceil,
+  Round,
+  Exp,
+  Log,
+  Sin,
+  Cos,
+  Erf,
+  Tanh,
+  Clip,  // a: lower bound, b: upper bound
+  Relu,
+  LeakyRelu,
+  ThresholdedRelu,
+  Elu,
+  Celu,         // a: alpha
+  Selu,         // a: alpha, b: gamma
+  HardSigmoid,  // a: alpha, b: beta
+  HardSwish,
+  Sigmoid,
+  Softplus,
+  Softsign,
+  Mish,
+  GeluErf,
+  GeluTanh,
+  Swish,  // a: alpha
 };
 inline constexpr int kUnaryCount = static_cast<int>(Unary::Swish) + 1;
 UnaryRow row(Unary op);
@@ -49,8 +71,10 @@ void float_to_bfloat16(const float* x, uint16_t* y, int64_t n);
 
 // y[i] = saturate(round(x[i] / scale) + zero) and y[i] = (x[i] - zero) * scale; T is int8_t or uint8_t.
 // NaN becomes the smallest T.
-template <typename T> void quantize(const float* x, T* y, int64_t n, float scale, int zero);
-template <typename T> void dequantize(const T* x, float* y, int64_t n, float scale, int zero);
+template <typename T>
+void quantize(const float* x, T* y, int64_t n, float scale, int zero);
+template <typename T>
+void dequantize(const T* x, float* y, int64_t n, float scale, int zero);
 // y[i] = saturate(round(float(x[i] + offset[i]) * scale[i * scale_step]) + zero); the sum wraps.
 template <typename T>
 void requantize(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale,

@@ -17,7 +17,8 @@ using D = hn::ScalableTag<float>;
 using DU = hn::RebindToUnsigned<D>;
 using V = hn::Vec<D>;
 
-template <Binary kOp> HWY_INLINE V apply(V x, V y) {
+template <Binary kOp>
+HWY_INLINE V apply(V x, V y) {
   if constexpr (kOp == Binary::Add) return hn::Add(x, y);
   if constexpr (kOp == Binary::Sub) return hn::Sub(x, y);
   if constexpr (kOp == Binary::Mul) return hn::Mul(x, y);
@@ -32,7 +33,8 @@ template <Binary kOp> HWY_INLINE V apply(V x, V y) {
 }
 
 // A row of elements, or one element repeated. Loads past the end of a row go through a copy.
-template <bool kStep, class Tag> class Operand {
+template <bool kStep, class Tag>
+class Operand {
  public:
   using T = hn::TFromD<Tag>;
   HWY_INLINE Operand(const T* p) : p_(p), repeated_(hn::Set(Tag(), kStep ? T{} : *p)) {}
@@ -54,13 +56,15 @@ template <bool kStep, class Tag> class Operand {
   hn::Vec<Tag> repeated_;
 };
 
-template <class Tag> HWY_INLINE void store_last(hn::Vec<Tag> v, hn::TFromD<Tag>* out, int64_t count) {
+template <class Tag>
+HWY_INLINE void store_last(hn::Vec<Tag> v, hn::TFromD<Tag>* out, int64_t count) {
   HWY_ALIGN hn::TFromD<Tag> buffer[hn::MaxLanes(Tag())];
   hn::Store(v, Tag(), buffer);
   copy_out(buffer, out, count);
 }
 
-template <Binary kOp, bool kX, bool kY> void stepped(const float* x, const float* y, float* out, int64_t n) {
+template <Binary kOp, bool kX, bool kY>
+void stepped(const float* x, const float* y, float* out, int64_t n) {
   const Operand<kX, D> left(x);
   const Operand<kY, D> right(y);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
@@ -79,18 +83,26 @@ void loop(const float* x, int64_t x_step, const float* y, int64_t y_step, float*
 
 BinaryRow find_binary(Binary op) {
   switch (op) {
-    case Binary::Add: return loop<Binary::Add>;
-    case Binary::Sub: return loop<Binary::Sub>;
-    case Binary::Mul: return loop<Binary::Mul>;
-    case Binary::Div: return loop<Binary::Div>;
-    case Binary::Max: return loop<Binary::Max>;
-    case Binary::Min: return loop<Binary::Min>;
-    case Binary::PRelu: return loop<Binary::PRelu>;
+    case Binary::Add:
+      return loop<Binary::Add>;
+    case Binary::Sub:
+      return loop<Binary::Sub>;
+    case Binary::Mul:
+      return loop<Binary::Mul>;
+    case Binary::Div:
+      return loop<Binary::Div>;
+    case Binary::Max:
+      return loop<Binary::Max>;
+    case Binary::Min:
+      return loop<Binary::Min>;
+    case Binary::PRelu:
+      return loop<Binary::PRelu>;
   }
   return nullptr;
 }
 
-template <Comparison kOp> HWY_INLINE hn::Vec<hn::Rebind<uint8_t, D>> compare(V x, V y) {
+template <Comparison kOp>
+HWY_INLINE hn::Vec<hn::Rebind<uint8_t, D>> compare(V x, V y) {
   const hn::RebindToSigned<D> di;
   const auto as_bytes = [&](auto mask) HWY_ATTR {
     const auto ones = hn::IfThenElseZero(hn::RebindMask(di, mask), hn::Set(di, 1));
@@ -124,11 +136,16 @@ void compare_loop(const float* x, int64_t x_step, const float* y, int64_t y_step
 
 CompareRow find_comparison(Comparison op) {
   switch (op) {
-    case Comparison::Equal: return compare_loop<Comparison::Equal>;
-    case Comparison::Greater: return compare_loop<Comparison::Greater>;
-    case Comparison::GreaterOrEqual: return compare_loop<Comparison::GreaterOrEqual>;
-    case Comparison::Less: return compare_loop<Comparison::Less>;
-    case Comparison::LessOrEqual: return compare_loop<Comparison::LessOrEqual>;
+    case Comparison::Equal:
+      return compare_loop<Comparison::Equal>;
+    case Comparison::Greater:
+      return compare_loop<Comparison::Greater>;
+    case Comparison::GreaterOrEqual:
+      return compare_loop<Comparison::GreaterOrEqual>;
+    case Comparison::Less:
+      return compare_loop<Comparison::Less>;
+    case Comparison::LessOrEqual:
+      return compare_loop<Comparison::LessOrEqual>;
   }
   return nullptr;
 }

@@ -102,7 +102,8 @@ void bfloat16_to_float_row(const uint16_t* x, float* y, int64_t n) {
 void float_to_bfloat16_row(const float* x, uint16_t* y, int64_t n) { map(D(), DH(), x, y, n, ToBFloat16()); }
 
 // Rounds, adds the zero point and saturates. NaN becomes the smallest T.
-template <typename T> struct Narrow {
+template <typename T>
+struct Narrow {
   using DT = hn::Rebind<T, D>;
   int zero;
   HWY_INLINE hn::Vec<DT> operator()(V x) const {
@@ -118,14 +119,16 @@ template <typename T> struct Narrow {
   }
 };
 
-template <typename T> struct Quantize {
+template <typename T>
+struct Quantize {
   float scale;
   Narrow<T> narrow;
   HWY_INLINE hn::Vec<typename Narrow<T>::DT> operator()(V x) const {
     return narrow(hn::Div(x, hn::Set(D(), scale)));
   }
 };
-template <typename T> struct Dequantize {
+template <typename T>
+struct Dequantize {
   float scale;
   int zero;
   HWY_INLINE V operator()(hn::Vec<hn::Rebind<T, D>> x) const {
@@ -133,10 +136,12 @@ template <typename T> struct Dequantize {
     return hn::Mul(hn::ConvertTo(D(), wide), hn::Set(D(), scale));
   }
 };
-template <typename T> void quantize_row(const float* x, T* y, int64_t n, float scale, int zero) {
+template <typename T>
+void quantize_row(const float* x, T* y, int64_t n, float scale, int zero) {
   map(D(), hn::Rebind<T, D>(), x, y, n, Quantize<T>{scale, {zero}});
 }
-template <typename T> void dequantize_row(const T* x, float* y, int64_t n, float scale, int zero) {
+template <typename T>
+void dequantize_row(const T* x, float* y, int64_t n, float scale, int zero) {
   map(hn::Rebind<T, D>(), D(), x, y, n, Dequantize<T>{scale, zero});
 }
 template <typename T, bool kStep>
@@ -250,20 +255,27 @@ void bfloat16_to_float(const uint16_t* x, float* y, int64_t n) {
 void float_to_bfloat16(const float* x, uint16_t* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(float_to_bfloat16_row)(x, y, n);
 }
-template <typename T> void quantize(const float* x, T* y, int64_t n, float scale, int zero) {
-  if constexpr (std::is_signed_v<T>) HWY_DYNAMIC_DISPATCH(quantize_s8)(x, y, n, scale, zero);
-  else HWY_DYNAMIC_DISPATCH(quantize_u8)(x, y, n, scale, zero);
+template <typename T>
+void quantize(const float* x, T* y, int64_t n, float scale, int zero) {
+  if constexpr (std::is_signed_v<T>)
+    HWY_DYNAMIC_DISPATCH(quantize_s8)(x, y, n, scale, zero);
+  else
+    HWY_DYNAMIC_DISPATCH(quantize_u8)(x, y, n, scale, zero);
 }
-template <typename T> void dequantize(const T* x, float* y, int64_t n, float scale, int zero) {
-  if constexpr (std::is_signed_v<T>) HWY_DYNAMIC_DISPATCH(dequantize_s8)(x, y, n, scale, zero);
-  else HWY_DYNAMIC_DISPATCH(dequantize_u8)(x, y, n, scale, zero);
+template <typename T>
+void dequantize(const T* x, float* y, int64_t n, float scale, int zero) {
+  if constexpr (std::is_signed_v<T>)
+    HWY_DYNAMIC_DISPATCH(dequantize_s8)(x, y, n, scale, zero);
+  else
+    HWY_DYNAMIC_DISPATCH(dequantize_u8)(x, y, n, scale, zero);
 }
 template <typename T>
 void requantize(const int32_t* x, const int32_t* offset, T* y, int64_t n, const float* scale,
                 int64_t scale_step, int zero) {
   if constexpr (std::is_signed_v<T>)
     HWY_DYNAMIC_DISPATCH(requantize_s8)(x, offset, y, n, scale, scale_step, zero);
-  else HWY_DYNAMIC_DISPATCH(requantize_u8)(x, offset, y, n, scale, scale_step, zero);
+  else
+    HWY_DYNAMIC_DISPATCH(requantize_u8)(x, offset, y, n, scale, scale_step, zero);
 }
 void add_int32(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(add_int32_row)(x, offset, y, n);

@@ -19,11 +19,13 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // The `count` elements at p, fewer than a vector, in a buffer of a whole vector with zeros after them.
-template <class T, size_t kSize> HWY_INLINE void copy_in(T (&buffer)[kSize], const T* p, int64_t count) {
+template <class T, size_t kSize>
+HWY_INLINE void copy_in(T (&buffer)[kSize], const T* p, int64_t count) {
   std::memset(buffer, 0, sizeof(buffer));
   std::memcpy(buffer, p, std::min(static_cast<size_t>(count), kSize) * sizeof(T));
 }
-template <class T, size_t kSize> HWY_INLINE void copy_out(const T (&buffer)[kSize], T* p, int64_t count) {
+template <class T, size_t kSize>
+HWY_INLINE void copy_out(const T (&buffer)[kSize], T* p, int64_t count) {
   std::memcpy(p, buffer, std::min(static_cast<size_t>(count), kSize) * sizeof(T));
 }
 

@@ -23,7 +23,8 @@ using V = hn::Vec<D>;
 HWY_INLINE V constant(float value) { return hn::Set(D(), value); }
 
 // c[0] + c[1] x + c[2] x^2 + ...
-template <size_t kCount> HWY_INLINE V polynomial(V x, const float (&c)[kCount]) {
+template <size_t kCount>
+HWY_INLINE V polynomial(V x, const float (&c)[kCount]) {
   V y = constant(c[kCount - 1]);
   for (size_t k = kCount - 1; k-- > 0;) y = hn::MulAdd(y, x, constant(c[k]));
   return y;
@@ -129,7 +130,7 @@ HWY_INLINE V sigmoid(V x) {
 
 // erf(x) for |x| <= 0.875.
 HWY_INLINE V erf_small(V x) {
-  static constexpr float kSeries[] = {0.12837917f,   -0.37612635f,   0.11283733f,  -0.026861586f,
+  static constexpr float kSeries[] = {0.12837917f,  -0.37612635f,   0.11283733f,  -0.026861586f,
                                       0.005206748f, -0.0008211109f, 8.675411e-05f};
   return hn::MulAdd(x, polynomial(hn::Mul(x, x), kSeries), x);
 }
@@ -137,8 +138,8 @@ HWY_INLINE V erf_small(V x) {
 // erfc(t) for t in [0, 15], as exp(-t^2) times a polynomial of 1 / (1 + t / 2). t^2 comes as a rounded square
 // and what rounding took from it (0 on targets that do not fuse).
 HWY_INLINE V erfc(V t, V square, V lost) {
-  static constexpr float kSeries[] = {-8.223339e-08f, 0.2820864f, 0.28239056f, 0.24295707f, 0.20333591f,
-                                      -0.028253319f,  0.28051648f, -0.48939216f, 0.2856513f, -0.059292205f};
+  static constexpr float kSeries[] = {-8.223339e-08f, 0.2820864f,  0.28239056f,  0.24295707f, 0.20333591f,
+                                      -0.028253319f,  0.28051648f, -0.48939216f, 0.2856513f,  -0.059292205f};
   const V y = hn::Div(constant(1), hn::MulAdd(t, constant(0.5f), constant(1)));
   const V e = exp(hn::Neg(square));
   return hn::Mul(hn::NegMulAdd(e, lost, e), polynomial(y, kSeries));
@@ -163,7 +164,8 @@ HWY_INLINE V gelu(V x) {
 
 // Sine (kShift 0) or cosine (kShift 1), for |x| up to kLargestAngle; NaN for NaN.
 constexpr float kLargestAngle = 8192;
-template <int kShift> HWY_INLINE V sine(V x) {
+template <int kShift>
+HWY_INLINE V sine(V x) {
   static constexpr float kSine[] = {-0.16666654f, 0.008332131f, -0.0001951084f};
   static constexpr float kCosine[] = {0.041666646f, -0.0013887306f, 2.4431205e-05f};
   const DI di;

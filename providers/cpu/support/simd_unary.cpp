@@ -17,7 +17,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sardonyx::cpu::simd::HWY_NAMESPACE {
 namespace {
 
-template <Unary kOp> struct Function {
+template <Unary kOp>
+struct Function {
   V a, b;
   HWY_INLINE V operator()(V x) const {
     const V zero = hn::Zero(D());
@@ -91,11 +92,13 @@ template <Unary kOp> struct Function {
   }
 };
 
-template <Unary kOp> void loop(const float* x, float* y, int64_t n, float a, float b) {
+template <Unary kOp>
+void loop(const float* x, float* y, int64_t n, float a, float b) {
   map(D(), D(), x, y, n, Function<kOp>{constant(a), constant(b)});
 }
 
-template <int... kOps> UnaryRow pick(Unary op, std::integer_sequence<int, kOps...>) {
+template <int... kOps>
+UnaryRow pick(Unary op, std::integer_sequence<int, kOps...>) {
   static constexpr UnaryRow kRows[] = {loop<static_cast<Unary>(kOps)>...};
   return kRows[static_cast<int>(op)];
 }

@@ -7,7 +7,8 @@
 
 namespace sardonyx::cpu {
 
-// Dimensions walked together by several views; strides[v][i] is the step of view v in dimension i, in elements.
+// Dimensions walked together by several views; strides[v][i] is the step of view v in dimension i, in
+// elements.
 struct StridedLoop {
   Dims sizes;
   std::vector<Dims> strides;
@@ -29,12 +30,15 @@ inline void StridedLoop::collapse() {
   for (size_t i = 0; i < sizes.size(); ++i) {
     if (sizes[i] == 1) continue;
     bool merge = !to.sizes.empty();
-    for (size_t v = 0; merge && v < strides.size(); ++v) merge = to.strides[v].back() == strides[v][i] * sizes[i];
+    for (size_t v = 0; merge && v < strides.size(); ++v)
+      merge = to.strides[v].back() == strides[v][i] * sizes[i];
     if (!merge) to.sizes.push_back(1);
     to.sizes.back() *= sizes[i];
     for (size_t v = 0; v < strides.size(); ++v) {
-      if (merge) to.strides[v].back() = strides[v][i];
-      else to.strides[v].push_back(strides[v][i]);
+      if (merge)
+        to.strides[v].back() = strides[v][i];
+      else
+        to.strides[v].push_back(strides[v][i]);
     }
   }
   *this = std::move(to);

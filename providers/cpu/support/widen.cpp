@@ -42,14 +42,16 @@ Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare
   // Constants stay converted: weights are not converted again at each run.
   for (size_t i = 0; i < hosts.size(); ++i)
     if (!ctx.constant(i)) hosts[i] = Tensor();
-  return [inner = std::move(inner), inner_outputs, convert, narrow, constants = std::move(hosts)](RunContext& run) {
+  return [inner = std::move(inner), inner_outputs, convert, narrow,
+          constants = std::move(hosts)](RunContext& run) {
     RunContext wide_run = run;
     for (size_t i = 0; i < wide_run.inputs_.size(); ++i)
       if (i < convert.size() && convert[i] && run.has_input(i))
         wide_run.inputs_[i] = constants[i].defined() ? constants[i] : widened_copy(run.input(i));
     for (size_t i = 0; i < inner_outputs.size(); ++i) {
       const auto& output = inner_outputs[i];
-      if (output.kind == PrepareContext::OutputKind::Static && output.desc.dtype == DType::Float32 && run.wants(i))
+      if (output.kind == PrepareContext::OutputKind::Static && output.desc.dtype == DType::Float32 &&
+          run.wants(i))
         wide_run.outputs_[i] = Tensor(DType::Float32, output.desc.dims);
       else if (output.kind == PrepareContext::OutputKind::Alias && run.wants(i))
         wide_run.outputs_[i] = wide_run.input(static_cast<size_t>(output.shares)).reshaped(output.desc.dims);

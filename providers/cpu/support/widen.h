@@ -15,6 +15,8 @@ void convert_floats(DType from, const void* src, DType to, void* dst, int64_t n)
 //     return widened(ctx, ctx.dtype(0), prepare_f32);
 Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare);
 
-inline bool is_narrow_float(DType dtype) { return is_float(dtype) && dtype != DType::Float32 && dtype != DType::Float64; }
+inline bool is_narrow_float(DType dtype) {
+  return is_float(dtype) && dtype != DType::Float32 && dtype != DType::Float64;
+}
 
 }  // namespace sardonyx::cpu

@@ -31,15 +31,16 @@ struct WindowAttributes {
 
 // The list, or `size` times `fallback` where it is absent or empty. Fails on another length and on values
 // below `least`.
-Dims spatial_list(const PrepareContext& ctx, const std::optional<std::vector<int64_t>>& list, const char* name,
-                  size_t size, int64_t fallback, int64_t least);
+Dims spatial_list(const PrepareContext& ctx, const std::optional<std::vector<int64_t>>& list,
+                  const char* name, size_t size, int64_t fallback, int64_t least);
 
 // The grid over `in` with the given kernel. auto_pad other than NOTSET decides the padding, whatever `pads`
 // says. Fails when a window is larger than the padded input; an empty input gives an empty output.
 Window make_window(const PrepareContext& ctx, Dims in, Dims kernel, const WindowAttributes& attributes);
 
 // The grid of a transposed convolution from `small` (its input) to its output.
-Window make_transposed_window(const PrepareContext& ctx, Dims small, Dims kernel, const WindowAttributes& attributes,
+Window make_transposed_window(const PrepareContext& ctx, Dims small, Dims kernel,
+                              const WindowAttributes& attributes,
                               const std::optional<std::vector<int64_t>>& output_padding,
                               const std::optional<std::vector<int64_t>>& output_shape);
 
