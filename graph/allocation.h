@@ -22,6 +22,10 @@ inline constexpr bool kExactAllocations = false;
 // past the end, except with kExactAllocations.
 void* allocate_aligned(size_t bytes);
 
+// LimitError when there is not that much memory: the kernel would promise the pages and kill the process when
+// they are touched.
+void check_available(size_t bytes);
+
 // For as long as it lives, Buffer::host on this thread asks `allocate(context, bytes)`: what kernels make for
 // themselves comes out of the run's pool and counts towards its limit. Scopes nest; the innermost counts.
 class AllocationScope {

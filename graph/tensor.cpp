@@ -33,18 +33,17 @@ size_t available_memory() {
   return available;
 }
 
-namespace {
-
-thread_local AllocationScope::Allocate scope_allocate = nullptr;
-thread_local void* scope_context = nullptr;
-
-// The kernel would promise the pages and kill the process when they are touched.
 void check_available(size_t bytes) {
   constexpr size_t kWorthAsking = size_t{256} << 20;
   if (bytes >= kWorthAsking && bytes > available_memory())
     throw LimitError("allocation", "at most the available " + std::to_string(available_memory()) + " bytes",
                      std::to_string(bytes));
 }
+
+namespace {
+
+thread_local AllocationScope::Allocate scope_allocate = nullptr;
+thread_local void* scope_context = nullptr;
 
 }  // namespace
 
