@@ -135,7 +135,7 @@ Tensor parse_npy(const std::string& bytes, const std::string& name) {
     return FileError("npy file '" + name + "'", "a NumPy array file", what);
   };
   if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0) throw damaged("something else");
-  const int major = bytes[6];
+  const int major = static_cast<unsigned char>(bytes[6]);
   const size_t header_at = major == 1 ? 10 : 12;
   const size_t header_size = major == 1 ? little<uint16_t>(bytes, 8) : little<uint32_t>(bytes, 8);
   if (bytes.size() < header_at || bytes.size() - header_at < header_size) throw damaged("a truncated header");
@@ -152,8 +152,10 @@ Tensor parse_npy(const std::string& bytes, const std::string& name) {
   const int64_t count = element_count(dims);
   if (descr.size() > 2 && (descr.compare(0, 2, "<U") == 0 || descr.compare(0, 2, "|S") == 0)) {
     const bool unicode = descr[1] == 'U';
-    const int64_t width = std::strtoll(descr.c_str() + 2, nullptr, 10) * (unicode ? 4 : 1);
-    if (width < 0 ||
+    const int64_t width =
+        checked_mul(std::strtoll(descr.c_str() + 2, nullptr, 10), unicode ? 4 : 1, "bytes of a string");
+    // Strings without a width would claim memory that the file does not have to pay for.
+    if (width <= 0 ||
         static_cast<uint64_t>(checked_mul(count, width, "bytes of a string array")) > bytes.size() - data_at)
       throw damaged("too few bytes");
     Tensor tensor(DType::String, dims);

@@ -11,7 +11,7 @@ GraphBuilder::GraphBuilder(const Graph& graph) : graph_(graph) {
 }
 
 std::string GraphBuilder::fresh_name(const std::string& stem) {
-  const std::string base = stem.empty() ? "v" : stem;
+  std::string base = stem.empty() ? "v" : stem;
   auto [it, inserted] = names_.try_emplace(base, 0);
   if (inserted && !stem.empty()) return base;
   for (;;) {

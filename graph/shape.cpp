@@ -45,16 +45,19 @@ int64_t checked_mul(int64_t a, int64_t b, const char* what) {
 }
 
 int64_t element_count(const Dims& dims) {
-  int64_t count = 1;
+  // What lies beside a zero counts too: strides and offsets made of it must not overflow.
+  constexpr int64_t kMost = int64_t{1} << 56;
+  int64_t extent = 1;
   bool empty = false;
   for (const int64_t dim : dims) {
     if (dim < 0)
       throw ModelError("shape " + to_string(dims), "dimensions of at least 0", std::to_string(dim));
     empty = empty || dim == 0;
+    extent = checked_mul(extent, std::max<int64_t>(dim, 1), "elements of a tensor");
   }
-  if (empty) return 0;
-  for (const int64_t dim : dims) count = checked_mul(count, dim, "elements of a tensor");
-  return count;
+  if (extent > kMost)
+    throw LimitError("shape " + to_string(dims), "dimensions of at most 2^56 in all", std::to_string(extent));
+  return empty ? 0 : extent;
 }
 
 int normalize_axis(int64_t axis, int rank, const char* what) {

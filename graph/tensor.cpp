@@ -33,18 +33,17 @@ size_t available_memory() {
   return available;
 }
 
-namespace {
-
-thread_local AllocationScope::Allocate scope_allocate = nullptr;
-thread_local void* scope_context = nullptr;
-
-// The kernel would promise the pages and kill the process when they are touched.
 void check_available(size_t bytes) {
   constexpr size_t kWorthAsking = size_t{256} << 20;
   if (bytes >= kWorthAsking && bytes > available_memory())
     throw LimitError("allocation", "at most the available " + std::to_string(available_memory()) + " bytes",
                      std::to_string(bytes));
 }
+
+namespace {
+
+thread_local AllocationScope::Allocate scope_allocate = nullptr;
+thread_local void* scope_context = nullptr;
 
 }  // namespace
 
@@ -57,13 +56,18 @@ AllocationScope::~AllocationScope() {
   scope_context = outer_context_;
 }
 
+void* allocate_aligned(size_t bytes) {
+  constexpr size_t kAlignment = 64;
+  if (bytes > SIZE_MAX - 2 * kAlignment) return nullptr;
+  void* data = nullptr;
+  const size_t slack = kExactAllocations ? 0 : kAlignment;
+  return posix_memalign(&data, kAlignment, bytes + slack) == 0 ? data : nullptr;
+}
+
 std::shared_ptr<Buffer> Buffer::host(size_t bytes) {
   if (scope_allocate) return scope_allocate(scope_context, bytes);
-  constexpr size_t kAlignment = 64;
   check_available(bytes);
-  // Kernels may read a whole vector at the end of an array.
-  const size_t rounded = (bytes / kAlignment + 2) * kAlignment;
-  void* data = rounded > bytes ? std::aligned_alloc(kAlignment, rounded) : nullptr;
+  void* data = allocate_aligned(bytes);
   if (!data) throw LimitError("allocation", "memory for " + std::to_string(bytes) + " bytes", "none");
   return std::make_shared<Buffer>(data, bytes, [](void* p) { std::free(p); });
 }

@@ -291,8 +291,9 @@ void check_input_types(const Node& node, const Graph& graph, const onnx::OpSchem
   }
 }
 
-// ONNX's inference functions also narrow axes to int and index with what is left.
-void check_axes(const Node& node) {
+// ONNX's inference functions also narrow axes to int and index with what is left, and make lists as long as
+// an attribute says.
+void check_attributes(const Node& node) {
   static const std::set<std::string> names = {"axis",      "axes",     "batch_dims",      "batch_axis",
                                               "time_axis", "new_axis", "scan_input_axes", "scan_output_axes"};
   constexpr int64_t kMost = 1 << 20;
@@ -309,6 +310,12 @@ void check_axes(const Node& node) {
   if (node.is("GatherND"))
     if (const int64_t batch_dims = node.attributes.get<int64_t>("batch_dims", 0); batch_dims < 0)
       throw ModelError("attribute 'batch_dims'", "at least 0", std::to_string(batch_dims));
+  if (node.is("Split")) {
+    const auto count = static_cast<int64_t>(node.outputs.size());
+    if (const int64_t given = node.attributes.get<int64_t>("num_outputs", count); given != count)
+      throw ModelError("attribute 'num_outputs'", std::to_string(count) + " (the outputs of the node)",
+                       std::to_string(given));
+  }
 }
 
 void GraphInference::infer_node(NodeId id) {
@@ -345,7 +352,7 @@ void GraphInference::infer_outputs(NodeId id) {
   if (!schema) return;
   check_inputs(node, *schema);
   check_input_types(node, graph(), *schema);
-  check_axes(node);
+  check_attributes(node);
   if (node.is("Einsum")) check_equation(node);
   NodeContext context(*this, node);
   if (schema->has_type_and_shape_inference_function()) schema->GetTypeAndShapeInferenceFunction()(context);

@@ -71,6 +71,18 @@ void write(RunContext& run, size_t i, const std::vector<int64_t>& values) {
   std::copy(values.begin(), values.end(), out.mutable_data<int64_t>());
 }
 
+// Slices without elements are all the same, and may be more than there is memory to number them in.
+template <typename T>
+void unique_of_nothing(RunContext& run, Dims dims, size_t axis) {
+  const int64_t slices = dims[axis];
+  dims[axis] = std::min<int64_t>(slices, 1);
+  run.allocate(0, dtype_of<T>, dims);
+  const size_t groups = static_cast<size_t>(dims[axis]);
+  write(run, 1, std::vector<int64_t>(groups, 0));
+  if (run.wants(2)) std::fill_n(run.allocate(2, DType::Int64, {slices}).mutable_data<int64_t>(), slices, 0);
+  write(run, 3, std::vector<int64_t>(groups, slices));
+}
+
 Prepared prepare_unique(PrepareContext& ctx) {
   const auto attributes = ctx.attributes<UniqueAttributes>();
   ctx.expect(attributes.sorted == 0 || attributes.sorted == 1, "attribute 'sorted'", "0 or 1",
@@ -86,6 +98,7 @@ Prepared prepare_unique(PrepareContext& ctx) {
   Prepared result = decline("no order of this type");
   visit<Join<Join<AllNumbers, Complexes>, Types<bool, std::string>>>(ctx.dtype(0), [&]<typename T>() {
     result = [=](RunContext& run) {
+      if (view.outer == 0) return unique_of_nothing<T>(run, dims, axis);
       const T* in = run.in<T>(0);
       // Slices are compared element by element, in their own row-major order.
       auto less = [&](int64_t a, int64_t b) {

@@ -116,6 +116,7 @@ Prepared prepare_nll(PrepareContext& ctx) {
 }
 
 void log_softmax(const Loss& loss, const float* x, float* y) {
+  if (loss.classes == 0) return;
   if (loss.d == 1) {
     parallel_for(loss.n, grain_for(static_cast<double>(loss.classes) + 10), [&](int64_t begin, int64_t end) {
       simd_softmax_rows(x + begin * loss.classes, y + begin * loss.classes, end - begin, loss.classes, true);
@@ -135,6 +136,7 @@ void log_softmax(const Loss& loss, const float* x, float* y) {
 }
 
 void log_softmax(const Loss& loss, const double* x, double* y) {
+  if (loss.classes == 0) return;
   parallel_for(loss.n * loss.d, grain_for(static_cast<double>(loss.classes) * 20 + 10),
                [&](int64_t begin, int64_t end) {
                  for (int64_t item = begin; item < end; ++item) {

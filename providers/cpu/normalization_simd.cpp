@@ -194,7 +194,7 @@ void sum_columns(const ChannelView& v, const float* x, int64_t c, int64_t column
 // Mean and variance of every channel.
 void all_moments(const ChannelView& v, const float* x, float* means, float* variances) {
   const double ns = kNsPerElement * static_cast<double>(v.count());
-  if (v.inner > 1) {
+  if (v.inner != 1) {
     parallel_for(v.channels, grain_for(10 + ns), [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) {
         const Moments m = channel_moments(v, x, c);
@@ -225,9 +225,8 @@ void apply_by_channel(const ChannelView& v, const float* x, const float* means, 
   if (v.inner == 1) {
     parallel_for(v.outer, grain_for(10 + kNsPerElement * static_cast<double>(v.channels)),
                  [&](int64_t begin, int64_t end) {
-                   for (int64_t n = begin; n < end; ++n)
-                     HWY_DYNAMIC_DISPATCH(AffineColumns)
-                     (x + n * v.channels, v.channels, means, factors, biases, y + n * v.channels);
+                   for (int64_t n = begin; n < end; ++n) HWY_DYNAMIC_DISPATCH(AffineColumns)
+                   (x + n * v.channels, v.channels, means, factors, biases, y + n * v.channels);
                  });
     return;
   }

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "graph/allocation.h"
 #include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/resample.h"
@@ -191,6 +192,9 @@ Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector
   ctx.output(0, dtype, std::move(dims));
   ctx.output_layout(0, layout);
   if (out_size == 0) return [](RunContext&) {};
+  // The tables below are not made for an output that there is no memory for.
+  check_available(static_cast<size_t>(
+      checked_mul(out_size, static_cast<int64_t>(element_size(dtype)), "bytes of a tensor")));
   // Neighbouring axes that stay as they are become one; those behind the last resized axis are the block.
   ResamplePlan plan;
   for (const AxisScale& axis : ordered) {

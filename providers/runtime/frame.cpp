@@ -1,6 +1,10 @@
 #include "providers/runtime/frame.h"
 
+#include <sanitizer/asan_interface.h>
+
 #include <algorithm>
+
+#include "graph/allocation.h"
 
 namespace sardonyx {
 
@@ -9,11 +13,22 @@ constexpr size_t kMaxFrames = 64;
 constexpr size_t kMaxBytes = size_t{1} << 30;
 constexpr size_t kLarge = size_t{1} << 20;
 constexpr uint64_t kIdleRuns = 64;
+
+// What lies between the storages of the arena may not be touched.
+void fence(const Plan& plan, Buffer& arena) {
+  ASAN_POISON_MEMORY_REGION(arena.data(), plan.arena);
+  for (const PlanStorage& s : plan.storages)
+    if (s.kind == PlanStorage::Kind::Arena)
+      ASAN_UNPOISON_MEMORY_REGION(static_cast<std::byte*>(arena.data()) + s.offset, s.bytes);
+}
 }  // namespace
 
 std::unique_ptr<Frame> make_frame(const Plan& plan, BufferPool& pool) {
   auto frame = std::make_unique<Frame>();
-  if (plan.arena != 0) frame->arena = pool.allocate_once(plan.arena);
+  if (plan.arena != 0) {
+    frame->arena = pool.allocate_once(plan.arena);
+    if (kExactAllocations) fence(plan, *frame->arena);
+  }
   frame->tensors.resize(plan.tensors.size());
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlanTensor& tensor = plan.tensors[i];

@@ -169,7 +169,7 @@ bool Planner::choose(NodeId id, Choice& choice, std::vector<ValueId>& operands) 
         seen.host = nullptr, seen.constant = false;
     }
     ctx.followers_ = std::move(followers);
-    Prepared prepared = kernel->prepare(ctx);
+    Prepared prepared = prepare_kernel(*kernel, ctx);
     if (!prepared.declined.empty()) {
       reasons += (reasons.empty() ? "" : "; ") + kernel->name + " declined: " + prepared.declined;
       continue;

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "graph/allocation.h"
 #include "graph/shape.h"
 #include "providers/runtime/plan.h"
 
@@ -24,7 +25,8 @@ size_t place_storages(std::vector<PlanStorage>& storages) {
     };
     s->offset = 0;
     for (const PlanStorage* other : placed) {
-      if (other->last < s->first || s->last < other->first) continue;
+      const bool apart = other->last < s->first || s->last < other->first;
+      if (apart && !kExactAllocations) continue;
       if (end_of(s) <= other->offset) break;
       s->offset = std::max(s->offset, end_of(other));
     }

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstdlib>
 
+#include "graph/allocation.h"
+
 namespace sardonyx {
 
 namespace {
@@ -46,8 +48,7 @@ void* BufferPool::from_system(size_t bytes, size_t reserved) {
     const size_t available = available_memory();
     if (reserved > available) refuse(std::to_string(available) + " bytes");
   }
-  // Kernels may read a whole vector past the end.
-  void* data = std::aligned_alloc(64, reserved + 64);
+  void* data = allocate_aligned(kExactAllocations ? bytes : reserved);
   if (!data) refuse("none");
   return data;
 }
@@ -98,7 +99,7 @@ void BufferPool::give_back(void* data, size_t bytes) {
   {
     std::lock_guard lock(mutex_);
     live_ -= bytes;
-    if (cached_ + bytes <= max_cached_) {
+    if (!kExactAllocations && cached_ + bytes <= max_cached_) {
       free_[size_class(bytes)].push_back(data);
       cached_ += bytes;
       return;

@@ -124,12 +124,16 @@ def shape(rng, graph, node):
     if not values:
         return
     t = rng.choice(values).type.tensor_type
-    kind = rng.randrange(5)
+    kind = rng.randrange(6)
     if kind == 0:
         t.elem_type = rng.choice(TYPES)
         return
     dims = t.shape.dim
-    if kind == 1 or not dims:
+    if kind == 5 and len(dims) > 1:  # no elements, but many rows of none
+        none, many = rng.sample(range(len(dims)), 2)
+        dims[none].dim_value = 0
+        dims[many].dim_value = rng.choice([2**31, 2**33, 2**40, 2**62, 2**63 - 1])
+    elif kind == 1 or not dims:
         dims.add().dim_value = rng.choice([0, 1, 2, 3])
     elif kind == 2:
         del dims[rng.randrange(len(dims))]

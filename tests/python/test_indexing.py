@@ -291,6 +291,13 @@ def test_unique(seed):
         check("Unique", [x], [y], sorted=is_sorted, **attributes)
 
 
+@pytest.mark.parametrize("shape, axis", [((3, 0), 0), ((0, 3), 1), ((2, 3, 0), 1), ((0, 0), 0), ((2, 0), 1)])
+def test_unique_slices_of_nothing(shape, axis):
+    n = shape[axis]
+    y = np.zeros(shape, np.float32).take(range(min(n, 1)), axis)
+    check("Unique", [np.zeros(shape, np.float32)], [y, i64([0][:n]), i64([0] * n), i64([n][:n])], axis=axis)
+
+
 def test_unique_nan():
     y, first, inverse, counts = run("Unique", [np.array([np.nan, 1, np.nan, -np.inf, 1], np.float32)], outputs=4)
     np.testing.assert_array_equal(y, np.array([-np.inf, 1, np.nan], np.float32))

@@ -55,6 +55,7 @@ struct AxisView {
         outer = checked_mul(outer, dims[i], "elements before the axis");
       else if (i > axis)
         inner = checked_mul(inner, dims[i], "elements after the axis");
+    if (inner == 0) outer = 0;  // nothing to visit, however many rows of nothing there are
   }
 };
 

@@ -2,6 +2,8 @@
 
 #include <omp.h>
 
+#include "graph/shape.h"
+
 namespace sardonyx::cpu {
 
 const dnnl::engine& onednn_engine() {
@@ -39,7 +41,7 @@ dnnl::memory::desc onednn_dense(DType dtype, const Dims& dims) {
   int64_t stride = 1;
   for (size_t i = dims.size(); i-- > 0;) {
     strides[i] = stride;
-    stride *= std::max<int64_t>(dims[i], 1);
+    stride = checked_mul(stride, std::max<int64_t>(dims[i], 1), "elements of a tensor");
   }
   return onednn_strided(dtype, dims, strides);
 }

@@ -87,8 +87,8 @@ AxisTaps make_taps(const AxisScale& axis, const Sampling& sampling) {
   const double narrow = sampling.antialias ? std::min(axis.scale, 1.0) : 1.0;
   const double support = (cubic ? 2 : 1) / narrow;
   result.taps = nearest ? 1 : 2 * static_cast<int64_t>(std::ceil(support));
-  if (checked_mul(result.taps, axis.out, "taps of a resized dimension") > 8 * most)
-    throw LimitError("taps of a resized dimension", "at most " + std::to_string(8 * most));
+  if (checked_mul(result.taps, axis.out, "taps of a resized dimension") > most)
+    throw LimitError("taps of a resized dimension", "at most " + std::to_string(most));
   const bool crop = sampling.coordinates == Coordinates::TfCropAndResize;
   for (int64_t x = 0; x < axis.out; ++x) {
     // A scale given as float is meant in float: 1 / 3 as a float must not step over an element.

@@ -123,7 +123,7 @@ Prepared prepare_loop(PrepareContext& ctx) {
 // The axes or directions of the scan inputs or outputs: all 0 when the attribute is absent.
 std::vector<int64_t> flags(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& attribute,
                            size_t n, const char* name) {
-  const std::vector<int64_t> result = attribute.value_or(std::vector<int64_t>(n, 0));
+  std::vector<int64_t> result = attribute.value_or(std::vector<int64_t>(n, 0));
   ctx.expect(result.size() == n, std::string("length of attribute '") + name + "'", std::to_string(n),
              std::to_string(result.size()));
   return result;
@@ -131,7 +131,7 @@ std::vector<int64_t> flags(PrepareContext& ctx, const std::optional<std::vector<
 
 std::vector<int64_t> directions(PrepareContext& ctx, const std::optional<std::vector<int64_t>>& attribute,
                                 size_t n, const char* name) {
-  const auto result = flags(ctx, attribute, n, name);
+  auto result = flags(ctx, attribute, n, name);
   for (const int64_t d : result)
     ctx.expect(d == 0 || d == 1, std::string("attribute '") + name + "'", "0 or 1", std::to_string(d));
   return result;

@@ -1,6 +1,7 @@
 // Sequences of tensors, and optionals.
 #include "ops/sequence.h"
 
+#include "graph/allocation.h"
 #include "providers/kernel.h"
 #include "providers/runtime/host/blocks.h"
 
@@ -145,6 +146,10 @@ Prepared prepare_split_to_sequence(PrepareContext& ctx) {
       const int64_t chunk = given ? sizes[0] : 1;
       if (chunk <= 0) run.fail("input 'split'", "1 or more", std::to_string(chunk));
       sizes.clear();
+      // Tensors without elements take memory too.
+      const int64_t count = whole.size / chunk + (whole.size % chunk != 0);
+      check_available(static_cast<size_t>(
+          checked_mul(count, sizeof(int64_t) + sizeof(Value) + sizeof(Buffer), "items of a sequence")));
       for (int64_t at = 0; at < whole.size; at += sizes.back())
         sizes.push_back(std::min(chunk, whole.size - at));
     }
@@ -158,6 +163,7 @@ Prepared prepare_split_to_sequence(PrepareContext& ctx) {
     Sequence sequence{in.dtype(), {}};
     int64_t offset = 0;
     for (const int64_t size : sizes) {
+      run.check_cancelled();
       Dims dims = in.dims();
       dims[axis] = size;
       if (squeeze) dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
