@@ -18,6 +18,8 @@ void convert_floats(DType from, const void* src, DType to, void* dst, int64_t n)
 
 Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare) {
   PrepareContext wide = ctx;
+  wide.layouts_ = false;
+  wide.followers_.clear();
   std::vector<bool> convert(ctx.input_count(), false);
   std::vector<Tensor> hosts(ctx.input_count());
   for (size_t i = 0; i < ctx.input_count(); ++i) {
