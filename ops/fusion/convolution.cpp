@@ -177,7 +177,8 @@ bool all_ones(const std::vector<double>& values) {
 ValueId fold(Match& m) {
   const auto found = find(m);
   if (!found || !m.closed() || m.dtype(m.result()) != m.dtype(found->second.x)) return kNone;
-  const auto& [channels, f] = *found;
+  const Channels& channels = found->first;
+  const PerChannel& f = found->second;
   const Node& node = *channels.node;
   const Tensor& w = *m.constant(node.inputs[1]);
   const bool gemm = node.is("Gemm"), by_row = !gemm || node.attributes.get<int64_t>("transB", 0) != 0;
