@@ -1,7 +1,7 @@
-// Loaded before every other library (linked with -z initfirst), because libgomp reads its environment when
-// it is loaded: waiting threads block instead of spinning, unless the user chose otherwise. A thread that
-// spins while its partner waits for a CPU makes a run 10 to 50 times slower on a busy machine or in a
-// container with a quota, and a session at rest would burn CPU.
+// Started before libgomp, which reads its environment when it starts: waiting threads block instead of
+// spinning, unless the user chose otherwise. A thread that spins while its partner waits for a CPU makes a
+// run 10 to 50 times slower on a busy machine or in a container with a quota, and a session at rest would
+// burn CPU.
 #include <cstdlib>
 
 namespace {
