@@ -72,7 +72,8 @@ std::optional<size_t> other_input(const PrepareContext::Follower& follower, int 
 
 }  // namespace
 
-Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout) {
+Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout,
+                         const std::vector<size_t>& dropped) {
   Epilogue epilogue;
   if (dtype != DType::Float32) return epilogue;
   struct PostOp {
@@ -114,21 +115,24 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
       continue;
     }
-    const auto desc = onednn_in_layout(dtype, op.operand->second, layout);
-    epilogue.operands.push_back({op.operand->first, epilogue.ops.len(), desc});
+    const auto& [input, padded] = *op.operand;
+    const auto desc = onednn_in_layout(dtype, without(padded, dropped), layout);
+    const bool whole = ctx.input(input).dims.size() == dims.size();
+    epilogue.operands.push_back({input, epilogue.ops.len(), desc, whole ? layout : Layout::Plain});
     epilogue.ops.append_binary(op.eltwise.algorithm, desc);
   }
   return epilogue;
 }
 
-void absorb(PrepareContext& ctx, const Epilogue& epilogue, Layout layout) {
+void absorb(PrepareContext& ctx, const Epilogue& epilogue) {
   ctx.absorb(epilogue.count);
-  for (const auto& operand : epilogue.operands)
-    ctx.want(operand.input,
-             ctx.input(operand.input).dims.size() < 3 ? Layout::Plain
-             : static_cast<int>(ctx.input(operand.input).dims.size()) == operand.desc.get_ndims()
-                 ? layout
-                 : Layout::Plain);
+  for (const auto& operand : epilogue.operands) ctx.want(operand.input, operand.layout);
+}
+
+Dims without(Dims dims, const std::vector<size_t>& dropped) {
+  for (size_t i = dropped.size(); i-- > 0;)
+    dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(dropped[i]));
+  return dims;
 }
 
 void Epilogue::add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const {

@@ -12,6 +12,7 @@ struct Epilogue {
     size_t input;  // of the kernel
     int post_op;
     dnnl::memory::desc desc;
+    Layout layout;  // in which it is read
   };
   dnnl::post_ops ops;
   std::vector<Operand> operands;
@@ -22,8 +23,12 @@ struct Epilogue {
 // As many of ctx.followers() as oneDNN computes with NaN going through. Output 0 will have `dims` in
 // `layout`. The caller absorbs `count` of them when its primitive is made, and wants their operands in that
 // layout.
-Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout);
-void absorb(PrepareContext& ctx, const Epilogue& epilogue, Layout layout);
+// The axes in `dropped`, all of size 1, are left out of what the primitive sees.
+Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout,
+                         const std::vector<size_t>& dropped = {});
+void absorb(PrepareContext& ctx, const Epilogue& epilogue);
+// Without the axes in `dropped`, which are in ascending order.
+Dims without(Dims dims, const std::vector<size_t>& dropped);
 
 // A tensor of these dims in a layout.
 dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout);
