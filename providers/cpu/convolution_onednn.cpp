@@ -111,7 +111,17 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
                       static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
   const OneDnnSerial scope(serial);
   const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
-  const Epilogue epilogue = onednn_epilogue(ctx, dtype, whole.y_dims(), images, dropped);
+  const Dims y_dims = whole.y_dims();
+  const auto describe_operand = [&](const TensorDesc& operand, const Dims& padded) {
+    std::optional<std::pair<Memory::desc, Layout>> seen;
+    const bool full_rank = operand.dims.size() == y_dims.size();
+    // Tensors of lower rank stay as they are: their axes mean the same only if both orders agree.
+    if (images == Layout::Plain || full_rank || layouts_agree(padded))
+      seen.emplace(onednn_in_layout(dtype, without(padded, dropped), images),
+                   full_rank ? images : Layout::Plain);
+    return seen;
+  };
+  const Epilogue epilogue = onednn_epilogue(ctx, dtype, y_dims, describe_operand);
   dnnl::primitive_attr attributes = onednn_attributes();
   attributes.set_post_ops(epilogue.ops);
   try {

@@ -72,13 +72,13 @@ std::optional<size_t> other_input(const PrepareContext::Follower& follower, int 
 
 }  // namespace
 
-Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout,
-                         const std::vector<size_t>& dropped) {
+Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
+                         const DescribeOperand& describe) {
   Epilogue epilogue;
   if (dtype != DType::Float32) return epilogue;
   struct PostOp {
-    Eltwise eltwise;                                 // or a binary operator,
-    std::optional<std::pair<size_t, Dims>> operand;  // with this input under these dims
+    Eltwise eltwise;                           // or a binary operator,
+    std::optional<Epilogue::Operand> operand;  // with this
   };
   std::vector<PostOp> ops;
   size_t closed = 0;
@@ -91,8 +91,6 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       const TensorDesc& operand = ctx.input(*input);
       const auto padded = broadcast_to(operand.dims, dims);
       if (operand.dtype != dtype || !padded) break;
-      // Tensors of lower rank stay as they are: their axes mean the same only if both orders agree.
-      if (layout != Layout::Plain && operand.dims.size() != dims.size() && !layouts_agree(*padded)) break;
       const Tensor* constant = ctx.constant(*input);
       if (constant && constant->size() == 1) {
         const float value = *constant->data<float>();
@@ -100,7 +98,9 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
                        std::nullopt});
       } else {
         const auto algorithm = op == "Add" ? dnnl::algorithm::binary_add : dnnl::algorithm::binary_mul;
-        ops.push_back({{algorithm, 0, 0}, std::pair(*input, *padded)});
+        const auto seen = describe(operand, *padded);
+        if (!seen) break;
+        ops.push_back({{algorithm, 0, 0}, Epilogue::Operand{*input, 0, seen->first, seen->second}});
       }
     } else {
       break;
@@ -115,11 +115,9 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
       continue;
     }
-    const auto& [input, padded] = *op.operand;
-    const auto desc = onednn_in_layout(dtype, without(padded, dropped), layout);
-    const bool whole = ctx.input(input).dims.size() == dims.size();
-    epilogue.operands.push_back({input, epilogue.ops.len(), desc, whole ? layout : Layout::Plain});
-    epilogue.ops.append_binary(op.eltwise.algorithm, desc);
+    epilogue.operands.push_back(*op.operand);
+    epilogue.operands.back().post_op = epilogue.ops.len();
+    epilogue.ops.append_binary(op.eltwise.algorithm, op.operand->desc);
   }
   return epilogue;
 }
