@@ -27,7 +27,6 @@ sardonyx_register(register_cpu providers/cpu sardonyx::cpu KernelRegistry provid
 sardonyx_register(register_host providers/runtime/host sardonyx::host KernelRegistry providers/kernel.h register_all_kernels)
 
 add_library(sardonyx_wait_policy SHARED providers/cpu/wait_policy/wait_policy.cpp)
-target_link_options(sardonyx_wait_policy PRIVATE "LINKER:-z,initfirst")
 add_library(sardonyx SHARED ${sardonyx_sources} ${register_ops} ${register_fusions} ${register_cpu} ${register_host})
 add_library(sardonyx::sardonyx ALIAS sardonyx)
 target_include_directories(sardonyx PUBLIC
@@ -35,7 +34,9 @@ target_include_directories(sardonyx PUBLIC
 target_include_directories(sardonyx PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(sardonyx PRIVATE SARDONYX_VERSION="${PROJECT_VERSION}")
 target_compile_features(sardonyx PUBLIC cxx_std_20)
-target_link_libraries(sardonyx PRIVATE sardonyx_wait_policy ONNX::onnx ONNX::onnx_proto protobuf::libprotobuf DNNL::dnnl OpenMP::OpenMP_CXX
+# Named after libgomp: of libraries that do not need one another, the one that is named last starts first.
+target_link_libraries(OpenMP::OpenMP_CXX INTERFACE sardonyx_wait_policy)
+target_link_libraries(sardonyx PRIVATE ONNX::onnx ONNX::onnx_proto protobuf::libprotobuf DNNL::dnnl OpenMP::OpenMP_CXX
   fmt::fmt spdlog::spdlog nlohmann_json::nlohmann_json Threads::Threads ZLIB::ZLIB ICU::uc ICU::i18n PkgConfig::RE2 PkgConfig::HWY)
 include(SardonyxImages)
 sardonyx_link_image_libraries(sardonyx)

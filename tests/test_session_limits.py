@@ -2,6 +2,8 @@
 of the caller, profiles, fork."""
 
 import os
+import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -300,6 +302,17 @@ def test_a_forked_child_is_refused_instead_of_waiting_forever(tmp_path):
     result = subprocess.run([sys.executable, "-c", FORK, tmp_path / "m.onnx"], capture_output=True, text=True, timeout=120,
                             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", [[sys.executable, "-c", "import sardonyx"],
+                                     [str(pathlib.Path(os.environ.get("SARDONYX_BUILD", "build")) / "sardonyx"), "--version"]],
+                         ids=["python", "program"])
+def test_waiting_threads_do_not_spin_for_long(command):
+    """libgomp says what it read when it started."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    environment.update(OMP_DISPLAY_ENV="verbose", PYTHONPATH=os.pathsep.join(sys.path))
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+    assert int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", shown)[1]) <= 10_000
 
 
 def test_results_do_not_share_memory_of_the_session():

@@ -79,10 +79,28 @@ Descs describe(const ConvShape& s, DType dtype, ImageLayout layout) {
   return d;
 }
 
+// Spatial dimensions of one element that the window does not extend, but for one: oneDNN's fast convolutions
+// run along the last dimension, and are slow where there is nothing along it.
+std::vector<size_t> idle_dimensions(const Window& w) {
+  std::vector<size_t> idle;
+  for (size_t i = 0; i < w.rank(); ++i)
+    if (w.in[i] == 1 && w.out[i] == 1 && w.kernel[i] == 1 && w.pad_begin[i] == 0 && w.pad_end[i] == 0)
+      idle.push_back(i);
+  if (idle.size() == w.rank()) idle.pop_back();
+  return idle;
+}
+
 template <typename Primitive>
-Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, ImageLayout layout,
+Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLayout layout,
                            dnnl::algorithm algorithm) {
   const DType dtype = ctx.dtype(0);
+  ConvShape s = whole;
+  const std::vector<size_t> idle = idle_dimensions(whole.window);
+  std::vector<size_t> dropped;  // of x and y
+  for (const size_t i : idle) dropped.push_back(i + 2);
+  for (Dims* list : {&s.window.in, &s.window.out, &s.window.kernel, &s.window.stride, &s.window.dilation,
+                     &s.window.pad_begin, &s.window.pad_end})
+    *list = without(*list, idle);
   const Descs d = describe(s, dtype, layout);
   typename Primitive::primitive_desc desc;
   const double outputs = static_cast<double>(element_count(s.transposed ? s.x_dims() : s.y_dims()));
@@ -93,7 +111,17 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, ImageLayout 
                       static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
   const OneDnnSerial scope(serial);
   const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
-  const Epilogue epilogue = onednn_epilogue(ctx, dtype, s.y_dims(), images);
+  const Dims y_dims = whole.y_dims();
+  const auto describe_operand = [&](const TensorDesc& operand, const Dims& padded) {
+    std::optional<std::pair<Memory::desc, Layout>> seen;
+    const bool full_rank = operand.dims.size() == y_dims.size();
+    // Tensors of lower rank stay as they are: their axes mean the same only if both orders agree.
+    if (images == Layout::Plain || full_rank || layouts_agree(padded))
+      seen.emplace(onednn_in_layout(dtype, without(padded, dropped), images),
+                   full_rank ? images : Layout::Plain);
+    return seen;
+  };
+  const Epilogue epilogue = onednn_epilogue(ctx, dtype, y_dims, describe_operand);
   dnnl::primitive_attr attributes = onednn_attributes();
   attributes.set_post_ops(epilogue.ops);
   try {
@@ -113,10 +141,10 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& s, ImageLayout 
     const Memory::desc work_desc = desc.scratchpad_desc(), bias_desc = d.bias;
     const size_t work = scratch.add(work_desc.get_size());
     const bool biased = s.bias;
-    ctx.output(0, dtype, s.y_dims());
+    ctx.output(0, dtype, whole.y_dims());
     ctx.output_layout(0, images);
     ctx.want(0, images);
-    absorb(ctx, epilogue, images);
+    absorb(ctx, epilogue);
     return [=](RunContext& run) {
       const OneDnnSerial run_scope(serial);
       std::byte* memory = run.scratch();

@@ -188,13 +188,16 @@ Prepared prepare_matmul(PrepareContext& ctx) {
   if (dtype == DType::Float16) return widened(ctx, dtype, prepare_matmul);
   const MatMulShape s = matmul_shape(ctx);
   ScratchPlan scratch(ctx);
-  const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1));
+  const Product::Followed followed{&ctx, s.dims};
+  const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1), false, &followed);
   if (!product)
     return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_matmul)
                                     : decline("no fast product of this dtype");
   ctx.output(0, dtype, s.dims);
+  absorb(ctx, product->epilogue());
   return [product = *product](RunContext& run) {
-    product.run(run.scratch(), run.input(0).data(), run.input(1).data(), run.output(0).mutable_data());
+    product.run(run.scratch(), run.input(0).data(), run.input(1).data(), run.output(0).mutable_data(),
+                nullptr, &run);
   };
 }
 
@@ -221,11 +224,14 @@ Prepared prepare_gemm(PrepareContext& ctx) {
   const bool after = scaled || (s.has_c && !bias);
   if (dtype == DType::BFloat16 && after) return widened(ctx, dtype, prepare_gemm);  // rounded once
   ScratchPlan scratch(ctx);
-  const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1), bias);
+  const Product::Followed followed{&ctx, {s.product.m, s.product.n}};
+  const auto product =
+      Product::plan(scratch, dtype, s.product, ctx.constant(1), bias, after ? nullptr : &followed);
   if (!product)
     return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_gemm)
                                     : decline("no fast product of this dtype");
   ctx.output(0, dtype, {s.product.m, s.product.n});
+  absorb(ctx, product->epilogue());
   std::function<void(RunContext&)> finish;
   if (after)
     visit<MatMulTypes>(dtype, [&]<typename T>() {
@@ -233,7 +239,7 @@ Prepared prepare_gemm(PrepareContext& ctx) {
     });
   return [product = *product, bias, finish](RunContext& run) {
     product.run(run.scratch(), run.input(0).data(), run.input(1).data(), run.output(0).mutable_data(),
-                bias ? run.input(2).data() : nullptr);
+                bias ? run.input(2).data() : nullptr, &run);
     if (finish) finish(run);
   };
 }
@@ -257,9 +263,9 @@ Prepared prepare_gemm_ref(PrepareContext& ctx) {
 }  // namespace
 
 void register_matmul(KernelRegistry& registry) {
-  registry.add("MatMul", "product", kFirst, prepare_matmul);
+  registry.add_aware("MatMul", "product", kFirst, prepare_matmul);
   registry.ref("MatMul", prepare_matmul_ref);
-  registry.add("Gemm", "product", kFirst, prepare_gemm);
+  registry.add_aware("Gemm", "product", kFirst, prepare_gemm);
   registry.ref("Gemm", prepare_gemm_ref);
 }
 

@@ -72,12 +72,13 @@ std::optional<size_t> other_input(const PrepareContext::Follower& follower, int 
 
 }  // namespace
 
-Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout) {
+Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
+                         const DescribeOperand& describe) {
   Epilogue epilogue;
   if (dtype != DType::Float32) return epilogue;
   struct PostOp {
-    Eltwise eltwise;                                 // or a binary operator,
-    std::optional<std::pair<size_t, Dims>> operand;  // with this input under these dims
+    Eltwise eltwise;                           // or a binary operator,
+    std::optional<Epilogue::Operand> operand;  // with this
   };
   std::vector<PostOp> ops;
   size_t closed = 0;
@@ -90,8 +91,6 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       const TensorDesc& operand = ctx.input(*input);
       const auto padded = broadcast_to(operand.dims, dims);
       if (operand.dtype != dtype || !padded) break;
-      // Tensors of lower rank stay as they are: their axes mean the same only if both orders agree.
-      if (layout != Layout::Plain && operand.dims.size() != dims.size() && !layouts_agree(*padded)) break;
       const Tensor* constant = ctx.constant(*input);
       if (constant && constant->size() == 1) {
         const float value = *constant->data<float>();
@@ -99,7 +98,9 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
                        std::nullopt});
       } else {
         const auto algorithm = op == "Add" ? dnnl::algorithm::binary_add : dnnl::algorithm::binary_mul;
-        ops.push_back({{algorithm, 0, 0}, std::pair(*input, *padded)});
+        const auto seen = describe(operand, *padded);
+        if (!seen) break;
+        ops.push_back({{algorithm, 0, 0}, Epilogue::Operand{*input, 0, seen->first, seen->second}});
       }
     } else {
       break;
@@ -114,21 +115,22 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
       continue;
     }
-    const auto desc = onednn_in_layout(dtype, op.operand->second, layout);
-    epilogue.operands.push_back({op.operand->first, epilogue.ops.len(), desc});
-    epilogue.ops.append_binary(op.eltwise.algorithm, desc);
+    epilogue.operands.push_back(*op.operand);
+    epilogue.operands.back().post_op = epilogue.ops.len();
+    epilogue.ops.append_binary(op.eltwise.algorithm, op.operand->desc);
   }
   return epilogue;
 }
 
-void absorb(PrepareContext& ctx, const Epilogue& epilogue, Layout layout) {
+void absorb(PrepareContext& ctx, const Epilogue& epilogue) {
   ctx.absorb(epilogue.count);
-  for (const auto& operand : epilogue.operands)
-    ctx.want(operand.input,
-             ctx.input(operand.input).dims.size() < 3 ? Layout::Plain
-             : static_cast<int>(ctx.input(operand.input).dims.size()) == operand.desc.get_ndims()
-                 ? layout
-                 : Layout::Plain);
+  for (const auto& operand : epilogue.operands) ctx.want(operand.input, operand.layout);
+}
+
+Dims without(Dims dims, const std::vector<size_t>& dropped) {
+  for (size_t i = dropped.size(); i-- > 0;)
+    dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(dropped[i]));
+  return dims;
 }
 
 void Epilogue::add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const {

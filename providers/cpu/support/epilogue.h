@@ -1,6 +1,9 @@
 // Elementwise nodes after a oneDNN primitive, computed by it as post-ops.
 #pragma once
 
+#include <functional>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "providers/cpu/support/onednn.h"
@@ -12,6 +15,7 @@ struct Epilogue {
     size_t input;  // of the kernel
     int post_op;
     dnnl::memory::desc desc;
+    Layout layout;  // in which it is read
   };
   dnnl::post_ops ops;
   std::vector<Operand> operands;
@@ -19,11 +23,18 @@ struct Epilogue {
   void add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const;
 };
 
-// As many of ctx.followers() as oneDNN computes with NaN going through. Output 0 will have `dims` in
-// `layout`. The caller absorbs `count` of them when its primitive is made, and wants their operands in that
-// layout.
-Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims, Layout layout);
-void absorb(PrepareContext& ctx, const Epilogue& epilogue, Layout layout);
+// How an operand, whose dims are `padded` with ones in front to the rank of output 0, looks to the primitive,
+// and in which layout it is read; nothing where the primitive cannot read it.
+using DescribeOperand = std::function<std::optional<std::pair<dnnl::memory::desc, Layout>>(
+    const TensorDesc& operand, const Dims& padded)>;
+
+// As many of ctx.followers() as oneDNN computes with NaN going through. Output 0 will have `dims`. The caller
+// absorbs them when its primitive is made.
+Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
+                         const DescribeOperand& describe);
+void absorb(PrepareContext& ctx, const Epilogue& epilogue);
+// Without the axes in `dropped`, which are in ascending order.
+Dims without(Dims dims, const std::vector<size_t>& dropped);
 
 // A tensor of these dims in a layout.
 dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout);

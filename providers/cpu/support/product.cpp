@@ -46,7 +46,7 @@ ProductShape ProductShape::dense(int64_t m, int64_t n, int64_t k, int64_t batche
 }
 
 std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape,
-                                     const Tensor* b, bool bias) {
+                                     const Tensor* b, bool bias, const Followed* followed) {
   Product product;
   product.shape_ = shape;
   product.dtype_ = dtype;
@@ -63,7 +63,7 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   if (f32 && (results == 0 || shape.k == 0 || results * shape.k <= kSmall)) return product;
   if (f32 || dtype == DType::BFloat16) {
     if (results > 0 && shape.k > 0 && shape.batch.size() <= 10 &&
-        product.plan_onednn(scratch, dtype, b, bias))
+        product.plan_onednn(scratch, dtype, b, bias, followed))
       return product;
     if (f32) return product;
     return std::nullopt;
@@ -80,7 +80,8 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   }
 }
 
-bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias) {
+bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias,
+                          const Followed* followed) {
   const ProductShape& s = shape_;
   const double m = static_cast<double>(s.m), n = static_cast<double>(s.n), k = static_cast<double>(s.k);
   const double batches = static_cast<double>(s.batches());
@@ -93,16 +94,35 @@ bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bo
     const Memory::desc plain = matrix_desc(dtype, s, s.b_batch, s.k, s.n, s.b_row, s.b_column);
     const Memory::desc wanted =
         b ? Memory::desc(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any) : plain;
+    if (followed && s.c_row == s.n) {
+      const auto describe = [&](const TensorDesc& operand, const Dims& padded) {
+        std::optional<std::pair<Memory::desc, Layout>> seen;
+        // All of c, or one row for all of them.
+        Dims dims(c_.get_dims().size(), 1);
+        dims.back() = s.n;
+        if (padded == followed->dims && operand.size() == s.batches() * s.m * s.n)
+          seen.emplace(c_, Layout::Plain);
+        else if (operand.size() == s.n && padded.back() == s.n)
+          seen.emplace(onednn_dense(dtype, dims), Layout::Plain);
+        return seen;
+      };
+      epilogue_ = onednn_epilogue(*followed->ctx, dtype, followed->dims, describe);
+    }
+    dnnl::primitive_attr attributes = onednn_attributes();
+    attributes.set_post_ops(epilogue_.ops);
     dnnl::matmul::primitive_desc desc;
     if (bias) {
       Dims dims(s.batch.size() + 1, 1);
       dims.push_back(s.n);
       bias_ = onednn_dense(dtype, dims);
-      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, bias_, c_, onednn_attributes());
+      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, bias_, c_, attributes);
     } else {
-      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, c_, onednn_attributes());
+      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, c_, attributes);
     }
-    if (onednn_is_ref(desc)) return false;
+    if (onednn_is_ref(desc)) {
+      epilogue_ = {};
+      return false;
+    }
     primitive_ = dnnl::matmul(desc);
     b_ = OneDnnOperand::source(scratch, plain, desc.weights_desc(), b);
     work_ = desc.scratchpad_desc();
@@ -110,6 +130,7 @@ bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bo
     return true;
   } catch (const dnnl::error&) {
     primitive_.reset();
+    epilogue_ = {};
     return false;
   }
 }
@@ -165,7 +186,8 @@ void Product::run_own(const T* a, const T* b, T* c, const T* bias) const {
     multiply(0, batches, false);
 }
 
-void Product::run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias) const {
+void Product::run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias,
+                  const RunContext* run) const {
   if (primitive_) {
     const OneDnnSerial scope(serial_);
     std::unordered_map<int, Memory> arguments = {
@@ -174,6 +196,7 @@ void Product::run(std::byte* scratch, const void* a, const void* b, void* c, con
         {DNNL_ARG_DST, onednn_memory(c_, c)},
         {DNNL_ARG_SCRATCHPAD, onednn_memory(work_, scratch + work_offset_)}};
     if (bias) arguments.emplace(DNNL_ARG_BIAS, onednn_memory(bias_, bias));
+    if (run) epilogue_.add_arguments(arguments, *run);
     onednn_execute(*primitive_, arguments);
     return;
   }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "providers/cpu/support/epilogue.h"
 #include "providers/cpu/support/packed.h"
 
 namespace sardonyx::cpu {
@@ -27,13 +28,23 @@ class Product {
   // dtype: f32, f64, i32, u32, i64, u64; bf16 where oneDNN has it. `b` is the second operand if it is a
   // constant, to be packed. The bias, a vector of n elements, is for f32 and bf16 only. Nothing when there is
   // no kernel.
+  // `followed`: a context whose output 0 is c, densely stored under `dims`; what follows it is computed too,
+  // where the product is oneDNN's: see epilogue().
+  struct Followed {
+    const PrepareContext* ctx;
+    Dims dims;
+  };
   static std::optional<Product> plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape,
-                                     const Tensor* b = nullptr, bool bias = false);
-  void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr) const;
+                                     const Tensor* b = nullptr, bool bias = false,
+                                     const Followed* followed = nullptr);
+  const Epilogue& epilogue() const { return epilogue_; }
+  // `run`: for the operands of the epilogue; may be null where there is none.
+  void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr,
+           const RunContext* run = nullptr) const;
 
  private:
   enum class Kind { Matrices, MatrixVector, VectorMatrix };
-  bool plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias);
+  bool plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias, const Followed* followed);
   // Offsets of a, b and c at a linear index over the batch.
   std::array<int64_t, 3> batch_offsets(int64_t index) const;
   void run_dots(const float* a, const float* b, float* c, const float* bias) const;
@@ -48,6 +59,7 @@ class Product {
   OneDnnOperand b_;
   size_t work_offset_ = 0;
   bool serial_ = false;
+  Epilogue epilogue_;
 };
 
 }  // namespace sardonyx::cpu
