@@ -72,16 +72,17 @@ class PrepareContext {
     bool constant = false;
     Layout wanted = Layout::Plain;  // how the kernel reads it
   };
-  // An elementwise node behind this one, all of whose inputs are there when this one runs or made by it and by the
-  // followers before.
+  // An elementwise node behind this one, all of whose inputs are there when this one runs or made by it and
+  // by the followers before.
   struct Follower {
     struct Source {
       int made = -1;     // 0: output 0 of the node itself; k: what follower k - 1 makes; -1: an input
       size_t input = 0;  // of the kernel; valid for every number that PrepareContext and RunContext take
     };
     const Node* node;
-    std::vector<Source> inputs;  // parallel to those of `node`; an omitted one names an input that is not there
-    bool closes;                 // nothing but what this follower makes is read outside, up to here
+    std::vector<Source>
+        inputs;   // parallel to those of `node`; an omitted one names an input that is not there
+    bool closes;  // nothing but what this follower makes is read outside, up to here
   };
   enum class OutputKind { Unset, Static, Alias };
   struct Output {
@@ -146,8 +147,8 @@ class PrepareContext {
   }
   // After output(i, ...) or alias(i, ...).
   void output_layout(size_t i, Layout layout) { outputs_[i].desc.layout = layout; }
-  // The elementwise nodes that read output 0 and one another, in order. A kernel may compute the first `count` of
-  // them too, if the last of these closes; output 0 is then what that one makes.
+  // The elementwise nodes that read output 0 and one another, in order. A kernel may compute the first
+  // `count` of them too, if the last of these closes; output 0 is then what that one makes.
   const std::vector<Follower>& followers() const { return followers_; }
   void absorb(size_t count) { absorbed_ = count; }
   // Bytes of scratch memory, 64-byte aligned, that RunContext::scratch gives; the largest request counts.
@@ -223,6 +224,13 @@ class RunContext {
   }
   const Value& captured(size_t i) const { return captures_[i]; }
   std::byte* scratch() const { return scratch_; }
+  // What a kernel keeps for the next run of this context, of one type; made when it is first asked for. Where
+  // contexts are not kept, it is made anew in each run.
+  template <typename T>
+  T& kept() {
+    if (!kept_) kept_ = std::make_shared<T>();
+    return *static_cast<T*>(kept_.get());
+  }
   const RandomState& random() const { return random_; }
   // CancelledError when the run was cancelled; for kernels that loop for long.
   void check_cancelled() const {
@@ -244,6 +252,7 @@ class RunContext {
   const Node* node_ = nullptr;
   std::vector<Value> inputs_, outputs_, captures_;
   std::byte* scratch_ = nullptr;
+  std::shared_ptr<void> kept_;
   CancelFlag cancel_;
   LoopBudget* loops_ = nullptr;  // null: unbounded
   RandomState random_;
@@ -281,7 +290,9 @@ class KernelRegistry {
   void ref(const std::string& op, PrepareKernel prepare, const std::string& domain = "") {
     add(op, "ref", kRef, std::move(prepare), domain);
   }
-  void ref_aware(const std::string& op, PrepareKernel prepare) { add_aware(op, "ref", kRef, std::move(prepare)); }
+  void ref_aware(const std::string& op, PrepareKernel prepare) {
+    add_aware(op, "ref", kRef, std::move(prepare));
+  }
   // In order; empty when there is none.
   const std::vector<KernelEntry>& find(const std::string& domain, const std::string& op) const;
   const std::map<std::pair<std::string, std::string>, std::vector<KernelEntry>>& all() const {

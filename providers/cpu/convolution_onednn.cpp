@@ -148,14 +148,15 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
     return [=](RunContext& run) {
       const OneDnnSerial run_scope(serial);
       std::byte* memory = run.scratch();
-      std::unordered_map<int, Memory> arguments = {
-          {DNNL_ARG_SRC, x.load(memory, run.input(0).data())},
-          {DNNL_ARG_WEIGHTS, weights.load(memory, run.input(1).data())},
-          {DNNL_ARG_DST, y.begin_store(memory, run.output(0).mutable_data())},
-          {DNNL_ARG_SCRATCHPAD, onednn_memory(work_desc, memory + work)}};
-      if (biased) arguments.emplace(DNNL_ARG_BIAS, onednn_memory(bias_desc, run.input(2).data()));
+      OneDnnArguments& arguments = run.kept<OneDnnArguments>();
+      arguments.begin();
+      arguments.add(DNNL_ARG_SRC, x.desc(), x.load(memory, run.input(0).data()));
+      arguments.add(DNNL_ARG_WEIGHTS, weights.desc(), weights.load(memory, run.input(1).data()));
+      arguments.add(DNNL_ARG_DST, y.desc(), y.begin_store(memory, run.output(0).mutable_data()));
+      arguments.add(DNNL_ARG_SCRATCHPAD, work_desc, memory + work);
+      if (biased) arguments.add(DNNL_ARG_BIAS, bias_desc, run.input(2).data());
       epilogue.add_arguments(arguments, run);
-      onednn_execute(primitive, arguments);
+      arguments.execute(primitive);
       y.end_store(memory, run.output(0).mutable_data());
     };
   } catch (const dnnl::error& e) {

@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kMaxRegisters = 5;  // blocks that live at a time
 constexpr int64_t kBlock = 512;      // elements
+constexpr size_t kMaxOperands = 16;
+constexpr size_t kMaxRepeated = 3;  // operands that are copied
 
 // Where a step reads: a block made by an earlier step, or operand `index` of the broadcast.
 struct Source {
@@ -92,7 +94,7 @@ std::optional<Chain> make_chain(const PrepareContext& ctx, const Dims& dims) {
   }
   chain.steps.resize(chain.count + 1);
   chain.inputs.resize(operands);
-  if (chain.count == 0) return std::nullopt;
+  if (chain.inputs.size() > kMaxOperands) return std::nullopt;
 
   // Registers, each free again after the last step that reads it. A loop may write over what it reads.
   std::vector<size_t> last(chain.steps.size(), 0);
@@ -114,18 +116,85 @@ std::optional<Chain> make_chain(const PrepareContext& ctx, const Dims& dims) {
   return chain;
 }
 
+// Where operand k of the broadcast is read for the elements at hand, and its step.
+struct Place {
+  const float* data;
+  int64_t step;
+};
+
+// Runs the steps on `count` elements, at most kBlock; operand k is at places[k].
+void evaluate(const Chain& chain, const Place* places, int64_t count, float* out) {
+  alignas(64) float blocks[kMaxRegisters][kBlock];
+  const auto read = [&](const Source& source) {
+    return source.made ? Place{blocks[source.index], 1} : places[source.index];
+  };
+  for (size_t s = 0; s < chain.steps.size(); ++s) {
+    const Step& step = chain.steps[s];
+    float* to = s + 1 == chain.steps.size() ? out : blocks[step.to];
+    const Place x = read(step.x);
+    if (step.unary) {
+      step.unary(x.data, to, x.step ? count : 1, step.a, step.b);
+      if (!x.step) std::fill(to + 1, to + count, to[0]);
+    } else {
+      const Place y = read(step.y);
+      step.binary(x.data, x.step, y.data, y.step, to, count);
+    }
+  }
+}
+
+// Short rows of which some operands repeat the same one, as a bias for each channel in channels-last order:
+// several rows are done at a time, with copies of the repeated ones.
+bool has_short_rows(const Broadcast& plan, size_t operands) {
+  size_t repeated = 0;
+  for (size_t k = 1; k <= operands; ++k) {
+    if (plan.step(k) == 1 && plan.row_step(k) == plan.row()) continue;
+    if (plan.row_step(k) != 0) return false;
+    repeated += plan.step(k) == 1;
+  }
+  return repeated > 0 && repeated <= kMaxRepeated && plan.row() <= kBlock / 2 && plan.rows_around() > 1;
+}
+
+void run_short_rows(const Chain& chain, const Broadcast& plan, double ns, const float* const* data,
+                    float* out) {
+  const int64_t row = plan.row(), around = plan.rows_around(), together = kBlock / row;
+  const size_t operands = chain.inputs.size();
+  parallel_for(plan.size() / row, grain_for(ns * static_cast<double>(row)), [&](int64_t begin, int64_t end) {
+    alignas(64) float copies[kMaxRepeated][kBlock];
+    std::array<Place, kMaxOperands> places;
+    while (begin < end) {
+      const int64_t rows = std::min(around - begin % around, end - begin);
+      const std::vector<int64_t> from = plan.places(begin * row);
+      size_t repeated = 0;
+      for (size_t k = 0; k < operands; ++k) {
+        places[k] = {data[k] + from[k + 1], plan.step(k + 1)};
+        if (plan.step(k + 1) == 0 || plan.row_step(k + 1) != 0) continue;
+        float* copy = copies[repeated++];
+        for (int64_t r = 0; r < std::min(together, rows); ++r)
+          std::copy_n(places[k].data, row, copy + r * row);
+        places[k].data = copy;
+      }
+      for (int64_t done = 0; done < rows; done += together) {
+        evaluate(chain, places.data(), std::min(together, rows - done) * row, out + (begin + done) * row);
+        for (size_t k = 0; k < operands; ++k) places[k].data += plan.row_step(k + 1) * together;
+      }
+      begin += rows;
+    }
+  });
+}
+
 Prepared prepare_chain(PrepareContext& ctx) {
-  if (ctx.followers().empty()) return decline("nothing follows that could be computed with it");
   std::vector<Dims> own;
   for (size_t i = 0; i < ctx.input_count(); ++i)
     if (ctx.is_tensor(i)) own.push_back(ctx.dims(i));
   if (own.empty()) return decline("no tensor");
   const Dims dims = Broadcast(own).dims();
   const auto chain = make_chain(ctx, dims);
-  if (!chain) return decline("no loops for what follows");
+  if (!chain) return decline("no loops for the node and what follows");
   std::vector<Dims> operands = {dims};
   for (const size_t input : chain->inputs) operands.push_back(ctx.dims(input));
   Broadcast plan(operands);
+  const bool short_rows = has_short_rows(plan, chain->inputs.size());
+  if (chain->count == 0 && !short_rows) return decline("nothing follows that could be computed with it");
   ctx.output(0, DType::Float32, dims);
   for (const size_t input : chain->inputs)
     if (!ctx.constant(input) && ctx.dims(input) == dims) {
@@ -134,33 +203,18 @@ Prepared prepare_chain(PrepareContext& ctx) {
     }
   ctx.absorb(chain->count);
   const double ns = 0.5 * static_cast<double>(chain->steps.size());
-  return [chain = *chain, plan = std::move(plan), ns](RunContext& run) {
+  return [chain = *chain, plan = std::move(plan), short_rows, ns](RunContext& run) {
     float* out = run.out<float>(0);
-    std::array<const float*, 32> data;
-    for (size_t k = 0; k < chain.inputs.size(); ++k) data[k] = run.in<float>(chain.inputs[k]);
+    std::array<const float*, kMaxOperands> data;
+    const size_t operands = chain.inputs.size();
+    for (size_t k = 0; k < operands; ++k) data[k] = run.in<float>(chain.inputs[k]);
+    if (short_rows) return run_short_rows(chain, plan, ns, data.data(), out);
     plan.rows(grain_for(ns), [&](int64_t at, const int64_t* from, int64_t n) {
-      alignas(64) float blocks[kMaxRegisters][kBlock];
+      std::array<Place, kMaxOperands> places;
       for (int64_t done = 0; done < n; done += kBlock) {
-        const int64_t count = std::min(kBlock, n - done);
-        const auto read = [&](const Source& source, int64_t& step) -> const float* {
-          step = 1;
-          if (source.made) return blocks[source.index];
-          step = plan.step(source.index + 1);
-          return data[source.index] + from[source.index + 1] + done * step;
-        };
-        for (size_t s = 0; s < chain.steps.size(); ++s) {
-          const Step& step = chain.steps[s];
-          float* to = s + 1 == chain.steps.size() ? out + at + done : blocks[step.to];
-          int64_t x_step = 1, y_step = 1;
-          const float* x = read(step.x, x_step);
-          if (step.unary) {
-            step.unary(x, to, x_step ? count : 1, step.a, step.b);
-            if (!x_step) std::fill(to + 1, to + count, to[0]);
-          } else {
-            const float* y = read(step.y, y_step);
-            step.binary(x, x_step, y, y_step, to, count);
-          }
-        }
+        for (size_t k = 0; k < operands; ++k)
+          places[k] = {data[k] + from[k + 1] + done * plan.step(k + 1), plan.step(k + 1)};
+        evaluate(chain, places.data(), std::min(kBlock, n - done), out + at + done);
       }
     });
   };

@@ -85,7 +85,6 @@ PrepareKernel ref(double ns) {
 }  // namespace
 
 void register_elementwise_unary(KernelRegistry& r) {
-
   using Signed = Join<AllFloats, Types<int8_t, int16_t, int32_t, int64_t>>;
   r.ref("Neg", ref<Neg, Signed>(1));
   r.ref("Abs", ref<Abs, AllNumbers>(1));

@@ -251,7 +251,7 @@ class OneDnnConvolution {
     pad(run.in<uint8_t>(c_.ports.x), x, static_cast<uint8_t>(x_zero), flip ? 0x80 : 0);
     onednn_execute(primitive_,
                    {{DNNL_ARG_SRC, onednn_memory(x_, x)},
-                    {DNNL_ARG_WEIGHTS, w_.load(scratch, weights_.data())},
+                    {DNNL_ARG_WEIGHTS, onednn_memory(w_.desc(), w_.load(scratch, weights_.data()))},
                     {DNNL_ARG_DST, onednn_memory(y_, y)},
                     {DNNL_ARG_SCRATCHPAD, onednn_memory(desc_.scratchpad_desc(), scratch + work_at_)}});
     Finish finish(c_, run);

@@ -358,7 +358,7 @@ class OneDnnProduct {
     int32_t* c = finish_.quantized() ? reinterpret_cast<int32_t*>(scratch + c_at_) : run.out<int32_t>(0);
     onednn_execute(primitive_,
                    {{DNNL_ARG_SRC, onednn_memory(a_, a)},
-                    {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
+                    {DNNL_ARG_WEIGHTS, onednn_memory(b_.desc(), b_.load(scratch, b))},
                     {DNNL_ARG_DST, onednn_memory(c_, c)},
                     {DNNL_ARG_SCRATCHPAD, onednn_memory(desc_.scratchpad_desc(), scratch + work_at_)}});
     finish(run, a, reinterpret_cast<const int8_t*>(b), c);

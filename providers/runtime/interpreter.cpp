@@ -57,6 +57,7 @@ void Executor::execute(Run& run, Step& step) {
   ctx.loops_ = run.scope.loops;
   ctx.random_ = run.scope.random;
   ctx.body_calls_ = 0;
+  ctx.kept_.reset();
   ctx.run_ = state_->pool.get();
   ctx.allocate_ = [](void* pool, size_t bytes) { return static_cast<BufferPool*>(pool)->allocate(bytes); };
   ctx.inputs_.resize(node.inputs.size());

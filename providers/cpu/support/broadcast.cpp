@@ -66,6 +66,11 @@ Broadcast::Cursor::Cursor(const Broadcast& plan, int64_t at) : plan_(plan) {
   }
 }
 
+std::vector<int64_t> Broadcast::places(int64_t at) const {
+  const Cursor cursor(*this, at);
+  return {cursor.from(), cursor.from() + steps_.size()};
+}
+
 void Broadcast::Cursor::next_row() {
   const size_t count = plan_.steps_.size();
   if (left_ != plan_.row_) {

@@ -24,6 +24,16 @@ class Broadcast {
   // Operand k has the dims of the result.
   bool whole(size_t k) const { return whole_[k]; }
 
+  // Elements of the innermost merged dimension, how many rows of them lie in a row in the one around it, and
+  // how far operand k moves from one of these to the next.
+  int64_t row() const { return row_; }
+  int64_t rows_around() const { return outer_.empty() ? 1 : outer_.back(); }
+  int64_t row_step(size_t k) const {
+    return outer_.empty() ? 0 : strides_[(outer_.size() - 1) * steps_.size() + k];
+  }
+  // Where the operands stand at element `at` of the result.
+  std::vector<int64_t> places(int64_t at) const;
+
   // Calls row(at, from, n) for consecutive runs of the result: n elements from `at` on, which read operand k
   // from element from[k] on in steps of step(k). Ranges of at least `grain` elements go to the threads.
   template <typename Row>

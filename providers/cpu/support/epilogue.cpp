@@ -133,10 +133,10 @@ Dims without(Dims dims, const std::vector<size_t>& dropped) {
   return dims;
 }
 
-void Epilogue::add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const {
+void Epilogue::add_arguments(OneDnnArguments& arguments, const RunContext& run) const {
   for (const Operand& operand : operands)
-    arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(operand.post_op) | DNNL_ARG_SRC_1,
-                      onednn_memory(operand.desc, run.input(operand.input).data()));
+    arguments.add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(operand.post_op) | DNNL_ARG_SRC_1, operand.desc,
+                  run.input(operand.input).data());
 }
 
 }  // namespace sardonyx::cpu

@@ -20,7 +20,7 @@ struct Epilogue {
   dnnl::post_ops ops;
   std::vector<Operand> operands;
   size_t count = 0;  // the followers that these compute
-  void add_arguments(std::unordered_map<int, dnnl::memory>& arguments, const RunContext& run) const;
+  void add_arguments(OneDnnArguments& arguments, const RunContext& run) const;
 };
 
 // How an operand, whose dims are `padded` with ones in front to the rank of output 0, looks to the primitive,

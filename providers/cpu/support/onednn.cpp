@@ -67,6 +67,29 @@ void onednn_execute(const dnnl::primitive& primitive,
   }
 }
 
+void OneDnnArguments::add(int argument, const dnnl::memory::desc& desc, const void* data) {
+  if (next_ == memories_.size()) {
+    memories_.push_back(onednn_memory(desc, data));
+    data_.push_back(data);
+    arguments_.push_back({argument, memories_.back().get()});
+  } else if (data_[next_] != data) {
+    memories_[next_].set_data_handle(const_cast<void*>(data));
+    data_[next_] = data;
+  }
+  ++next_;
+}
+
+void OneDnnArguments::execute(const dnnl::primitive& primitive) {
+  try {
+    dnnl::error::wrap_c_api(dnnl_primitive_execute(primitive.get(), onednn_stream().get(),
+                                                   static_cast<int>(arguments_.size()), arguments_.data()),
+                            "could not execute a primitive");
+    onednn_stream().wait();
+  } catch (const dnnl::error& e) {
+    throw ProviderError(std::string("oneDNN: ") + e.message);
+  }
+}
+
 OneDnnSerial::OneDnnSerial(bool serial) {
   if (!serial || omp_get_max_threads() == 1) return;
   threads_ = omp_get_max_threads();

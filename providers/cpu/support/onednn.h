@@ -5,6 +5,7 @@
 
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "providers/kernel.h"
 
@@ -33,6 +34,22 @@ bool onednn_is_ref(const PrimitiveDesc& desc) {
 
 // Runs `primitive` on the calling thread's stream; failures become ProviderError.
 void onednn_execute(const dnnl::primitive& primitive, const std::unordered_map<int, dnnl::memory>& arguments);
+
+// The arguments of a primitive that a context runs again and again: memory objects are made once, and follow
+// their data. Every run adds the same arguments in the same order.
+class OneDnnArguments {
+ public:
+  void begin() { next_ = 0; }
+  void add(int argument, const dnnl::memory::desc& desc, const void* data);
+  // On the calling thread's stream; failures become ProviderError.
+  void execute(const dnnl::primitive& primitive);
+
+ private:
+  std::vector<dnnl::memory> memories_;
+  std::vector<const void*> data_;
+  std::vector<dnnl_exec_arg_t> arguments_;
+  size_t next_ = 0;
+};
 
 // While it lives, what this thread makes and runs of oneDNN stays on this thread. A primitive made under it
 // must also run under it.

@@ -88,18 +88,17 @@ OneDnnOperand OneDnnOperand::target(ScratchPlan& scratch, const dnnl::memory::de
   return operand;
 }
 
-dnnl::memory OneDnnOperand::load(std::byte* scratch, const void* plain) const {
-  if (packed_) return onednn_memory(wanted_, packed_->data());
-  if (!reorder_) return onednn_memory(wanted_, plain);
-  dnnl::memory wanted = onednn_memory(wanted_, scratch + offset_);
+const void* OneDnnOperand::load(std::byte* scratch, const void* plain) const {
+  if (packed_) return packed_->data();
+  if (!reorder_) return plain;
   onednn_execute(*reorder_, {{DNNL_ARG_FROM, onednn_memory(plain_, plain)},
-                             {DNNL_ARG_TO, wanted},
+                             {DNNL_ARG_TO, onednn_memory(wanted_, scratch + offset_)},
                              {DNNL_ARG_SCRATCHPAD, onednn_memory(work_desc_, scratch + work_)}});
-  return wanted;
+  return scratch + offset_;
 }
 
-dnnl::memory OneDnnOperand::begin_store(std::byte* scratch, void* plain) const {
-  return onednn_memory(wanted_, reorder_ ? static_cast<void*>(scratch + offset_) : plain);
+void* OneDnnOperand::begin_store(std::byte* scratch, void* plain) const {
+  return reorder_ ? scratch + offset_ : plain;
 }
 
 void OneDnnOperand::end_store(std::byte* scratch, void* plain) const {

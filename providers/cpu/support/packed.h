@@ -38,10 +38,12 @@ class OneDnnOperand {
   static OneDnnOperand target(ScratchPlan& scratch, const dnnl::memory::desc& plain,
                               const dnnl::memory::desc& made);
 
-  // The memory to give to the primitive; for a source, after reordering `plain` into it where needed.
-  dnnl::memory load(std::byte* scratch, const void* plain) const;
-  // The memory for the primitive to write into, and what brings the result into `plain` afterwards.
-  dnnl::memory begin_store(std::byte* scratch, void* plain) const;
+  // What the primitive sees.
+  const dnnl::memory::desc& desc() const { return wanted_; }
+  // Its data; for a source, after reordering `plain` into it where needed.
+  const void* load(std::byte* scratch, const void* plain) const;
+  // What the primitive writes into, and what brings the result into `plain` afterwards.
+  void* begin_store(std::byte* scratch, void* plain) const;
   void end_store(std::byte* scratch, void* plain) const;
 
  private:

@@ -187,17 +187,19 @@ void Product::run_own(const T* a, const T* b, T* c, const T* bias) const {
 }
 
 void Product::run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias,
-                  const RunContext* run) const {
+                  RunContext* run) const {
   if (primitive_) {
     const OneDnnSerial scope(serial_);
-    std::unordered_map<int, Memory> arguments = {
-        {DNNL_ARG_SRC, onednn_memory(a_, a)},
-        {DNNL_ARG_WEIGHTS, b_.load(scratch, b)},
-        {DNNL_ARG_DST, onednn_memory(c_, c)},
-        {DNNL_ARG_SCRATCHPAD, onednn_memory(work_, scratch + work_offset_)}};
-    if (bias) arguments.emplace(DNNL_ARG_BIAS, onednn_memory(bias_, bias));
+    OneDnnArguments once;
+    OneDnnArguments& arguments = run ? run->kept<OneDnnArguments>() : once;
+    arguments.begin();
+    arguments.add(DNNL_ARG_SRC, a_, a);
+    arguments.add(DNNL_ARG_WEIGHTS, b_.desc(), b_.load(scratch, b));
+    arguments.add(DNNL_ARG_DST, c_, c);
+    arguments.add(DNNL_ARG_SCRATCHPAD, work_, scratch + work_offset_);
+    if (bias) arguments.add(DNNL_ARG_BIAS, bias_, bias);
     if (run) epilogue_.add_arguments(arguments, *run);
-    onednn_execute(*primitive_, arguments);
+    arguments.execute(*primitive_);
     return;
   }
   if (kind_ != Kind::Matrices)

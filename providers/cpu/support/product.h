@@ -38,9 +38,10 @@ class Product {
                                      const Tensor* b = nullptr, bool bias = false,
                                      const Followed* followed = nullptr);
   const Epilogue& epilogue() const { return epilogue_; }
-  // `run`: for the operands of the epilogue; may be null where there is none.
+  // `run`: the context of a kernel that is this product and nothing else; may be null where there is no
+  // epilogue.
   void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr,
-           const RunContext* run = nullptr) const;
+           RunContext* run = nullptr) const;
 
  private:
   enum class Kind { Matrices, MatrixVector, VectorMatrix };
