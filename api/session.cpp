@@ -328,6 +328,11 @@ void Session::warm_up(const std::vector<std::map<std::string, Dims>>& shapes) {
   }
 }
 
+std::string Session::plan(const Feeds& feeds) {
+  impl_->run(feeds, {}, {});
+  return impl_->all->latest_plan();
+}
+
 void Session::trim() {
   impl_->state->frames.clear();
   impl_->state->pool->trim();

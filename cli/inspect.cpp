@@ -13,8 +13,9 @@ using nlohmann::json;
 
 struct Arguments {
   std::string model, stage;
-  bool as_json = false, placement = false;
+  bool as_json = false, placement = false, plan = false;
   SessionArguments session;
+  FeedArguments feeds;
 };
 
 std::string human(double value) {
@@ -32,6 +33,11 @@ int inspect(const Arguments& args) {
   }
   if (!args.stage.empty()) {
     fmt::print("{}", print_stage(model, args.stage, args.session.options()));
+    return kOk;
+  }
+  if (args.plan) {
+    Session session(model, args.session.options());
+    fmt::print("{}", session.plan(args.feeds.make(session)));
     return kOk;
   }
   const std::string text = inspect_json(model, args.session.options(), args.placement);
@@ -90,7 +96,10 @@ void add_inspect(CLI::App& app, int& exit_code) {
   sub->add_option("model", args->model, "The .onnx file")->required();
   sub->add_flag("--placement", args->placement, "Lists every node with its provider");
   sub->add_option("--stage", args->stage, "Prints the graph at a stage ('list' names them)");
+  sub->add_flag("--plan", args->plan,
+                "Runs once and prints the plan: kernels, layouts, reorders, places in memory (see --shape)");
   sub->add_flag("--json", args->as_json, "Prints JSON");
+  args->feeds.add_to(*sub);
   args->session.add_to(*sub);
   sub->callback([args, &exit_code] { exit_code = inspect(*args); });
 }

@@ -87,11 +87,21 @@ struct PySession {
   Session session;
   PySession(const LoadedModel& model, SessionOptions options) : session(model, std::move(options)) {}
 
+  static Feeds converted(const nb::dict& feeds) {
+    Feeds result;
+    for (auto [name, value] : feeds) result[nb::cast<std::string>(name)] = python::value_from_python(value);
+    return result;
+  }
+
+  std::string plan(const nb::dict& feeds) {
+    const Feeds values = converted(feeds);
+    nb::gil_scoped_release release;
+    return session.plan(values);
+  }
+
   nb::list run(const std::vector<std::string>& outputs, const nb::dict& feeds, const nb::dict& buffers,
                CancelToken* cancel) {
-    Feeds converted;
-    for (auto [name, value] : feeds)
-      converted[nb::cast<std::string>(name)] = python::value_from_python(value);
+    const Feeds values = converted(feeds);
     RunOptions options;
     for (auto [name, value] : buffers)
       options.output_buffers[nb::cast<std::string>(name)] = python::value_from_python(value).tensor();
@@ -99,7 +109,7 @@ struct PySession {
     std::vector<Value> results;
     {
       nb::gil_scoped_release release;
-      results = session.run(converted, outputs, options);
+      results = session.run(values, outputs, options);
     }
     nb::list list;
     for (Value& value : results) {
@@ -192,6 +202,7 @@ NB_MODULE(_sardonyx, m) {
              nb::gil_scoped_release release;
              s.session.warm_up(shapes);
            })
+      .def("plan", &PySession::plan)
       .def("trim", [](PySession& s) { s.session.trim(); })
       .def("profile", [](PySession& s) { return s.session.profile(); });
 

@@ -113,6 +113,9 @@ class SARDONYX_API Session {
   // Prepares kernels for shapes that will come: one map from input name to dims for each set. Inputs are
   // zeros; a model whose shapes depend on values may prepare less than a real run would.
   void warm_up(const std::vector<std::map<std::string, Dims>>& shapes);
+  // Runs once, and returns the plan of that run as text: kernels, nodes computed together, shapes, layouts, reorders,
+  // places in memory and their sum. Empty where a provider runs node by node.
+  std::string plan(const Feeds& feeds);
   // Gives cached memory back to the system.
   void trim();
   // The runs since the session began or profile() was last called, as Chrome-trace JSON. Needs

@@ -149,6 +149,11 @@ std::shared_ptr<const Plan> Executor::plan_for(const Run& run) {
   return plan;
 }
 
+std::string Executor::latest_plan() {
+  std::lock_guard lock(plans_mutex_);
+  return plans_.empty() ? "" : print_plan(*graph_, *plans_.front().second);
+}
+
 template <typename F>
 void Executor::guarded(const std::string& description, F&& f) {
   try {

@@ -57,6 +57,8 @@ class Executor {
   // memory for outputs, parallel to them, used where dtype and dims fit.
   std::vector<Value> run(std::vector<Value> inputs, const std::vector<Value>& captures, const RunScope& scope,
                          const std::vector<Tensor>* presets = nullptr);
+  // The plan of the last run as text; empty before the first, and where there are no plans.
+  std::string latest_plan();
   // The provider a node runs on: "cpu", "host".
   const std::string& placement(NodeId node) const;
 

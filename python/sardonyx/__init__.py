@@ -96,6 +96,11 @@ class InferenceSession:
         """Prepares kernels for shapes that will come: [{input name: dims}, ...]."""
         self._session.warm_up([{name: list(dims) for name, dims in s.items()} for s in shapes])
 
+    def plan(self, feeds):
+        """Runs once, and returns the plan of that run as text: kernels, nodes computed together, shapes, layouts,
+        reorders, places in memory."""
+        return self._session.plan({name: _to_binding(value) for name, value in feeds.items()})
+
     def trim(self):
         """Gives cached memory back to the system."""
         self._session.trim()
