@@ -19,7 +19,7 @@ namespace sardonyx {
 // Concrete dimensions, outermost first. Rank 0 is a scalar with one element.
 using Dims = std::vector<int64_t>;
 
-// Product of the dimensions. LimitError on overflow of int64, ModelError on a negative dimension.
+// Product of the dimensions. LimitError past 2^56, also beside a zero; ModelError on a negative dimension.
 SARDONYX_API int64_t element_count(const Dims& dims);
 SARDONYX_API std::string to_string(const Dims& dims);  // "[2, 3]"
 

@@ -425,7 +425,7 @@ void GraphInference::learn_outputs(const Node& node) {
   try {
     const std::vector<Value> outputs = evaluator_->evaluate(graph(), node, inputs);
     if (outputs.at(0).is_tensor()) learn_constant(out, outputs[0].tensor());
-  } catch (const Error&) {
+  } catch (const std::exception&) {
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "graph/allocation.h"
 #include "ops/registry/operator.h"
+#include "providers/runtime/dispatch.h"
 #include "providers/runtime/executor_impl.h"
 #include "providers/runtime/log.h"
 
@@ -156,20 +157,7 @@ std::string Executor::latest_plan() {
 
 template <typename F>
 void Executor::guarded(const std::string& description, F&& f) {
-  try {
-    f();
-  } catch (Error& e) {
-    e.add_node(description);
-    throw;
-  } catch (const std::bad_alloc&) {
-    LimitError error("allocation", "enough memory", "none");
-    error.add_node(description);
-    throw error;
-  } catch (const std::exception& e) {
-    ProviderError error(std::string("kernel failed: ") + e.what());
-    error.add_node(description);
-    throw error;
-  }
+  at_node(description, std::forward<F>(f));
 }
 
 // Puts this run's feeds and fresh outputs where the plan's steps look for them.

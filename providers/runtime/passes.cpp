@@ -96,7 +96,7 @@ GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator) {
     std::vector<Value> outputs;
     try {
       outputs = evaluator.evaluate(*graph, node, inputs);
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       continue;  // reported when the graph runs, if it still stands there
     }
     // Sequences, maps and optionals are made anew in each run: a file has no constants of these kinds.

@@ -181,14 +181,8 @@ Plan Planner::run(const std::vector<PlanInput>& inputs, const std::vector<PlanIn
                index);
     if (info.kind == ValueKind::Constant) values_[v].known = &info.constant.tensor();
   }
-  for (size_t n = 0; n < nodes_.size(); ++n) {
-    try {
-      plan_node(static_cast<NodeId>(n));
-    } catch (Error& e) {
-      e.add_node(*nodes_[n].description);
-      throw;
-    }
-  }
+  for (size_t n = 0; n < nodes_.size(); ++n)
+    at_node(*nodes_[n].description, [&] { plan_node(static_cast<NodeId>(n)); });
   const auto keep = [&](int tensor) {
     PlanStorage& storage =
         plan_.storages[static_cast<size_t>(plan_.tensors[static_cast<size_t>(tensor)].storage)];

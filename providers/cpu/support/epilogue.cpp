@@ -47,6 +47,7 @@ std::optional<Dims> broadcast_to(Dims operand, const Dims& dims) {
 
 dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout) {
   if (layout == Layout::Plain) return onednn_dense(dtype, dims);
+  element_count(dims);  // strides of more elements than there can be would overflow
   Dims strides(dims.size());
   int64_t stride = 1;
   const auto next = [&](size_t axis) {

@@ -2,8 +2,6 @@
 
 #include <omp.h>
 
-#include "graph/shape.h"
-
 namespace sardonyx::cpu {
 
 const dnnl::engine& onednn_engine() {
@@ -37,11 +35,12 @@ dnnl::memory::data_type onednn_type(DType dtype) {
 }
 
 dnnl::memory::desc onednn_dense(DType dtype, const Dims& dims) {
+  element_count(dims);  // strides of more elements than there can be would overflow
   Dims strides(dims.size());
   int64_t stride = 1;
   for (size_t i = dims.size(); i-- > 0;) {
     strides[i] = stride;
-    stride = checked_mul(stride, std::max<int64_t>(dims[i], 1), "elements of a tensor");
+    stride *= std::max<int64_t>(dims[i], 1);
   }
   return onednn_strided(dtype, dims, strides);
 }
