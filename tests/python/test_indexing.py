@@ -143,7 +143,7 @@ def test_scatter_elements(seed, reduction):
     check(
         "ScatterElements", [x, index_type(rng, indices), updates], [want], rng, axis=axis - x.ndim, reduction=reduction
     )
-    if reduction == "none":
+    if reduction == "none" and x.dtype != ml_dtypes.bfloat16:  # which Scatter, long replaced, never learnt
         check("Scatter", [x, index_type(rng, indices), updates], [want], rng, axis=axis, opset=9)
 
 
