@@ -155,11 +155,6 @@ std::string Executor::latest_plan() {
   return plans_.empty() ? "" : print_plan(*graph_, *plans_.front().second);
 }
 
-template <typename F>
-void Executor::guarded(const std::string& description, F&& f) {
-  at_node(description, std::forward<F>(f));
-}
-
 // Puts this run's feeds and fresh outputs where the plan's steps look for them.
 void Executor::bind(Run& run, const Plan& plan, Frame& frame) {
   std::vector<std::pair<std::shared_ptr<Buffer>, size_t>> made(plan.storages.size());
@@ -181,7 +176,7 @@ void Executor::bind(Run& run, const Plan& plan, Frame& frame) {
       if (storage.maker == kNone)
         make();
       else
-        guarded(steps_[static_cast<size_t>(storage.maker)]->description, make);
+        at_node(steps_[static_cast<size_t>(storage.maker)]->description, make);
     } else if (!place.first) {
       const auto& ids = storage.kind == PlanStorage::Kind::Input ? graph_->inputs() : graph_->captures();
       const Tensor& feed = run.slots[static_cast<size_t>(ids[storage.index])].tensor();
@@ -234,7 +229,7 @@ std::vector<Value> Executor::run_plan(Run& run) {
     if (plan->largest == kNone)
       frame = make_frame(*plan, *state_->pool);
     else
-      guarded(steps_[static_cast<size_t>(plan->largest)]->description,
+      at_node(steps_[static_cast<size_t>(plan->largest)]->description,
               [&] { frame = make_frame(*plan, *state_->pool); });
   }
   bind(run, *plan, *frame);
@@ -242,7 +237,7 @@ std::vector<Value> Executor::run_plan(Run& run) {
     const PlanStep& step = plan->steps[i];
     if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
       throw CancelledError("run cancelled");
-    guarded(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
+    at_node(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
             [&] { run_step(run, step, *frame, i); });
   }
   std::vector<Value> outputs;
@@ -285,7 +280,7 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Va
   if (plannable_) return run_plan(run);
   for (auto& step : steps_) {
     if (scope.cancel && scope.cancel->load(std::memory_order_relaxed)) throw CancelledError("run cancelled");
-    guarded(step->description, [&] { execute(run, *step); });
+    at_node(step->description, [&] { execute(run, *step); });
   }
   std::vector<Value> outputs;
   for (size_t i = 0; i < graph_->outputs().size(); ++i) {

@@ -74,8 +74,6 @@ class Executor {
   void bind(Run& run, const Plan& plan, Frame& frame);
   void unbind(const Plan& plan, Frame& frame);
   void run_step(Run& run, const PlanStep& step, Frame& frame, size_t index);
-  template <typename F>
-  static void guarded(const std::string& description, F&& f);
 
   GraphPtr graph_;
   std::shared_ptr<RuntimeState> state_;

@@ -59,9 +59,23 @@ const TensorDesc& Planner::desc_of(ValueId id) {
 }
 
 void Planner::used(int tensor) {
-  PlanStorage& storage =
-      plan_.storages[static_cast<size_t>(plan_.tensors[static_cast<size_t>(tensor)].storage)];
+  PlanStorage& storage = storage_of(tensor);
   storage.last = std::max(storage.last, static_cast<int>(plan_.steps.size()));
+}
+
+void Planner::add_step(PlanStep step, size_t scratch) {
+  if (scratch != 0) {
+    PlanStorage storage;
+    storage.bytes = scratch;
+    step.scratch = add_storage(std::move(storage));
+  }
+  plan_.steps.push_back(std::move(step));
+}
+
+void Planner::run_now(const Prepared& prepared, RunContext& run, size_t scratch) {
+  const std::shared_ptr<Buffer> memory = Buffer::host(std::max<size_t>(scratch, 1));
+  run.scratch_ = static_cast<std::byte*>(memory->data());
+  if (prepared.run) prepared.run(run);
 }
 
 // The value in the wanted layout: as it is, or brought into it by a step of its own.
@@ -98,11 +112,10 @@ int Planner::add_reorder(ValueId id, int from, Layout to) {
   node.attributes.set("perm", perm);
 
   // Any provider that has the operator; all that a plan holds work on host memory.
-  const NodeId reader = graph_.producer(id);
+  const NodeId maker = graph_.producer(id);
   const Provider* provider = nullptr;
-  if (reader != kNone &&
-      !nodes_[static_cast<size_t>(reader)].provider->kernels().find("", "Transpose").empty())
-    provider = nodes_[static_cast<size_t>(reader)].provider;
+  if (maker != kNone && !nodes_[static_cast<size_t>(maker)].provider->kernels().find("", "Transpose").empty())
+    provider = nodes_[static_cast<size_t>(maker)].provider;
   for (const PlanNode& candidate : nodes_)
     if (!provider && !candidate.provider->kernels().find("", "Transpose").empty())
       provider = candidate.provider;
@@ -114,11 +127,8 @@ int Planner::add_reorder(ValueId id, int from, Layout to) {
   step.prepared = prepare_first(provider->kernels().find("", "Transpose"), "", ctx, node.name, step.kernel);
   step.kernel = "reorder-" + step.kernel;
   step.node = &node;
-  step.provider = provider;
   step.inputs = {from};
-  const bool constant =
-      plan_.storages[static_cast<size_t>(plan_.tensors[static_cast<size_t>(from)].storage)].kind ==
-      PlanStorage::Kind::Constant;
+  const bool constant = storage_of(from).kind == PlanStorage::Kind::Constant;
   PlanStorage storage;
   storage.kind = constant ? PlanStorage::Kind::Constant : PlanStorage::Kind::Arena;
   storage.bytes = static_cast<size_t>(
@@ -128,25 +138,16 @@ int Planner::add_reorder(ValueId id, int from, Layout to) {
   if (constant) {
     RunContext run;
     run.node_ = &node;
-    const Tensor& tensor =
-        plan_.storages[static_cast<size_t>(plan_.tensors[static_cast<size_t>(from)].storage)].constant;
-    run.inputs_ = {Value(tensor.reshaped(ctx.inputs_[0].desc.dims))};
+    run.inputs_ = {Value(storage_of(from).constant.reshaped(ctx.inputs_[0].desc.dims))};
     storage.constant = Tensor(source.dtype, memory_dims(source.dims, to));
     run.outputs_ = {Value(storage.constant)};
-    std::shared_ptr<Buffer> scratch = Buffer::host(std::max<size_t>(ctx.scratch_, 1));
-    run.scratch_ = static_cast<std::byte*>(scratch->data());
-    step.prepared.run(run);
+    run_now(step.prepared, run, ctx.scratch_);
     return add_tensor(id, std::move(desc), add_storage(std::move(storage)));
   }
   used(from);
   const int result = add_tensor(id, std::move(desc), add_storage(std::move(storage)));
   step.outputs = {result};
-  if (ctx.scratch_ != 0) {
-    PlanStorage scratch;
-    scratch.bytes = ctx.scratch_;
-    step.scratch = add_storage(std::move(scratch));
-  }
-  plan_.steps.push_back(std::move(step));
+  add_step(std::move(step), ctx.scratch_);
   return result;
 }
 
@@ -184,8 +185,7 @@ Plan Planner::run(const std::vector<PlanInput>& inputs, const std::vector<PlanIn
   for (size_t n = 0; n < nodes_.size(); ++n)
     at_node(*nodes_[n].description, [&] { plan_node(static_cast<NodeId>(n)); });
   const auto keep = [&](int tensor) {
-    PlanStorage& storage =
-        plan_.storages[static_cast<size_t>(plan_.tensors[static_cast<size_t>(tensor)].storage)];
+    PlanStorage& storage = storage_of(tensor);
     if (storage.kind == PlanStorage::Kind::Arena) storage.kind = PlanStorage::Kind::Fresh;
   };
   for (const ValueId id : graph_.outputs()) {
@@ -207,8 +207,7 @@ Plan Planner::run(const std::vector<PlanInput>& inputs, const std::vector<PlanIn
   plan_.id = ++ids;
   const auto changes = [&](int tensor) {
     if (tensor < 0) return false;
-    const auto kind =
-        plan_.storages[static_cast<size_t>(plan_.tensors[static_cast<size_t>(tensor)].storage)].kind;
+    const auto kind = storage_of(tensor).kind;
     return kind != PlanStorage::Kind::Constant && kind != PlanStorage::Kind::Arena;
   };
   for (size_t t = 0; t < plan_.tensors.size(); ++t)

@@ -42,7 +42,6 @@ struct PlanStep {
   bool interpreted = false;
   Prepared prepared = decline("");
   std::string kernel;
-  const Provider* provider = nullptr;
   std::vector<int> inputs, outputs;            // indices of plan tensors, or -1
   std::vector<std::pair<ValueId, int>> reads;  // interpreted: values that are tensors of the plan
   int scratch = -1;                            // a storage

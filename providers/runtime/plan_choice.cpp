@@ -35,7 +35,6 @@ void Planner::interpret(NodeId id) {
   step.node = &node;
   step.id = id;
   step.interpreted = true;
-  step.provider = nodes_[static_cast<size_t>(id)].provider;
   std::vector<ValueId> reads = node.inputs;
   reads.insert(reads.end(), node.captures.begin(), node.captures.end());
   for (const ValueId value : reads)

@@ -37,9 +37,7 @@ bool Planner::fold(const Node& node, Choice& choice) {
   }
   for (const ValueId id : node.inputs)
     run.inputs_.push_back(id == kNone || !state(id).known ? Value() : Value(*state(id).known));
-  const std::shared_ptr<Buffer> scratch = Buffer::host(std::max<size_t>(ctx.scratch_, 1));
-  run.scratch_ = static_cast<std::byte*>(scratch->data());
-  if (choice.prepared.run) choice.prepared.run(run);
+  run_now(choice.prepared, run, ctx.scratch_);
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     if (node.outputs[i] == kNone) continue;
     const Tensor& value = known_.emplace_back(run.outputs_[i].tensor());
@@ -78,7 +76,6 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
   step.id = id;
   step.prepared = std::move(choice.prepared);
   step.kernel = std::move(choice.kernel);
-  step.provider = nodes_[static_cast<size_t>(id)].provider;
   std::vector<ValueId> reads = node.inputs;
   for (const ValueId value : node.inputs)
     if (value != kNone) --state(value).uses;
@@ -154,12 +151,7 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
     used(step.outputs.back());
   }
   if (!runs) return;  // nothing but views
-  if (ctx.scratch_ != 0) {
-    PlanStorage scratch;
-    scratch.bytes = ctx.scratch_;
-    step.scratch = add_storage(std::move(scratch));
-  }
-  plan_.steps.push_back(std::move(step));
+  add_step(std::move(step), ctx.scratch_);
 }
 
 }  // namespace sardonyx

@@ -36,7 +36,6 @@ class Planner {
     Prepared prepared = decline("");
     std::string kernel;
     Layout memory = Layout::Plain;  // of an elementwise node: all dims stand in this order
-    std::vector<char> is_memory;    // parallel to the inputs
   };
 
   ValueState& state(ValueId id) { return values_[static_cast<size_t>(id)]; }
@@ -48,6 +47,13 @@ class Planner {
   int tensor_in(ValueId id, Layout layout);
   int add_reorder(ValueId id, int from, Layout to);
   void used(int tensor);
+  PlanStorage& storage_of(int tensor) {
+    return plan_.storages[static_cast<size_t>(plan_.tensors[static_cast<size_t>(tensor)].storage)];
+  }
+  // Appends the step, with a place for its scratch memory.
+  void add_step(PlanStep step, size_t scratch);
+  // Runs a kernel while planning.
+  static void run_now(const Prepared& prepared, RunContext& run, size_t scratch);
   void plan_node(NodeId id);
   bool can_plan(NodeId id) const;
   void interpret(NodeId id);
