@@ -100,7 +100,7 @@ PlanOptions options_of_plans(const SessionOptions& options, int threads) {
     const auto& off = options.disabled_passes;
     return options.optimize == "all" && std::find(off.begin(), off.end(), pass) == off.end();
   };
-  return {threads, options.prefer_kernel, enabled("layouts"), enabled("epilogues")};
+  return {threads, options.prefer_kernel, enabled("layouts"), enabled("epilogues"), enabled("segments")};
 }
 
 // libgomp's threads do not survive fork(): a child that inherits a used pool would wait for them forever.
@@ -329,7 +329,8 @@ void Session::warm_up(const std::vector<std::map<std::string, Dims>>& shapes) {
 }
 
 std::string Session::plan(const Feeds& feeds) {
-  impl_->run(feeds, {}, {});
+  // What lies behind values that are known only while running is planned when its shapes come again.
+  for (int turn = 0; turn < 2; ++turn) impl_->run(feeds, {}, {});
   return impl_->all->latest_plan();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <sstream>
 
 #include "graph/allocation.h"
 #include "ops/registry/operator.h"
@@ -12,8 +13,6 @@
 namespace sardonyx {
 
 namespace {
-
-constexpr size_t kMaxPlans = 32;  // kept for each graph
 
 uint64_t mix(uint64_t a, uint64_t b) {
   uint64_t x = a ^ (b + 0x9e3779b97f4a7c15ull + (a << 6) + (a >> 2));
@@ -34,6 +33,7 @@ class Executor::BodyRunner final : public Body {
     scope.random.loop_path = mix(outer.random_.loop_path, ++outer.body_calls_);
     return executor_.run(std::move(inputs), outer.captures_, scope);
   }
+  std::string latest_plan() { return executor_.latest_plan(); }
 
  private:
   Executor executor_;
@@ -56,9 +56,13 @@ Executor::Executor(GraphPtr graph, std::shared_ptr<RuntimeState> state)
   }
   for (size_t n = 0; n < graph_->nodes().size(); ++n) build_step(static_cast<NodeId>(n));
   // Plans hold host memory and run on the calling thread.
-  plannable_ = std::all_of(steps_.begin(), steps_.end(), [](const auto& step) {
+  const bool plannable = std::all_of(steps_.begin(), steps_.end(), [](const auto& step) {
     return step->provider->synchronous() && step->provider->device() == 0;
   });
+  std::vector<NodeId> every;
+  for (const auto& step : steps_) every.push_back(step->id);
+  whole_ = std::make_unique<Segment>(*this, std::move(every),
+                                     plannable ? Segment::When::AtOnce : Segment::When::Never, 0);
 
   std::vector<char> needed(graph_->values().size(), 0);
   for (const ValueId id : graph_->outputs()) needed[static_cast<size_t>(id)] = 1;
@@ -109,60 +113,41 @@ const std::string& Executor::placement(NodeId node) const {
   return steps_[static_cast<size_t>(node)]->provider->name();
 }
 
-std::vector<int64_t> Executor::key_of(const Run& run) const {
-  std::vector<int64_t> key;
-  for (const ValueId id : graph_->inputs()) append_signature(key, run.slots[static_cast<size_t>(id)]);
-  for (const ValueId id : graph_->captures())
-    if (id != kNone) append_signature(key, run.slots[static_cast<size_t>(id)]);
-  return key;
-}
-
-std::shared_ptr<const Plan> Executor::plan_for(const Run& run) {
-  std::vector<int64_t> key = key_of(run);
+std::string Executor::latest_plan() {
+  std::string text;
   {
     std::lock_guard lock(plans_mutex_);
-    for (auto it = plans_.begin(); it != plans_.end(); ++it)
-      if (it->first == key) {
-        plans_.splice(plans_.begin(), plans_, it);
-        return plans_.front().second;
-      }
-  }
-  const auto describe_all = [&](const std::vector<ValueId>& ids) {
-    std::vector<PlanInput> inputs;
-    for (const ValueId id : ids) {
-      PlanInput& input = inputs.emplace_back();
-      if (id == kNone) continue;
-      const Value& value = run.slots[static_cast<size_t>(id)];
-      input.is_tensor = value.is_tensor();
-      if (input.is_tensor) input.desc = {value.tensor().dtype(), value.tensor().dims()};
+    for (const Segment* s = whole_.get(); s && !s->planned.empty(); s = s->planned.front()->rest) {
+      if (s != whole_.get()) text += "then, for the values found:\n";
+      if (s->planned.front()->plan)
+        text += print_plan(*graph_, *s->planned.front()->plan);
+      else
+        text += std::to_string(s->nodes.size()) +
+                " nodes chosen while running, as long as no shapes come again\n";
     }
-    return inputs;
-  };
-  std::vector<PlanNode> nodes;
+  }
   for (const auto& step : steps_)
-    nodes.push_back({step->provider, step->kernels, &step->host_operand, &step->description});
-  auto plan = std::make_shared<Plan>(make_plan(*graph_, nodes, describe_all(graph_->inputs()),
-                                               describe_all(graph_->captures()), state_->plan_options));
-  if (log_enabled("plan")) log_line(print_plan(*graph_, *plan));
-  std::lock_guard lock(plans_mutex_);
-  plans_.emplace_front(std::move(key), plan);
-  if (plans_.size() > kMaxPlans) plans_.pop_back();
-  return plan;
+    for (const auto& [name, body] : step->bodies) {
+      std::istringstream lines(static_cast<BodyRunner&>(*body).latest_plan());
+      std::string line;
+      bool first = true;
+      while (std::getline(lines, line)) {
+        if (first) text += name + " of " + step->description + "\n";
+        first = false;
+        text += "  " + line + "\n";
+      }
+    }
+  return text;
 }
 
-std::string Executor::latest_plan() {
-  std::lock_guard lock(plans_mutex_);
-  return plans_.empty() ? "" : print_plan(*graph_, *plans_.front().second);
-}
-
-// Puts this run's feeds and fresh outputs where the plan's steps look for them.
+// Puts this run's values and fresh outputs where the plan's steps look for them.
 void Executor::bind(Run& run, const Plan& plan, Frame& frame) {
   std::vector<std::pair<std::shared_ptr<Buffer>, size_t>> made(plan.storages.size());
-  for (size_t i = 0; i < plan.outputs.size(); ++i) {
-    if (run.presets.empty() || plan.outputs[i] < 0) continue;
-    const PlanTensor& tensor = plan.tensors[static_cast<size_t>(plan.outputs[i])];
+  for (const auto& [id, index] : plan.results) {
+    if (run.presets.empty()) break;
+    const PlanTensor& tensor = plan.tensors[static_cast<size_t>(index)];
     const PlanStorage& storage = plan.storages[static_cast<size_t>(tensor.storage)];
-    const Tensor* preset = run.presets[static_cast<size_t>(graph_->outputs()[i])];
+    const Tensor* preset = run.presets[static_cast<size_t>(id)];
     if (preset && storage.kind == PlanStorage::Kind::Fresh && preset->dtype() == tensor.desc.dtype &&
         preset->dims() == tensor.desc.dims && preset->bytes() == storage.bytes)
       made[static_cast<size_t>(tensor.storage)] = {preset->buffer(), preset->offset()};
@@ -178,9 +163,8 @@ void Executor::bind(Run& run, const Plan& plan, Frame& frame) {
       else
         at_node(steps_[static_cast<size_t>(storage.maker)]->description, make);
     } else if (!place.first) {
-      const auto& ids = storage.kind == PlanStorage::Kind::Input ? graph_->inputs() : graph_->captures();
-      const Tensor& feed = run.slots[static_cast<size_t>(ids[storage.index])].tensor();
-      place = {feed.buffer(), feed.offset()};
+      const Tensor& value = run.slots[static_cast<size_t>(storage.input)].tensor();
+      place = {value.buffer(), value.offset()};
     }
     frame.tensors[static_cast<size_t>(t)] = Tensor(
         tensor.desc.dtype, memory_dims(tensor.desc.dims, tensor.desc.layout), place.first, place.second);
@@ -222,38 +206,54 @@ void Executor::run_step(Run& run, const PlanStep& step, Frame& frame, size_t ind
                     bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
 }
 
-std::vector<Value> Executor::run_plan(Run& run) {
-  const std::shared_ptr<const Plan> plan = plan_for(run);
-  std::unique_ptr<Frame> frame = state_->frames.take(plan->id);
+void Executor::run_plan(Run& run, const Plan& plan) {
+  std::unique_ptr<Frame> frame = state_->frames.take(plan.id);
   if (!frame) {
-    if (plan->largest == kNone)
-      frame = make_frame(*plan, *state_->pool);
+    if (plan.largest == kNone)
+      frame = make_frame(plan, *state_->pool);
     else
-      at_node(steps_[static_cast<size_t>(plan->largest)]->description,
-              [&] { frame = make_frame(*plan, *state_->pool); });
+      at_node(steps_[static_cast<size_t>(plan.largest)]->description,
+              [&] { frame = make_frame(plan, *state_->pool); });
   }
-  bind(run, *plan, *frame);
-  for (size_t i = 0; i < plan->steps.size(); ++i) {
-    const PlanStep& step = plan->steps[i];
+  bind(run, plan, *frame);
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    const PlanStep& step = plan.steps[i];
     if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
       throw CancelledError("run cancelled");
     at_node(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
             [&] { run_step(run, step, *frame, i); });
   }
-  std::vector<Value> outputs;
-  for (size_t i = 0; i < plan->outputs.size(); ++i) {
-    const ValueId id = graph_->outputs()[i];
-    const ValueInfo& info = graph_->value(id);
-    if (plan->outputs[i] >= 0)
-      outputs.emplace_back(frame->tensors[static_cast<size_t>(plan->outputs[i])]);
-    else
-      outputs.push_back(info.kind == ValueKind::Constant || info.kind == ValueKind::Variable
-                            ? info.constant
-                            : run.slots[static_cast<size_t>(id)]);
+  for (const auto& [id, tensor] : plan.results)
+    run.slots[static_cast<size_t>(id)] = frame->tensors[static_cast<size_t>(tensor)];
+  unbind(plan, *frame);
+  state_->frames.give(plan.id, std::move(frame));
+}
+
+void Executor::run_nodes(Run& run, const std::vector<NodeId>& nodes) {
+  for (const NodeId id : nodes) {
+    if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
+      throw CancelledError("run cancelled");
+    Step& step = *steps_[static_cast<size_t>(id)];
+    at_node(step.description, [&] { execute(run, step); });
   }
-  unbind(*plan, *frame);
-  state_->frames.give(plan->id, std::move(frame));
-  return outputs;
+}
+
+// An output of the graph, on the host.
+Value Executor::result_of(Run& run, ValueId id) {
+  const ValueInfo& info = graph_->value(id);
+  Value value = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable
+                    ? info.constant
+                    : run.slots[static_cast<size_t>(id)];
+  if (value.is_tensor() && value.tensor().device() != 0) {
+    Tensor host(value.tensor().dtype(), value.tensor().dims());
+    for (const auto& provider : state_->providers)
+      if (provider->device() == value.tensor().device()) {
+        run.queue(*provider).copy_to_host(host, value.tensor());
+        run.queue(*provider).synchronize();
+      }
+    value = std::move(host);
+  }
+  return value;
 }
 
 std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Value>& captures,
@@ -277,29 +277,9 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Va
     for (size_t i = 0; i < presets->size(); ++i)
       if ((*presets)[i].defined()) run.presets[static_cast<size_t>(graph_->outputs()[i])] = &(*presets)[i];
   }
-  if (plannable_) return run_plan(run);
-  for (auto& step : steps_) {
-    if (scope.cancel && scope.cancel->load(std::memory_order_relaxed)) throw CancelledError("run cancelled");
-    at_node(step->description, [&] { execute(run, *step); });
-  }
+  for (Segment* segment = whole_.get(); segment;) segment = run_segment(run, *segment);
   std::vector<Value> outputs;
-  for (size_t i = 0; i < graph_->outputs().size(); ++i) {
-    const ValueId id = graph_->outputs()[i];
-    const ValueInfo& info = graph_->value(id);
-    Value value = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable
-                      ? info.constant
-                      : run.slots[static_cast<size_t>(id)];
-    if (value.is_tensor() && value.tensor().device() != 0) {
-      Tensor host(value.tensor().dtype(), value.tensor().dims());
-      for (const auto& provider : state_->providers)
-        if (provider->device() == value.tensor().device()) {
-          run.queue(*provider).copy_to_host(host, value.tensor());
-          run.queue(*provider).synchronize();
-        }
-      value = std::move(host);
-    }
-    outputs.push_back(std::move(value));
-  }
+  for (const ValueId id : graph_->outputs()) outputs.push_back(result_of(run, id));
   for (auto& [provider, queue] : run.queues)
     if (!provider->synchronous()) queue->synchronize();
   return outputs;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -57,7 +58,7 @@ class Executor {
   // memory for outputs, parallel to them, used where dtype and dims fit.
   std::vector<Value> run(std::vector<Value> inputs, const std::vector<Value>& captures, const RunScope& scope,
                          const std::vector<Tensor>* presets = nullptr);
-  // The plan of the last run as text; empty before the first, and where there are no plans.
+  // The plans of the last run as text; empty before the first, and where there are no plans.
   std::string latest_plan();
   // The provider a node runs on: "cpu", "host".
   const std::string& placement(NodeId node) const;
@@ -68,9 +69,16 @@ class Executor {
   class BodyRunner;
   void execute(Run& run, Step& step);
   void build_step(NodeId id);
-  std::vector<int64_t> key_of(const Run& run) const;
-  std::shared_ptr<const Plan> plan_for(const Run& run);
-  std::vector<Value> run_plan(Run& run);
+  struct Segment;
+  struct SegmentPlan;
+  std::vector<PlanInput> describe_inputs(const Run& run, const Segment& segment, bool by_value) const;
+  // For the values of this run; made now if it has to be.
+  std::shared_ptr<const SegmentPlan> plan_segment(Run& run, Segment& segment);
+  // Runs the segment, and says what runs afterwards.
+  Segment* run_segment(Run& run, Segment& segment);
+  void run_plan(Run& run, const Plan& plan);
+  void run_nodes(Run& run, const std::vector<NodeId>& nodes);
+  Value result_of(Run& run, ValueId id);
   void bind(Run& run, const Plan& plan, Frame& frame);
   void unbind(const Plan& plan, Frame& frame);
   void run_step(Run& run, const PlanStep& step, Frame& frame, size_t index);
@@ -78,9 +86,9 @@ class Executor {
   GraphPtr graph_;
   std::shared_ptr<RuntimeState> state_;
   std::vector<std::unique_ptr<Step>> steps_;
-  bool plannable_ = false;
+  std::unique_ptr<Segment> whole_;
   std::mutex plans_mutex_;
-  std::list<std::pair<std::vector<int64_t>, std::shared_ptr<const Plan>>> plans_;  // most recent first
+  std::map<std::vector<NodeId>, std::unique_ptr<Segment>> segments_;  // by their nodes
 };
 
 // Runs single nodes on the host with a provider's kernels, for inference and constant folding.

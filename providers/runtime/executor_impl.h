@@ -48,6 +48,32 @@ struct Executor::Step {
   std::list<std::shared_ptr<const Entry>> entries;  // most recent first
 };
 
+// What is made for one key of a segment.
+struct Executor::SegmentPlan {
+  std::vector<int64_t> key;
+  size_t shapes = 0;                 // the part of the key before values
+  std::shared_ptr<const Plan> plan;  // null: the key was seen once
+  Segment* rest = nullptr;           // what runs afterwards
+  std::vector<ValueId> drops;        // inputs that the rest does not read
+};
+
+// Nodes that are planned together: those of the graph, or those behind values that are known only while it
+// runs.
+struct Executor::Segment {
+  enum class When : uint8_t { AtOnce, SeenAgain, Never };
+  Segment(const Executor& executor, std::vector<NodeId> nodes, When when, int depth);
+
+  std::vector<NodeId> nodes;
+  When when;
+  int depth;                    // segments before this one
+  std::vector<ValueId> inputs;  // what the nodes read from outside, without constants
+  std::vector<char> valued;     // parallel to inputs: dims in the segment may depend on the value
+
+  // Guarded by Executor::plans_mutex_.
+  bool by_value = true;                                   // keys hold the values that dims may depend on
+  std::list<std::shared_ptr<const SegmentPlan>> planned;  // most recent first
+};
+
 // One run of one graph.
 struct Executor::Run {
   Executor& executor;

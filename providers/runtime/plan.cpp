@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <set>
 
 #include "providers/runtime/dispatch.h"
 #include "providers/runtime/planner.h"
@@ -9,12 +10,12 @@
 namespace sardonyx {
 
 void Planner::count_uses() {
-  for (size_t n = 0; n < graph_.nodes().size(); ++n) {
-    const Node& node = graph_.nodes()[n];
+  for (const NodeId n : scope_) {
+    const Node& node = graph_.node(n);
     for (const ValueId id : node.inputs) {
       if (id == kNone) continue;
       ++state(id).uses;
-      state(id).readers.push_back(static_cast<NodeId>(n));
+      state(id).readers.push_back(n);
     }
     for (const ValueId id : node.captures) {
       if (id == kNone) continue;
@@ -45,12 +46,28 @@ int Planner::add_tensor(ValueId id, TensorDesc desc, int storage) {
   return index;
 }
 
-void Planner::add_input(ValueId id, const PlanInput& input, PlanStorage::Kind kind, size_t index) {
-  if (id == kNone || !input.is_tensor) return;
+void Planner::add_input(const PlanInput& input) {
+  if (!input.is_tensor) return;
   PlanStorage storage;
-  storage.kind = kind;
-  storage.index = index;
-  add_tensor(id, input.desc, add_storage(std::move(storage)));
+  storage.kind = PlanStorage::Kind::Input;
+  storage.input = input.id;
+  add_tensor(input.id, input.desc, add_storage(std::move(storage)));
+  if (input.known) state(input.id).known = &known_.emplace_back(*input.known);
+}
+
+void Planner::add_constants() {
+  for (size_t v = 0; v < values_.size(); ++v) {
+    const ValueInfo& info = graph_.values()[v];
+    const bool constant = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable;
+    if (!constant || !info.constant.is_tensor() || values_[v].uses == 0) continue;
+    PlanStorage storage;
+    storage.kind = PlanStorage::Kind::Constant;
+    storage.constant = info.constant.tensor();
+    const int index = add_storage(std::move(storage));
+    add_tensor(static_cast<ValueId>(v), {info.constant.tensor().dtype(), info.constant.tensor().dims()},
+               index);
+    if (info.kind == ValueKind::Constant) values_[v].known = &info.constant.tensor();
+  }
 }
 
 const TensorDesc& Planner::desc_of(ValueId id) {
@@ -153,7 +170,9 @@ int Planner::add_reorder(ValueId id, int from, Layout to) {
 
 void Planner::plan_node(NodeId id) {
   if (absorbed_[static_cast<size_t>(id)]) return;
-  if (!can_plan(id)) return interpret(id);
+  const Readiness ready = readiness(id);
+  if (ready == Readiness::Deferred) return defer(id);
+  if (ready == Readiness::Never) return interpret(id);
   const Node& node = graph_.node(id);
   Choice choice;
   std::vector<ValueId> operands;
@@ -164,47 +183,27 @@ void Planner::plan_node(NodeId id) {
   if (!fold(node, choice)) commit(id, choice, operands);
 }
 
-Plan Planner::run(const std::vector<PlanInput>& inputs, const std::vector<PlanInput>& captures) {
-  count_uses();
-  for (size_t i = 0; i < inputs.size(); ++i)
-    add_input(graph_.inputs()[i], inputs[i], PlanStorage::Kind::Input, i);
-  for (size_t i = 0; i < captures.size(); ++i)
-    add_input(graph_.captures()[i], captures[i], PlanStorage::Kind::Capture, i);
-  for (size_t v = 0; v < values_.size(); ++v) {
-    const ValueInfo& info = graph_.values()[v];
-    const bool constant = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable;
-    if (!constant || !info.constant.is_tensor()) continue;
-    PlanStorage storage;
-    storage.kind = PlanStorage::Kind::Constant;
-    storage.constant = info.constant.tensor();
-    const int index = add_storage(std::move(storage));
-    add_tensor(static_cast<ValueId>(v), {info.constant.tensor().dtype(), info.constant.tensor().dims()},
-               index);
-    if (info.kind == ValueKind::Constant) values_[v].known = &info.constant.tensor();
-  }
-  for (size_t n = 0; n < nodes_.size(); ++n)
-    at_node(*nodes_[n].description, [&] { plan_node(static_cast<NodeId>(n)); });
+// What the run reads after the plan: outputs of the graph, and what the deferred nodes read.
+void Planner::add_results() {
+  std::vector<ValueId> read = graph_.outputs();
+  for (const NodeId n : plan_.rest)
+    for (const auto* ids : {&graph_.node(n).inputs, &graph_.node(n).captures})
+      read.insert(read.end(), ids->begin(), ids->end());
+  std::set<ValueId> listed = {kNone};
+  for (const ValueId id : read)
+    if (listed.insert(id).second && state(id).made)
+      plan_.results.emplace_back(id, tensor_in(id, Layout::Plain));
   const auto keep = [&](int tensor) {
     PlanStorage& storage = storage_of(tensor);
     if (storage.kind == PlanStorage::Kind::Arena) storage.kind = PlanStorage::Kind::Fresh;
   };
-  for (const ValueId id : graph_.outputs()) {
-    const int tensor = state(id).available() ? tensor_in(id, Layout::Plain) : -1;
-    plan_.outputs.push_back(tensor);
-    if (tensor >= 0) keep(tensor);
-  }
+  for (const auto& [id, tensor] : plan_.results) keep(tensor);
   // Sequences, bodies and their results may hold on to what such a node reads.
   for (const PlanStep& step : plan_.steps)
     for (const auto& [id, tensor] : step.reads) keep(tensor);
-  plan_.arena = place_storages(plan_.storages);
-  size_t most = 0;
-  for (const PlanStorage& storage : plan_.storages)
-    if (storage.kind == PlanStorage::Kind::Arena && storage.maker != kNone && storage.bytes > most) {
-      most = storage.bytes;
-      plan_.largest = storage.maker;
-    }
-  static std::atomic<uint64_t> ids{0};
-  plan_.id = ++ids;
+}
+
+void Planner::list_run_tensors() {
   const auto changes = [&](int tensor) {
     if (tensor < 0) return false;
     const auto kind = storage_of(tensor).kind;
@@ -219,17 +218,35 @@ Plan Planner::run(const std::vector<PlanInput>& inputs, const std::vector<PlanIn
     for (size_t i = 0; i < step.outputs.size(); ++i)
       if (changes(step.outputs[i])) plan_.per_run.push_back({step.outputs[i], static_cast<int>(s), i, true});
   }
+}
+
+Plan Planner::run(const std::vector<PlanInput>& inputs) {
+  count_uses();
+  for (const PlanInput& input : inputs) add_input(input);
+  add_constants();
+  for (const NodeId n : scope_) at_node(*nodes_[static_cast<size_t>(n)].description, [&] { plan_node(n); });
+  add_results();
+  plan_.arena = place_storages(plan_.storages);
+  size_t most = 0;
+  for (const PlanStorage& storage : plan_.storages)
+    if (storage.kind == PlanStorage::Kind::Arena && storage.maker != kNone && storage.bytes > most) {
+      most = storage.bytes;
+      plan_.largest = storage.maker;
+    }
+  static std::atomic<uint64_t> ids{0};
+  plan_.id = ++ids;
+  list_run_tensors();
   return std::move(plan_);
 }
 
 const std::vector<std::string>& plan_pass_names() {
-  static const std::vector<std::string> names = {"layouts", "epilogues"};
+  static const std::vector<std::string> names = {"layouts", "epilogues", "segments"};
   return names;
 }
 
-Plan make_plan(const Graph& graph, const std::vector<PlanNode>& nodes, const std::vector<PlanInput>& inputs,
-               const std::vector<PlanInput>& captures, const PlanOptions& options) {
-  return Planner(graph, nodes, options).run(inputs, captures);
+Plan make_plan(const Graph& graph, const std::vector<PlanNode>& nodes, const std::vector<NodeId>& scope,
+               const std::vector<PlanInput>& inputs, const PlanOptions& options) {
+  return Planner(graph, nodes, scope, options).run(inputs);
 }
 
 }  // namespace sardonyx

@@ -1,8 +1,9 @@
-// A graph prepared for one signature of its inputs: a flat list of kernels over buffers whose places are
+// Nodes prepared for one signature of what they read: a flat list of kernels over buffers whose places are
 // known.
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,13 +17,12 @@ namespace sardonyx {
 struct PlanStorage {
   enum class Kind {
     Constant,
-    Input,    // a feed of this run
-    Capture,  // a value of the enclosing graph in this run
-    Arena,    // at `offset` in the memory of the run
-    Fresh,    // made anew in each run: it may outlive the run, or its place in it
+    Input,  // a value that the run has before the plan starts
+    Arena,  // at `offset` in the memory of the run
+    Fresh,  // made anew in each run: it may outlive the run, or its place in it
   };
   Kind kind = Kind::Arena;
-  size_t index = 0;  // Input, Capture: which
+  ValueId input = kNone;  // Input: which
   size_t bytes = 0, offset = 0;
   int first = 0, last = 0;  // the steps between which the bytes are needed
   Tensor constant;
@@ -37,8 +37,8 @@ struct PlanTensor {
 struct PlanStep {
   const Node* node = nullptr;
   NodeId id = kNone;  // kNone: a reorder that the planner put in
-  // The kernel is chosen while running: the shapes of its inputs, or values that its shape depends on, are
-  // not known before. Its outputs are values of the run, not tensors of the plan.
+  // The kernel is chosen while running: the shapes of its outputs are not known before, or it has bodies.
+  // Its outputs are values of the run, not tensors of the plan.
   bool interpreted = false;
   Prepared prepared = decline("");
   std::string kernel;
@@ -57,8 +57,9 @@ struct Plan {
   std::vector<PlanTensor> tensors;
   std::vector<PlanStorage> storages;
   std::vector<PlanStep> steps;
-  std::deque<Node> reorders;  // nodes of the planner's own steps
-  std::vector<int> outputs;   // parallel to the graph's: a plan tensor, or -1 for a value made while running
+  std::deque<Node> reorders;                     // nodes of the planner's own steps
+  std::vector<std::pair<ValueId, int>> results;  // what is read after the plan, and its tensors
+  std::vector<NodeId> rest;      // nodes that are left for another plan: they wait for values of this one
   std::vector<Binding> per_run;  // where tensors stand whose bytes change from run to run
   std::vector<int> run_tensors;  // the tensors of these
   size_t arena = 0;
@@ -66,10 +67,12 @@ struct Plan {
   uint64_t id = 0;         // no two plans of a process have the same
 };
 
-// What the planner is told about each input and capture of the graph.
+// What the planner is told about each value that the run has before the plan starts.
 struct PlanInput {
+  ValueId id = kNone;
   bool is_tensor = false;
   TensorDesc desc;
+  std::optional<Tensor> known;  // the value, where the plan is made for it
 };
 
 // What the planner asks about the graph's nodes; answered by the executor.
@@ -88,11 +91,13 @@ struct PlanOptions {
   std::string prefer_kernel;
   bool layouts = true;    // tensors may be stored channels last
   bool epilogues = true;  // kernels may take elementwise nodes that follow
+  bool segments = true;   // nodes behind values that are known only while running get plans of their own
 };
 
-// Errors of kernels carry the node they came from.
-Plan make_plan(const Graph& graph, const std::vector<PlanNode>& nodes, const std::vector<PlanInput>& inputs,
-               const std::vector<PlanInput>& captures, const PlanOptions& options);
+// Of the nodes `scope`, in order; `nodes` is parallel to those of the graph. Errors of kernels carry the node
+// they came from.
+Plan make_plan(const Graph& graph, const std::vector<PlanNode>& nodes, const std::vector<NodeId>& scope,
+               const std::vector<PlanInput>& inputs, const PlanOptions& options);
 
 // One step a line: kernel, node, shapes and layouts, places in memory; then the sums.
 std::string print_plan(const Graph& graph, const Plan& plan);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "graph/bodies.h"
 #include "ops/registry/operator.h"
 #include "providers/runtime/dispatch.h"
 #include "providers/runtime/log.h"
@@ -13,23 +14,42 @@ namespace {
 constexpr size_t kMaxFollowers = 12;
 }  // namespace
 
-bool Planner::can_plan(NodeId id) const {
+Planner::Readiness Planner::readiness(NodeId id) const {
   const Node& node = graph_.node(id);
   const PlanNode& info = nodes_[static_cast<size_t>(id)];
-  if (!node.captures.empty() || info.kernels->empty()) return false;
-  for (const auto& [name, attribute] : node.attributes)
-    if (std::holds_alternative<GraphPtr>(attribute)) return false;
+  const auto value = [&](ValueId v) -> const ValueState& { return values_[static_cast<size_t>(v)]; };
+  for (const auto* ids : {&node.inputs, &node.captures})
+    for (const ValueId v : *ids)
+      if (v != kNone && !value(v).available() && value(v).origin == Origin::Deferred)
+        return Readiness::Deferred;
+  if (!node.captures.empty() || has_bodies(node) || info.kernels->empty()) return Readiness::Never;
+  bool waits = false;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     if (node.inputs[i] == kNone) continue;
-    const ValueState& s = values_[static_cast<size_t>(node.inputs[i])];
-    if (!s.available()) return false;
-    if ((*info.host_operand)[i] && !s.known) return false;
+    const ValueState& s = value(node.inputs[i]);
+    if (!s.available()) {
+      const Type& type = graph_.value(node.inputs[i]).type;
+      if (s.origin == Origin::Outside || (type.known() && !type.is_tensor())) return Readiness::Never;
+      waits = true;
+    } else if ((*info.host_operand)[i] && !s.known) {
+      // The next plan may be made for the value.
+      if (!s.made) return Readiness::Never;
+      waits = true;
+    }
   }
-  return true;
+  return !waits ? Readiness::Ready : options_.segments ? Readiness::Deferred : Readiness::Never;
 }
 
-// Left to the run: its inputs are brought into plain order.
+void Planner::defer(NodeId id) {
+  plan_.rest.push_back(id);
+  for (const ValueId made : graph_.node(id).outputs)
+    if (made != kNone) state(made).origin = Origin::Deferred;
+}
+
+// Left to the run: its inputs are brought into plain order. Such nodes stay in their order, over all plans of
+// a run: the last of them that reads a value drops it.
 void Planner::interpret(NodeId id) {
+  if (!plan_.rest.empty()) return defer(id);
   const Node& node = graph_.node(id);
   PlanStep step;
   step.node = &node;
@@ -43,6 +63,8 @@ void Planner::interpret(NodeId id) {
   for (const auto& [value, tensor] : step.reads) used(tensor);
   for (const ValueId value : node.inputs)
     if (value != kNone) --state(value).uses;
+  for (const ValueId made : node.outputs)
+    if (made != kNone) state(made).origin = Origin::Step;
   plan_.steps.push_back(std::move(step));
 }
 
@@ -58,6 +80,7 @@ Dims padded_to(Dims dims, size_t rank) {
 bool Planner::may_follow(const Node& node, const std::vector<ValueId>& made, Layout memory) {
   const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
   if (!op || !op->is_elementwise || node.outputs.size() != 1) return false;
+  if (state(node.output(0)).origin == Origin::Deferred) return false;
   for (const ValueId id : node.inputs) {
     if (id == kNone || std::find(made.begin(), made.end(), id) != made.end()) continue;
     if (!state(id).available()) return false;

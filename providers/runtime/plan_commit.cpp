@@ -46,6 +46,7 @@ bool Planner::fold(const Node& node, Choice& choice) {
     storage.constant = value;
     add_tensor(node.outputs[i], {value.dtype(), value.dims()}, add_storage(std::move(storage)));
     state(node.outputs[i]).known = &value;
+    state(node.outputs[i]).made = true;
   }
   for (const ValueId id : node.inputs)
     if (id != kNone) --state(id).uses;
@@ -120,6 +121,7 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
       step.outputs.push_back(-1);
       continue;
     }
+    if (value != kNone) state(value).made = true;
     TensorDesc desc = output.desc;
     if (choice.memory != Layout::Plain) {
       desc.dims = logical_dims(desc.dims, choice.memory);

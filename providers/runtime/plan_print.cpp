@@ -4,14 +4,12 @@ namespace sardonyx {
 
 namespace {
 
-std::string place_of(const PlanStorage& storage) {
+std::string place_of(const Graph& graph, const PlanStorage& storage) {
   switch (storage.kind) {
     case PlanStorage::Kind::Constant:
       return "constant";
     case PlanStorage::Kind::Input:
-      return "input " + std::to_string(storage.index);
-    case PlanStorage::Kind::Capture:
-      return "capture " + std::to_string(storage.index);
+      return "input " + graph.value(storage.input).name;
     case PlanStorage::Kind::Arena:
       return "@" + std::to_string(storage.offset);
     case PlanStorage::Kind::Fresh:
@@ -20,12 +18,12 @@ std::string place_of(const PlanStorage& storage) {
   return "?";
 }
 
-std::string describe_tensor(const Plan& plan, int index) {
+std::string describe_tensor(const Graph& graph, const Plan& plan, int index) {
   if (index < 0) return "_";
   const PlanTensor& tensor = plan.tensors[static_cast<size_t>(index)];
   return std::string(dtype_name(tensor.desc.dtype)) + to_string(tensor.desc.dims) +
          (tensor.desc.layout == Layout::ChannelsLast ? " channels last" : "") + " " +
-         place_of(plan.storages[static_cast<size_t>(tensor.storage)]);
+         place_of(graph, plan.storages[static_cast<size_t>(tensor.storage)]);
 }
 
 }  // namespace
@@ -43,9 +41,9 @@ std::string print_plan(const Graph& graph, const Plan& plan) {
       text += "\n   ";
       for (size_t i = 0; i < step.inputs.size(); ++i)
         if (i < step.node->inputs.size() || step.inputs[i] >= 0)
-          text += " (" + describe_tensor(plan, step.inputs[i]) + ")";
+          text += " (" + describe_tensor(graph, plan, step.inputs[i]) + ")";
       text += " ->";
-      for (const int output : step.outputs) text += " (" + describe_tensor(plan, output) + ")";
+      for (const int output : step.outputs) text += " (" + describe_tensor(graph, plan, output) + ")";
       if (step.scratch >= 0)
         text += " scratch " + std::to_string(plan.storages[static_cast<size_t>(step.scratch)].bytes);
     }
@@ -53,7 +51,9 @@ std::string print_plan(const Graph& graph, const Plan& plan) {
   }
   return text + std::to_string(kernels) + " kernels with " + std::to_string(absorbed) + " absorbed nodes, " +
          std::to_string(reorders) + " reorders, " + std::to_string(interpreted) +
-         " nodes chosen while running, " + std::to_string(plan.arena) + " bytes of arena\n";
+         " nodes chosen while running, " +
+         (plan.rest.empty() ? "" : std::to_string(plan.rest.size()) + " left for another plan, ") +
+         std::to_string(plan.arena) + " bytes of arena\n";
 }
 
 }  // namespace sardonyx

@@ -13,21 +13,36 @@ namespace sardonyx {
 // Walks the nodes in order, and gives every value its tensor and every tensor its storage.
 class Planner {
  public:
-  Planner(const Graph& graph, const std::vector<PlanNode>& nodes, const PlanOptions& options)
+  Planner(const Graph& graph, const std::vector<PlanNode>& nodes, const std::vector<NodeId>& scope,
+          const PlanOptions& options)
       : graph_(graph),
         nodes_(nodes),
+        scope_(scope),
         options_(options),
         values_(graph.values().size()),
         absorbed_(nodes.size(), 0) {}
-  Plan run(const std::vector<PlanInput>& inputs, const std::vector<PlanInput>& captures);
+  Plan run(const std::vector<PlanInput>& inputs);
 
  private:
+  // Where a value comes from that is no tensor of the plan so far.
+  enum class Origin : uint8_t {
+    Outside,   // the run has it before; it is no tensor
+    Step,      // a step of this plan makes it, but its dims are not known
+    Deferred,  // a node of Plan::rest makes it
+  };
+  enum class Readiness : uint8_t {
+    Ready,
+    Deferred,  // another plan, made when the inputs are there, may hold it
+    Never,     // no plan can hold it
+  };
   struct ValueState {
     int tensors[2] = {-1, -1};  // by layout
     const Tensor* known = nullptr;
     int uses = 0;  // reads that are still to come
     std::vector<NodeId> readers;
     bool is_output = false, escapes = false;  // escapes: an output, or used by bodies
+    bool made = false;                        // a tensor that a node of this plan makes
+    Origin origin = Origin::Outside;
     bool available() const { return tensors[0] >= 0 || tensors[1] >= 0; }
   };
   // What one kernel was offered and answered.
@@ -42,7 +57,10 @@ class Planner {
   void count_uses();
   int add_storage(PlanStorage storage);
   int add_tensor(ValueId id, TensorDesc desc, int storage);
-  void add_input(ValueId id, const PlanInput& input, PlanStorage::Kind kind, size_t index);
+  void add_input(const PlanInput& input);
+  void add_constants();
+  void add_results();
+  void list_run_tensors();
   const TensorDesc& desc_of(ValueId id);
   int tensor_in(ValueId id, Layout layout);
   int add_reorder(ValueId id, int from, Layout to);
@@ -55,8 +73,9 @@ class Planner {
   // Runs a kernel while planning.
   static void run_now(const Prepared& prepared, RunContext& run, size_t scratch);
   void plan_node(NodeId id);
-  bool can_plan(NodeId id) const;
+  Readiness readiness(NodeId id) const;
   void interpret(NodeId id);
+  void defer(NodeId id);
   bool may_follow(const Node& node, const std::vector<ValueId>& made, Layout memory);
   std::vector<PrepareContext::Follower> followers_of(const Node& node, Layout memory,
                                                      std::vector<ValueId>& operands);
@@ -71,6 +90,7 @@ class Planner {
 
   const Graph& graph_;
   const std::vector<PlanNode>& nodes_;
+  const std::vector<NodeId>& scope_;
   const PlanOptions& options_;
   std::vector<ValueState> values_;
   std::vector<char> absorbed_;
