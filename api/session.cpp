@@ -100,7 +100,8 @@ PlanOptions options_of_plans(const SessionOptions& options, int threads) {
     const auto& off = options.disabled_passes;
     return options.optimize == "all" && std::find(off.begin(), off.end(), pass) == off.end();
   };
-  return {threads, options.prefer_kernel, enabled("layouts"), enabled("epilogues"), enabled("segments")};
+  return {threads,          options.prefer_kernel, enabled("layouts"), enabled("epilogues"),
+          enabled("views"), enabled("segments")};
 }
 
 // libgomp's threads do not survive fork(): a child that inherits a used pool would wait for them forever.

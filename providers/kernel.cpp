@@ -54,13 +54,13 @@ void PrepareContext::output(size_t i, DType dtype, Dims dims) {
   outputs_[i] = {OutputKind::Static, {dtype, std::move(dims)}, -1};
 }
 
-void PrepareContext::alias(size_t i, size_t in, Dims dims) {
+void PrepareContext::view(size_t i, size_t in, Dims dims, int64_t first) {
   if (!wants(i)) return;
   const TensorDesc& desc = input(in);
-  if (element_count(dims) != desc.size())
-    fail("shape " + to_string(dims), std::to_string(desc.size()) + " elements",
-         std::to_string(element_count(dims)));
-  outputs_[i] = {OutputKind::Alias, {desc.dtype, std::move(dims)}, static_cast<int>(in)};
+  const int64_t size = element_count(dims);
+  if (!may_view(i) ? first != 0 || size != desc.size() : first < 0 || first > desc.size() - size)
+    fail("shape " + to_string(dims), std::to_string(desc.size()) + " elements", std::to_string(size));
+  outputs_[i] = {OutputKind::Alias, {desc.dtype, std::move(dims)}, static_cast<int>(in), first};
 }
 
 void PrepareContext::may_share(size_t i, size_t in) {

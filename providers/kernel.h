@@ -71,6 +71,7 @@ class PrepareContext {
     const Tensor* host = nullptr;  // the value, where it is a host operand or a constant
     bool constant = false;
     Layout wanted = Layout::Plain;  // how the kernel reads it
+    int64_t place = -1;             // the element of output 0 from which on its bytes may lie there
   };
   // An elementwise node behind this one, all of whose inputs are there when this one runs or made by it and
   // by the followers before.
@@ -88,7 +89,8 @@ class PrepareContext {
   struct Output {
     OutputKind kind = OutputKind::Unset;  // Unset: the kernel makes it while running
     TensorDesc desc;
-    int shares = -1;  // Alias: the input whose bytes it is; Static: an input whose memory it may take
+    int shares = -1;    // Alias: the input whose bytes it is; Static: an input whose memory it may take
+    int64_t first = 0;  // Alias: the element of that input with which it begins
   };
 
   PrepareContext(const Graph& graph, const Node& node) : graph_(graph), node_(node) {
@@ -127,7 +129,15 @@ class PrepareContext {
   // an output that nobody wants, but for the first: a kernel that can leave that out does not declare it.
   void output(size_t i, DType dtype, Dims dims);
   // The output is the bytes of input `in` under other dims: nothing to run, nothing copied.
-  void alias(size_t i, size_t in, Dims dims);
+  void alias(size_t i, size_t in, Dims dims) { view(i, in, std::move(dims), 0); }
+  // The output is a part of these bytes, in memory order from element `first` on. A part of an input, unlike
+  // the whole, asks for may_view(i).
+  void view(size_t i, size_t in, Dims dims, int64_t first);
+  // Whether output i may be a part of an input: not where it may outlive it.
+  bool may_view(size_t i) const { return i < viewable_.size() && viewable_[i]; }
+  // Input i may have been written where output 0 has these bytes, in memory order from element `first` on:
+  // the kernel copies only the inputs that lie elsewhere. In the layout that output 0 has.
+  void may_lie_in_output(size_t i, int64_t first) { inputs_[i].place = first; }
   // Output i (already declared) may be written into the memory of input `in`: the kernel reads each
   // element before it writes it. Holds only for equal byte sizes.
   void may_share(size_t i, size_t in);
@@ -175,6 +185,7 @@ class PrepareContext {
   bool layouts_ = false, reads_no_input_ = false;
   std::vector<Follower> followers_;
   size_t absorbed_ = 0;
+  std::vector<char> viewable_;  // parallel to outputs
 
  private:
   const Graph& graph_;

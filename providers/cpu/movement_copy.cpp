@@ -50,8 +50,9 @@ Prepared gather_copy(PrepareContext& ctx, Dims dims, const Dims& steps, const Di
                      Layout layout = Layout::Plain) {
   const DType dtype = ctx.dtype(0);
   StridedCopy copy(dtype, steps, strides, contiguous_strides(steps));
-  if (copy.contiguous() && offset == 0 && element_count(dims) == ctx.input(0).size()) {
-    ctx.alias(0, 0, std::move(dims));
+  const bool whole = offset == 0 && element_count(dims) == ctx.input(0).size();
+  if (copy.contiguous() && (whole || (ctx.may_view(0) && element_count(dims) != 0))) {
+    ctx.view(0, 0, std::move(dims), offset);
     ctx.output_layout(0, layout);
     return [](RunContext&) {};
   }
@@ -135,13 +136,16 @@ Prepared prepare_concat(PrepareContext& ctx) {
   for (size_t i = 0; i < ctx.input_count(); ++i) {
     const int64_t width = product(memory_dims(ctx.dims(i), layout), place, memory.size());
     if (width != 0) parts.push_back({i, offset, StridedCopy(dtype, {outer, width}, {width, 1}, {row, 1})});
+    if (width != 0 && outer == 1) ctx.may_lie_in_output(i, offset);
     offset += width;
   }
   ctx.output(0, dtype, std::move(dims));
   ctx.output_layout(0, layout);
   return [parts = std::move(parts)](RunContext& run) {
     Tensor& out = run.output(0);
-    for (const Part& part : parts) part.copy.run(run.input(part.input).data(), at(out, part.offset));
+    for (const Part& part : parts)
+      if (const void* from = run.input(part.input).data(); from != at(out, part.offset))
+        part.copy.run(from, at(out, part.offset));
   };
 }
 
@@ -187,8 +191,8 @@ Prepared prepare_split(PrepareContext& ctx) {
     Dims dims = in;
     dims[axis] = sizes[i];
     const int64_t width = sizes[i] * inner;
-    if (sizes[i] == dim) {
-      ctx.alias(i, 0, std::move(dims));
+    if (sizes[i] == dim || (outer == 1 && width != 0 && ctx.may_view(i))) {
+      ctx.view(i, 0, std::move(dims), offset);
       ctx.output_layout(i, layout);
     } else if (ctx.wants(i)) {
       if (width * outer != 0)

@@ -149,7 +149,7 @@ void Executor::bind(Run& run, const Plan& plan, Frame& frame) {
     const PlanStorage& storage = plan.storages[static_cast<size_t>(tensor.storage)];
     const Tensor* preset = run.presets[static_cast<size_t>(id)];
     if (preset && storage.kind == PlanStorage::Kind::Fresh && preset->dtype() == tensor.desc.dtype &&
-        preset->dims() == tensor.desc.dims && preset->bytes() == storage.bytes)
+        preset->dims() == tensor.desc.dims && preset->bytes() == storage.bytes && tensor.offset == 0)
       made[static_cast<size_t>(tensor.storage)] = {preset->buffer(), preset->offset()};
   }
   for (const int t : plan.run_tensors) {
@@ -166,8 +166,9 @@ void Executor::bind(Run& run, const Plan& plan, Frame& frame) {
       const Tensor& value = run.slots[static_cast<size_t>(storage.input)].tensor();
       place = {value.buffer(), value.offset()};
     }
-    frame.tensors[static_cast<size_t>(t)] = Tensor(
-        tensor.desc.dtype, memory_dims(tensor.desc.dims, tensor.desc.layout), place.first, place.second);
+    frame.tensors[static_cast<size_t>(t)] =
+        Tensor(tensor.desc.dtype, memory_dims(tensor.desc.dims, tensor.desc.layout), place.first,
+               place.second + tensor.offset);
   }
   for (const Plan::Binding& b : plan.per_run) {
     RunContext& ctx = frame.contexts[static_cast<size_t>(b.step)];

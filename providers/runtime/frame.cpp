@@ -35,9 +35,10 @@ std::unique_ptr<Frame> make_frame(const Plan& plan, BufferPool& pool) {
     const PlanStorage& storage = plan.storages[static_cast<size_t>(tensor.storage)];
     Dims dims = memory_dims(tensor.desc.dims, tensor.desc.layout);
     if (storage.kind == PlanStorage::Kind::Constant)
-      frame->tensors[i] = storage.constant.reshaped(std::move(dims));
+      frame->tensors[i] = part_of(storage.constant, std::move(dims), tensor.offset);
     else if (storage.kind == PlanStorage::Kind::Arena)
-      frame->tensors[i] = Tensor(tensor.desc.dtype, std::move(dims), frame->arena, storage.offset);
+      frame->tensors[i] =
+          Tensor(tensor.desc.dtype, std::move(dims), frame->arena, storage.offset + tensor.offset);
   }
   frame->contexts.resize(plan.steps.size());
   for (size_t s = 0; s < plan.steps.size(); ++s) {

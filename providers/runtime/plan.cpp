@@ -36,13 +36,13 @@ int Planner::add_storage(PlanStorage storage) {
   return static_cast<int>(plan_.storages.size()) - 1;
 }
 
-int Planner::add_tensor(ValueId id, TensorDesc desc, int storage) {
+int Planner::add_tensor(ValueId id, TensorDesc desc, int storage, size_t offset) {
   const int index = static_cast<int>(plan_.tensors.size());
   if (id != kNone) {
     state(id).tensors[static_cast<size_t>(desc.layout)] = index;
     on_storage_[static_cast<size_t>(storage)].push_back(id);
   }
-  plan_.tensors.push_back({std::move(desc), storage});
+  plan_.tensors.push_back({std::move(desc), storage, offset});
   return index;
 }
 
@@ -105,7 +105,7 @@ int Planner::tensor_in(ValueId id, Layout layout) {
   if (layouts_agree(tensor.desc.dims)) {
     TensorDesc desc = tensor.desc;
     desc.layout = layout;
-    return add_tensor(id, std::move(desc), tensor.storage);
+    return add_tensor(id, std::move(desc), tensor.storage, tensor.offset);
   }
   return add_reorder(id, other, layout);
 }
@@ -155,7 +155,8 @@ int Planner::add_reorder(ValueId id, int from, Layout to) {
   if (constant) {
     RunContext run;
     run.node_ = &node;
-    run.inputs_ = {Value(storage_of(from).constant.reshaped(ctx.inputs_[0].desc.dims))};
+    run.inputs_ = {Value(part_of(storage_of(from).constant, ctx.inputs_[0].desc.dims,
+                                 plan_.tensors[static_cast<size_t>(from)].offset))};
     storage.constant = Tensor(source.dtype, memory_dims(source.dims, to));
     run.outputs_ = {Value(storage.constant)};
     run_now(step.prepared, run, ctx.scratch_);
@@ -183,6 +184,21 @@ void Planner::plan_node(NodeId id) {
   if (!fold(node, choice)) commit(id, choice, operands);
 }
 
+// Tensors that lie inside another's storage name that one from here on.
+void Planner::resolve_parts() {
+  for (PlanTensor& tensor : plan_.tensors) {
+    for (const PlanStorage* part = &plan_.storages[static_cast<size_t>(tensor.storage)];
+         part->kind == PlanStorage::Kind::Inside;
+         part = &plan_.storages[static_cast<size_t>(tensor.storage)]) {
+      PlanStorage& whole = plan_.storages[static_cast<size_t>(part->inside)];
+      whole.first = std::min(whole.first, part->first);
+      whole.last = std::max(whole.last, part->last);
+      tensor.offset += part->offset;
+      tensor.storage = part->inside;
+    }
+  }
+}
+
 // What the run reads after the plan: outputs of the graph, and what the deferred nodes read.
 void Planner::add_results() {
   std::vector<ValueId> read = graph_.outputs();
@@ -193,6 +209,7 @@ void Planner::add_results() {
   for (const ValueId id : read)
     if (listed.insert(id).second && state(id).made)
       plan_.results.emplace_back(id, tensor_in(id, Layout::Plain));
+  resolve_parts();
   const auto keep = [&](int tensor) {
     PlanStorage& storage = storage_of(tensor);
     if (storage.kind == PlanStorage::Kind::Arena) storage.kind = PlanStorage::Kind::Fresh;
@@ -240,7 +257,7 @@ Plan Planner::run(const std::vector<PlanInput>& inputs) {
 }
 
 const std::vector<std::string>& plan_pass_names() {
-  static const std::vector<std::string> names = {"layouts", "epilogues", "segments"};
+  static const std::vector<std::string> names = {"layouts", "epilogues", "views", "segments"};
   return names;
 }
 

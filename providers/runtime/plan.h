@@ -17,13 +17,15 @@ namespace sardonyx {
 struct PlanStorage {
   enum class Kind {
     Constant,
-    Input,  // a value that the run has before the plan starts
-    Arena,  // at `offset` in the memory of the run
-    Fresh,  // made anew in each run: it may outlive the run, or its place in it
+    Input,   // a value that the run has before the plan starts
+    Arena,   // at `offset` in the memory of the run
+    Fresh,   // made anew in each run: it may outlive the run, or its place in it
+    Inside,  // at `offset` in the storage `inside`; no tensor names it in a finished plan
   };
   Kind kind = Kind::Arena;
   ValueId input = kNone;  // Input: which
   size_t bytes = 0, offset = 0;
+  int inside = -1;
   int first = 0, last = 0;  // the steps between which the bytes are needed
   Tensor constant;
   NodeId maker = kNone;
@@ -32,6 +34,7 @@ struct PlanStorage {
 struct PlanTensor {
   TensorDesc desc;
   int storage = -1;
+  size_t offset = 0;  // of its first byte in the storage
 };
 
 struct PlanStep {
@@ -67,6 +70,11 @@ struct Plan {
   uint64_t id = 0;         // no two plans of a process have the same
 };
 
+// The elements from byte `offset` on, under other dims.
+inline Tensor part_of(const Tensor& whole, Dims dims, size_t offset) {
+  return Tensor(whole.dtype(), std::move(dims), whole.buffer(), whole.offset() + offset);
+}
+
 // What the planner is told about each value that the run has before the plan starts.
 struct PlanInput {
   ValueId id = kNone;
@@ -91,6 +99,7 @@ struct PlanOptions {
   std::string prefer_kernel;
   bool layouts = true;    // tensors may be stored channels last
   bool epilogues = true;  // kernels may take elementwise nodes that follow
+  bool views = true;      // tensors may lie inside others: parts of a Split, inputs of a Concat
   bool segments = true;   // nodes behind values that are known only while running get plans of their own
 };
 

@@ -173,8 +173,12 @@ bool Planner::choose(NodeId id, Choice& choice, std::vector<ValueId>& operands) 
     PrepareContext& ctx = choice.context.emplace(graph_, node);
     ctx.threads_ = options_.threads;
     ctx.layouts_ = aware && options_.layouts;
-    for (const ValueId input : node.inputs)  // strings do not lie in the arena, and cannot be reordered
-      if (input != kNone && desc_of(input).dtype == DType::String) ctx.layouts_ = false;
+    bool strings = false;  // they do not lie in the arena, and cannot be reordered
+    for (const ValueId input : node.inputs)
+      strings = strings || (input != kNone && desc_of(input).dtype == DType::String);
+    if (strings) ctx.layouts_ = false;
+    if (options_.views && !strings)
+      for (const ValueId made : node.outputs) ctx.viewable_.push_back(made != kNone && !state(made).escapes);
     ctx.inputs_.resize(operands.empty() ? node.inputs.size() : first_operand(node) + operands.size());
     for (size_t i = 0; i < ctx.inputs_.size(); ++i) {
       const ValueId input = i < node.inputs.size()    ? node.inputs[i]

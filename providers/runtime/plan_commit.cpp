@@ -8,6 +8,10 @@ namespace sardonyx {
 
 namespace {
 constexpr int64_t kMaxKnownElements = 1024;  // values that the planner computes itself
+
+size_t first_byte(const PrepareContext::Output& output) {
+  return static_cast<size_t>(output.first) * element_size(output.desc.dtype);
+}
 }  // namespace
 
 // Computes now what depends on nothing but shapes and known values, if it is small.
@@ -30,7 +34,7 @@ bool Planner::fold(const Node& node, Choice& choice) {
     if (output.kind == PrepareContext::OutputKind::Alias) {
       const Tensor* source = state(node.inputs[static_cast<size_t>(output.shares)]).known;
       if (!source) return false;
-      run.outputs_.emplace_back(source->reshaped(output.desc.dims));
+      run.outputs_.emplace_back(part_of(*source, output.desc.dims, first_byte(output)));
     } else {
       run.outputs_.emplace_back(Tensor(output.desc.dtype, output.desc.dims));
     }
@@ -58,7 +62,9 @@ int Planner::share_storage(const Node& node, const PrepareContext::Output& outpu
   if (output.shares < 0 || tensor < 0) return -1;
   const int storage = plan_.tensors[static_cast<size_t>(tensor)].storage;
   const PlanStorage& s = plan_.storages[static_cast<size_t>(storage)];
-  if (s.kind != PlanStorage::Kind::Arena || s.bytes != bytes) return -1;
+  if (s.kind != PlanStorage::Kind::Arena || s.bytes != bytes ||
+      plan_.tensors[static_cast<size_t>(tensor)].offset != 0)
+    return -1;
   for (const ValueId id : on_storage_[static_cast<size_t>(storage)]) {
     // Reads by this node through another port would see the new bytes.
     if (state(id).uses != 0 || state(id).is_output) return -1;
@@ -67,6 +73,27 @@ int Planner::share_storage(const Node& node, const PrepareContext::Output& outpu
     if (ports > 1) return -1;
   }
   return storage;
+}
+
+// Inputs that may lie in output 0 are moved there, where nothing but this plan holds their bytes.
+void Planner::place_inputs(const PrepareContext& ctx, const PlanStep& step) {
+  for (size_t i = 0; i < ctx.node().inputs.size(); ++i) {
+    if (ctx.inputs_[i].place < 0 || step.inputs[i] < 0) continue;
+    const PlanTensor& whole = plan_.tensors[static_cast<size_t>(step.outputs[0])];
+    const PlanTensor& tensor = plan_.tensors[static_cast<size_t>(step.inputs[i])];
+    const size_t part = static_cast<size_t>(tensor.storage), into = static_cast<size_t>(whole.storage);
+    PlanStorage& storage = plan_.storages[part];
+    const size_t element = element_size(tensor.desc.dtype);
+    if (storage.kind != PlanStorage::Kind::Arena || tensor.offset != 0 || part == into ||
+        storage.bytes != static_cast<size_t>(tensor.desc.size()) * element ||
+        std::any_of(on_storage_[part].begin(), on_storage_[part].end(),
+                    [&](ValueId id) { return state(id).escapes; }))
+      continue;
+    storage.kind = PlanStorage::Kind::Inside;
+    storage.inside = whole.storage;
+    storage.offset = whole.offset + static_cast<size_t>(ctx.inputs_[i].place) * element;
+    on_storage_[into].insert(on_storage_[into].end(), on_storage_[part].begin(), on_storage_[part].end());
+  }
 }
 
 void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& operands) {
@@ -129,11 +156,12 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
     }
     if (output.kind == PrepareContext::OutputKind::Alias) {
       const int source = step.inputs[static_cast<size_t>(output.shares)];
-      const int storage = plan_.tensors[static_cast<size_t>(source)].storage;
-      step.outputs.push_back(add_tensor(value, std::move(desc), storage));
+      const PlanTensor& whole = plan_.tensors[static_cast<size_t>(source)];
+      const size_t offset = whole.offset + first_byte(output);
+      step.outputs.push_back(add_tensor(value, std::move(desc), whole.storage, offset));
       if (const Tensor* known = state(node.inputs[static_cast<size_t>(output.shares)]).known;
           known && choice.memory == Layout::Plain)
-        state(value).known = &known_.emplace_back(known->reshaped(output.desc.dims));
+        state(value).known = &known_.emplace_back(part_of(*known, output.desc.dims, first_byte(output)));
       continue;
     }
     const size_t bytes = static_cast<size_t>(
@@ -153,6 +181,7 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
     used(step.outputs.back());
   }
   if (!runs) return;  // nothing but views
+  place_inputs(ctx, step);
   add_step(std::move(step), ctx.scratch_);
 }
 

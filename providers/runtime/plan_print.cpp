@@ -14,6 +14,8 @@ std::string place_of(const Graph& graph, const PlanStorage& storage) {
       return "@" + std::to_string(storage.offset);
     case PlanStorage::Kind::Fresh:
       return "output";
+    case PlanStorage::Kind::Inside:
+      break;
   }
   return "?";
 }
@@ -23,7 +25,8 @@ std::string describe_tensor(const Graph& graph, const Plan& plan, int index) {
   const PlanTensor& tensor = plan.tensors[static_cast<size_t>(index)];
   return std::string(dtype_name(tensor.desc.dtype)) + to_string(tensor.desc.dims) +
          (tensor.desc.layout == Layout::ChannelsLast ? " channels last" : "") + " " +
-         place_of(graph, plan.storages[static_cast<size_t>(tensor.storage)]);
+         place_of(graph, plan.storages[static_cast<size_t>(tensor.storage)]) +
+         (tensor.offset ? " from byte " + std::to_string(tensor.offset) : "");
 }
 
 }  // namespace

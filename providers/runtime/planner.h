@@ -56,10 +56,11 @@ class Planner {
   ValueState& state(ValueId id) { return values_[static_cast<size_t>(id)]; }
   void count_uses();
   int add_storage(PlanStorage storage);
-  int add_tensor(ValueId id, TensorDesc desc, int storage);
+  int add_tensor(ValueId id, TensorDesc desc, int storage, size_t offset = 0);
   void add_input(const PlanInput& input);
   void add_constants();
   void add_results();
+  void resolve_parts();
   void list_run_tensors();
   const TensorDesc& desc_of(ValueId id);
   int tensor_in(ValueId id, Layout layout);
@@ -86,6 +87,7 @@ class Planner {
   bool fold(const Node& node, Choice& choice);
   // Operands of followers stand behind any optional input that a node may leave out.
   static size_t first_operand(const Node& node) { return std::max<size_t>(16, node.inputs.size()); }
+  void place_inputs(const PrepareContext& ctx, const PlanStep& step);
   int share_storage(const Node& node, const PrepareContext::Output& output, int tensor, size_t bytes);
 
   const Graph& graph_;

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 import sardonyx as sx
 
 OPTIONS = [{}, {"disabled_passes": ["layouts"]}, {"disabled_passes": ["epilogues"]},
-           {"disabled_passes": ["layouts", "epilogues"]}, {"optimize": "none"}]
+           {"disabled_passes": ["layouts", "epilogues"]}, {"disabled_passes": ["views"]},
+           {"disabled_passes": ["layouts", "views"]}, {"optimize": "none"}]
 UNARY = ["Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Abs", "Neg", "LeakyRelu", "Elu", "Softsign", "Floor"]
 BINARY = ["Add", "Sub", "Mul", "Max", "Min"]
 
@@ -258,6 +259,28 @@ def test_one_plan_for_each_shape():
     for shape in shapes + shapes[::7]:
         x = rng.standard_normal(shape).astype(np.float32)
         assert_close(session.run(None, {"x": x}), reference(model, {"x": x}), ["y"])
+
+
+def split_and_concat(rows):
+    """Two halves of x along its rows, each through a function, put together the other way round; and one of them."""
+    nodes = [helper.make_node("Split", ["x"], ["a", "b"], axis=0, num_outputs=2), helper.make_node("Tanh", ["a"], ["p"]),
+             helper.make_node("MatMul", ["b", "w"], ["q"]), helper.make_node("Concat", ["q", "p", "q"], ["c"], axis=0),
+             helper.make_node("Sigmoid", ["c"], ["y"]), helper.make_node("Softmax", ["q"], ["z"])]
+    weights = np.random.default_rng(6).standard_normal((5, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, 5])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "yz"], [numpy_helper.from_array(weights, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+
+
+def test_split_and_concat_without_copies():
+    model = split_and_concat(8)
+    x = np.random.default_rng(7).standard_normal((8, 5)).astype(np.float32)
+    text = sx.InferenceSession(model).plan({"x": x})
+    assert "Split" not in text and "from byte 80" in text
+    assert "Split" in sx.InferenceSession(model, disabled_passes=["views"]).plan({"x": x})
+    for options in OPTIONS:
+        assert_close(sx.InferenceSession(model, **options).run(None, {"x": x}), reference(model, {"x": x}), ["y", "z"])
 
 
 def test_the_plan_as_text():
