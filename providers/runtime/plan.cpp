@@ -40,7 +40,8 @@ int Planner::add_tensor(ValueId id, TensorDesc desc, int storage, size_t offset)
   const int index = static_cast<int>(plan_.tensors.size());
   if (id != kNone) {
     state(id).tensors[static_cast<size_t>(desc.layout)] = index;
-    on_storage_[static_cast<size_t>(storage)].push_back(id);
+    for (int s = storage; s >= 0; s = plan_.storages[static_cast<size_t>(s)].inside)
+      on_storage_[static_cast<size_t>(s)].push_back(id);
   }
   plan_.tensors.push_back({std::move(desc), storage, offset});
   return index;

@@ -77,7 +77,7 @@ int Planner::share_storage(const Node& node, const PrepareContext::Output& outpu
 
 // Inputs that may lie in output 0 are moved there, where nothing but this plan holds their bytes.
 void Planner::place_inputs(const PrepareContext& ctx, const PlanStep& step) {
-  for (size_t i = 0; i < ctx.node().inputs.size(); ++i) {
+  for (size_t i = 0; i < ctx.node().inputs.size() && options_.views; ++i) {
     if (ctx.inputs_[i].place < 0 || step.inputs[i] < 0) continue;
     const PlanTensor& whole = plan_.tensors[static_cast<size_t>(step.outputs[0])];
     const PlanTensor& tensor = plan_.tensors[static_cast<size_t>(step.inputs[i])];

@@ -185,7 +185,7 @@ def assert_close(got, expected, names, tolerance=2e-4):
         np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(60), 1323])
 def test_random_graphs(seed):
     drawing = draw(seed)
     model = drawing.model()
