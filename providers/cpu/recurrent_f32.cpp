@@ -225,32 +225,35 @@ struct Run {
     gru_output(s, d, block, b0, n, z + at + block * kPanel, p.padded, tile);
   }
 
+  // Every other step goes backward, so that it begins with the weights that the one before left in the cache.
   template <typename F>
-  void blocks_of_step(double ns, F f) const {
+  void blocks_of_step(int64_t s, double ns, F f) const {
     parallel_for(r.directions * p.blocks, grain_for(ns), [&](int64_t begin, int64_t end) {
-      for (int64_t item = begin; item < end; ++item)
+      for (int64_t turn = begin; turn < end; ++turn) {
+        const int64_t item = s & 1 ? begin + end - 1 - turn : turn;
         for (int64_t b = 0; b < r.batch; b += kTileRows)
           f(item / p.blocks, item % p.blocks, b, std::min(kTileRows, r.batch - b));
+      }
     });
   }
 
   void step(int64_t s) const {
     switch (r.cell) {
       case Cell::Rnn:
-        return blocks_of_step(p.item_ns,
+        return blocks_of_step(s, p.item_ns,
                               [&](int64_t d, int64_t k, int64_t b, int64_t n) { rnn(s, d, k, b, n); });
       case Cell::Lstm:
-        return blocks_of_step(p.item_ns,
+        return blocks_of_step(s, p.item_ns,
                               [&](int64_t d, int64_t k, int64_t b, int64_t n) { lstm(s, d, k, b, n); });
       case Cell::Gru:
         break;
     }
     if (r.linear_before_reset)
-      return blocks_of_step(p.item_ns,
+      return blocks_of_step(s, p.item_ns,
                             [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_linear(s, d, k, b, n); });
-    blocks_of_step(p.item_ns * 2 / 3,
+    blocks_of_step(s, p.item_ns * 2 / 3,
                    [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_gates(s, d, k, b, n); });
-    blocks_of_step(p.item_ns / 3,
+    blocks_of_step(s, p.item_ns / 3,
                    [&](int64_t d, int64_t k, int64_t b, int64_t n) { gru_state(s, d, k, b, n); });
   }
 
