@@ -1,6 +1,8 @@
 """Plans behind values that are known only while a graph runs: shapes that depend on data, operands that are fed,
 branches and loops. Each graph runs several times, with shapes that come again and shapes that do not."""
 
+import concurrent.futures
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -209,6 +211,21 @@ def test_any_number_of_shapes_behind():
     for rows in [*range(0, 60), *range(59, 0, -3), *[7] * 40]:
         x = rng.standard_normal((rows, WIDTH)).astype(np.float32)
         assert_same(session.run(None, {"x": x}), onnx_session.run(None, {"x": x}), rows)
+
+
+def test_threads_in_one_session():
+    model, rng = after_nonzero(), np.random.default_rng(8)
+    session, onnx_session = sx.InferenceSession(model, threads=1), reference(model)
+    feeds = [{"x": rng.standard_normal((int(rows), WIDTH)).astype(np.float32)} for rows in rng.integers(1, 9, 40)]
+    expected = [onnx_session.run(None, f) for f in feeds]
+
+    def work(offset):
+        for turn in range(3 * len(feeds)):
+            at = (turn * 7 + offset) % len(feeds)
+            assert_same(session.run(None, feeds[at]), expected[at], at)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
 
 
 def fed_shape():

@@ -12,7 +12,7 @@ int thread_count() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 namespace detail {
 
 void parallel_ranges(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
-  const int64_t parts = std::min<int64_t>(thread_count(), (n + grain - 1) / std::max<int64_t>(grain, 1));
+  const int64_t parts = std::min<int64_t>(thread_count(), n / std::max<int64_t>(grain, 1));
   if (parts <= 1) return body(context, 0, n);
   std::exception_ptr failure;
   std::mutex mutex;

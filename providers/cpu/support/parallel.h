@@ -15,12 +15,12 @@ void parallel_ranges(int64_t n, int64_t grain, void (*body)(void*, int64_t, int6
 }
 
 // Splits [0, n) into contiguous ranges of at least `grain` items, one a thread, and calls f(begin, end)
-// for each. Runs on the calling thread when n <= grain. The split depends only on n, grain and the thread
+// for each. Runs on the calling thread when n < 2 * grain. The split depends only on n, grain and the thread
 // count, so results are reproducible. The first exception of a range is rethrown.
 template <typename F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
-  if (n <= grain) return f(int64_t{0}, n);
+  if (n / 2 < grain) return f(int64_t{0}, n);
   using Fn = std::remove_reference_t<F>;
   detail::parallel_ranges(
       n, grain, [](void* context, int64_t begin, int64_t end) { (*static_cast<Fn*>(context))(begin, end); },

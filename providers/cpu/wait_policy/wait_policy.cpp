@@ -1,5 +1,5 @@
-// Started before libgomp, which reads its environment when it starts: waiting threads spin for some ten
-// microseconds, as long as it takes to go from one kernel to the next, and then block, unless the user chose
+// Started before libgomp, which reads its environment when it starts: waiting threads spin for some tens
+// of microseconds, as long as a short kernel on one thread takes, and then block, unless the user chose
 // otherwise. libgomp's own choice is to spin for milliseconds: a thread that spins while its partner waits
 // for a CPU makes a run 10 to 50 times slower on a busy machine or in a container with a quota, and a session
 // at rest would burn CPU.
@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr const char* kTurns = "2000";
+constexpr const char* kTurns = "4000";
 bool chosen_here = false;
 
 [[gnu::constructor]] void choose() {
