@@ -1,5 +1,7 @@
 #include <omp.h>
 
+#include <dnnl.hpp>
+
 #include "providers/runtime/host_provider.h"
 #include "providers/runtime/registry.h"
 
@@ -17,6 +19,10 @@ class CpuProvider final : public HostMemoryProvider {
   // OpenMP keeps the count for each calling thread, so every run sets it.
   void enter(int threads) override {
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+  }
+  bool multiplies_bfloat16() const override {
+    // The instruction sets are ordered, but for the last of AVX2, whose bf16 only loads and stores.
+    return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core_bf16;
   }
 };
 
