@@ -97,6 +97,7 @@ struct Operator {
   Narrow narrow = Narrow::Never;
   std::vector<int> narrow_inputs;  // those that become bf16; empty: every one that is f32
   bool keeps_constants = false;    // a constant operand may stay f32 beside bf16
+  bool keeps_outputs = false;      // outputs stay f32
 
   Operator& shape_operands(std::vector<int> inputs) {
     host_operands = std::move(inputs);
@@ -125,6 +126,10 @@ struct Operator {
   }
   Operator& constants_stay() {
     keeps_constants = true;
+    return *this;
+  }
+  Operator& outputs_stay() {
+    keeps_outputs = true;
     return *this;
   }
   template <typename Struct>

@@ -46,7 +46,8 @@ class Lowering {
 
   bool can_lower(const Node& node) const {
     const Operator* op = operator_of(node);
-    return op && op->narrow != Narrow::Never && is_f32(node.input(0)) && is_f32(node.output(0));
+    return op && op->narrow != Narrow::Never && is_f32(node.input(0)) &&
+           (op->keeps_outputs || is_f32(node.output(0)));
   }
 
   bool any_low_input(const Node& node) const {
@@ -57,6 +58,7 @@ class Lowering {
 
   void mark(size_t n, bool low) {
     nodes_[n] = low;
+    if (operator_of(graph_.nodes()[n])->keeps_outputs) return;
     for (const ValueId id : graph_.nodes()[n].outputs)
       if (is_f32(id)) made_[static_cast<size_t>(id)] = low;
   }
@@ -129,7 +131,7 @@ class Lowering {
       }
     for (size_t i = 0; i < old.outputs.size(); ++i) {
       const ValueId out = old.outputs[i];
-      if (!is_f32(out)) continue;
+      if (!is_made_low(out)) continue;
       if (!wide_[static_cast<size_t>(out)]) {
         builder.info(out).type.dtype = DType::BFloat16;
         continue;

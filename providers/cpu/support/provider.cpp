@@ -1,7 +1,6 @@
 #include <omp.h>
 
-#include <dnnl.hpp>
-
+#include "providers/cpu/support/onednn.h"
 #include "providers/runtime/host_provider.h"
 #include "providers/runtime/registry.h"
 
@@ -20,10 +19,7 @@ class CpuProvider final : public HostMemoryProvider {
   void enter(int threads) override {
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
   }
-  bool multiplies_bfloat16() const override {
-    // The instruction sets are ordered, but for the last of AVX2, whose bf16 only loads and stores.
-    return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core_bf16;
-  }
+  bool multiplies_bfloat16() const override { return onednn_multiplies_bfloat16(); }
 };
 
 const bool registered = [] {
