@@ -35,6 +35,7 @@ struct Chain {
   std::vector<bool> narrow;    // parallel: bf16, not f32
   size_t count = 0;            // the followers taken
   DType result = DType::Float32;
+  simd::NarrowBinaryRow single = nullptr;  // all of it, where it is one step from bf16 to bf16
 
   size_t operand(size_t input, bool is_narrow) {
     for (size_t i = 0; i < inputs.size(); ++i)
@@ -112,6 +113,9 @@ class ChainBuilder {
     chain_.steps.resize(steps);
     chain_.inputs.resize(operands), chain_.narrow.resize(operands);
     if (operands > kMaxOperands || !place_registers(chain_.steps)) return std::nullopt;
+    if (steps == 1 && chain_.result == DType::BFloat16 && binary_ &&
+        std::find(chain_.narrow.begin(), chain_.narrow.end(), false) == chain_.narrow.end())
+      chain_.single = simd::narrow_row(*binary_);
     return chain_;
   }
 
@@ -152,6 +156,7 @@ class ChainBuilder {
       if (!y) return false;
       step.y = y->source;
       step.binary = simd::row(*op->binary);
+      if (chain_.steps.empty()) binary_ = *op->binary;
       if (y->dtype == DType::BFloat16) dtype = DType::BFloat16;
     }
     chain_.steps.push_back(step);
@@ -163,6 +168,7 @@ class ChainBuilder {
   const Dims& dims_;
   Chain chain_;
   std::vector<Made> made_;
+  std::optional<simd::Binary> binary_;  // of the first step
   bool rounded_ = false;
 };
 
@@ -182,6 +188,10 @@ struct Place {
 // Runs the steps on `count` elements, at most kBlock; operand k is at places[k]. Writes elements from `at`
 // on.
 void evaluate(const Chain& chain, const Place* places, int64_t count, void* out, int64_t at) {
+  if (chain.single) {
+    const Place &x = places[chain.steps[0].x.index], &y = places[chain.steps[0].y.index];
+    return chain.single(x.bits(), x.step, y.bits(), y.step, static_cast<uint16_t*>(out) + at, count);
+  }
   alignas(64) float blocks[kMaxRegisters][kBlock];
   alignas(64) float widened[2][kBlock];
   const auto read = [&](const Source& source, float* buffer) {
@@ -234,6 +244,13 @@ void run_short_rows(const Chain& chain, const Broadcast& plan, double ns, const 
         places[k] = data[k].at(from[k + 1]);
         if (plan.step(k + 1) == 0 || plan.row_step(k + 1) != 0) continue;
         float* copy = copies[repeated++];
+        if (chain.single) {
+          auto* bits = reinterpret_cast<uint16_t*>(copy);
+          for (int64_t r = 0; r < std::min(together, rows); ++r)
+            std::copy_n(places[k].bits(), row, bits + r * row);
+          places[k] = {reinterpret_cast<const std::byte*>(bits), 1, true};
+          continue;
+        }
         if (places[k].narrow)
           simd::bfloat16_to_float(places[k].bits(), copy, row);
         else

@@ -101,7 +101,8 @@ Prepared prepare_simd_binary(PrepareContext& ctx, simd::Binary op) {
   expect_same_dtype(ctx, 2);
   Broadcast plan({ctx.dims(0), ctx.dims(1)});
   declare_elementwise(ctx, dtype, plan.dims());
-  return [dtype, plan = std::move(plan), row = simd::row(op)](RunContext& run) {
+  const simd::NarrowBinaryRow narrow = dtype == DType::BFloat16 ? simd::narrow_row(op) : nullptr;
+  return [dtype, plan = std::move(plan), row = simd::row(op), narrow](RunContext& run) {
     const void* a = run.input(0).data();
     const void* b = run.input(1).data();
     void* out = run.output(0).mutable_data();
@@ -110,6 +111,9 @@ Prepared prepare_simd_binary(PrepareContext& ctx, simd::Binary op) {
       if (dtype == DType::Float32)
         return row(static_cast<const float*>(a) + from[0], a_step, static_cast<const float*>(b) + from[1],
                    b_step, static_cast<float*>(out) + at, n);
+      if (narrow)
+        return narrow(static_cast<const uint16_t*>(a) + from[0], a_step,
+                      static_cast<const uint16_t*>(b) + from[1], b_step, static_cast<uint16_t*>(out) + at, n);
       alignas(64) float x[kFloatBlock], y[kFloatBlock];
       for (int64_t i = 0; i < n; i += kFloatBlock) {
         const int64_t count = std::min(kFloatBlock, n - i);
