@@ -104,20 +104,29 @@ class Lowering {
     }
   }
 
-  ValueId cast(ValueId from, DType to, const std::string& suffix) {
-    GraphBuilder& builder = patch_.builder();
-    const ValueId id = builder.op("Cast", {from}, attributes({{"to", static_cast<int64_t>(to)}}));
-    builder.info(id).type = builder.info(from).type;
-    builder.info(id).type.dtype = to;
-    builder.info(id).name = builder.fresh_name(value(from).name + suffix);
-    return id;
+  // Appends a Cast from one value to another.
+  void cast(ValueId from, ValueId to) {
+    Node node;
+    node.op = "Cast";
+    node.inputs = {from};
+    node.outputs = {to};
+    node.attributes.set("to", static_cast<int64_t>(patch_.builder().info(to).type.dtype));
+    patch_.builder().add(std::move(node));
+  }
+
+  // A new value like one of the old graph, but bf16.
+  ValueId narrowed(ValueId id) {
+    Type type = value(id).type;
+    type.dtype = DType::BFloat16;
+    return patch_.builder().value(value(id).name + ".bf16", type);
   }
 
   // The bf16 form of a value of the old graph, made when it is first asked for.
   ValueId low(ValueId id) {
     if (is_made_low(id) && !wide_[static_cast<size_t>(id)]) return id;
     if (const auto it = low_.find(id); it != low_.end()) return it->second;
-    const ValueId made = cast(id, DType::BFloat16, ".bf16");
+    const ValueId made = narrowed(id);
+    cast(id, made);
     return low_[id] = made;
   }
 
@@ -137,17 +146,9 @@ class Lowering {
         continue;
       }
       // Somebody reads it as f32: the old value becomes the result of a conversion.
-      Type type = value(out).type;
-      type.dtype = DType::BFloat16;
-      const ValueId made = builder.value(builder.fresh_name(value(out).name + ".bf16"), type);
+      const ValueId made = narrowed(out);
       builder.node(id).outputs[i] = made;
-      Node back;
-      back.op = "Cast";
-      back.inputs = {made};
-      back.outputs = {out};
-      back.version = old.version;
-      back.attributes.set("to", static_cast<int64_t>(DType::Float32));
-      builder.add(std::move(back));
+      cast(made, out);
       low_[out] = made;
     }
   }
