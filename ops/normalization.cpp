@@ -7,8 +7,9 @@ namespace sardonyx {
 void register_normalization(OperatorRegistry& registry) {
   registry.op("BatchNormalization").attributes<BatchNormalizationAttributes>().narrows(Narrow::Between, {0});
   registry.op("InstanceNormalization").attributes<InstanceNormalizationAttributes>().narrows(Narrow::Between);
-  registry.op("LayerNormalization").attributes<LayerNormalizationAttributes>().narrows(Narrow::Between, {0});
-  registry.op("RMSNormalization").attributes<LayerNormalizationAttributes>().narrows(Narrow::Between, {0});
+  // What these two normalize is mostly the sum of all layers before: in f32 it keeps its small terms.
+  registry.op("LayerNormalization").attributes<LayerNormalizationAttributes>();
+  registry.op("RMSNormalization").attributes<LayerNormalizationAttributes>();
   registry.op("GroupNormalization").attributes<GroupNormalizationAttributes>().narrows(Narrow::Between);
   registry.op("LpNormalization").attributes<LpNormalizationAttributes>();
   registry.op("LRN").attributes<LrnAttributes>();
