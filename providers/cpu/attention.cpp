@@ -283,7 +283,8 @@ Prepared prepare_bfloat16(PrepareContext& ctx) {
   const Plan p = prepare_plan(ctx);
   if (p.attributes.softmax_precision && *p.attributes.softmax_precision != static_cast<int>(DType::Float32))
     return decline("scores are rounded");
-  if (!p.shape.packs_keys() || p.shape.head % 2 != 0) return decline("too little, or odd heads");
+  if (!p.shape.packs_keys() || p.shape.kv_len == 0 || p.shape.head % 2 != 0)
+    return decline("too little, or odd heads");
   const int threads = std::max(ctx.threads(), 1);
   ctx.scratch(AttentionBFloat16(p.shape).scratch_bytes(threads));
   return [p, threads](RunContext& run) {

@@ -58,11 +58,11 @@ class Net:
         attributes.setdefault("pads", [kernel // 2] * 4)
         return self.add("Conv", x, weights, self.floats(out), group=group, **attributes)
 
-    def model(self, *outputs, dtype=np.float32):
+    def model(self, *outputs, dtype=np.float32, opset=22):
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         graph = helper.make_graph(self.nodes, "g", self.inputs, [helper.make_tensor_value_info(o, kind, None) for o in outputs],
                                   self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10).SerializeToString()
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10).SerializeToString()
 
 
 def run(model, feeds, precision="medium", **options):
@@ -420,3 +420,25 @@ def test_convolution(group, kernel, follow):
         w = wide.add(follow, w, *([z] if follow == "Add" else []))
     expected = onnxruntime.InferenceSession(wide.model(w), providers=["CPUExecutionProvider"]).run(None, wide.feeds)[0]
     np.testing.assert_allclose(got, expected, rtol=2**-7, atol=2**-8)
+
+
+@pytest.mark.parametrize("extra", [{}, {"is_causal": 1}, {"softcap": 2.0}, {"scale": 0.4}], ids=str)
+@pytest.mark.parametrize("mask", ["", "bool", "float"])
+@pytest.mark.parametrize("sizes", [(1, 4, 4, 33, 33, 16, 16), (2, 4, 2, 17, 41, 8, 24), (1, 6, 6, 64, 64, 64, 64), (1, 2, 2, 40, 40, 7, 5),
+                                   (1, 8, 1, 3, 70, 32, 32), (1, 2, 2, 4, 9, 16, 16)], ids=str)
+def test_attention(sizes, mask, extra):
+    batch, heads, kv_heads, queries, keys, head, v_head = sizes
+    net = Net()
+    inputs = [net.input(batch, heads, queries, head), net.input(batch, kv_heads, keys, head), net.input(batch, kv_heads, keys, v_head)]
+    if mask == "bool":
+        inputs.append(net.input(values=net.rng.random((queries, keys)) < 0.8, dtype=bool))
+    elif mask:
+        inputs.append(net.input(values=np.where(net.rng.random((batch, 1, queries, keys)) < 0.8, 0, -np.inf)))
+    model = net.model(net.add("Attention", *inputs, **extra), opset=24)
+    got, expected = run(model, net.feeds)[0], run(model, net.feeds, "highest")[0]
+    assert distance(got, expected) < 0.02
+    if extra.get("is_causal") and not mask and queries == keys:  # a key that may not be seen may be anything
+        net.feeds[inputs[1]][:, :, -3:] = np.nan
+        again = run(model, net.feeds)[0]
+        np.testing.assert_array_equal(again[:, :, :-3], got[:, :, :-3])
+        assert np.isnan(again[:, :, -1]).all()

@@ -61,29 +61,20 @@ void pack_values(const uint16_t* values, int64_t position, int64_t count, int64_
   }
 }
 
-float widened(uint16_t bits) {
-  const uint32_t word = static_cast<uint32_t>(bits) << 16;
-  float value;
-  std::memcpy(&value, &word, sizeof(value));
-  return value;
-}
-
 struct Thread {
   float* scores;            // [block, padded]
   float* results;           // [block, value_columns]
   uint16_t* probabilities;  // [block, padded]
 };
 
-// results = probabilities * values over keys [lo, hi). Packed values come in pairs: a key whose neighbour may
-// not be seen, and may be infinite, is added by itself.
+// results = probabilities * values over keys [lo, hi), and zero times the neighbours that make these pairs.
 void multiply_values(const AttentionProblem<float>& p, const AttentionBFloat16& cut, const Thread& t,
-                     int64_t rows, int64_t lo, int64_t hi, const uint16_t* packed, const uint16_t* values) {
-  const int64_t ld = p.padded(), columns = cut.value_columns();
-  const int64_t begin = std::min(hi, (lo + 1) / 2 * 2),
-                end = hi == p.kv_len ? hi : std::max(begin, hi / 2 * 2);
+                     int64_t rows, int64_t lo, int64_t hi, const uint16_t* packed) {
+  const int64_t ld = p.padded(), columns = cut.value_columns(), begin = lo / 2 * 2, end = pair_pad(hi);
   for (int64_t r = 0; r < rows; ++r) {
-    simd::float_to_bfloat16(t.scores + r * ld + lo, t.probabilities + r * ld + lo, hi - lo);
-    if (end % 2 != 0 && end < ld) t.probabilities[r * ld + end] = 0;
+    uint16_t* to = t.probabilities + r * ld;
+    to[begin] = to[std::max(begin, end - 1)] = 0;
+    simd::float_to_bfloat16(t.scores + r * ld + lo, to + lo, hi - lo);
   }
   for (int64_t c = 0; c < columns; c += kPanel)
     panel_bfloat16({.m = rows,
@@ -93,15 +84,6 @@ void multiply_values(const AttentionProblem<float>& p, const AttentionBFloat16& 
                     .b = packed + (c / kPanel * cut.pairs() + begin / 2) * 2 * kPanel,
                     .c = t.results + c,
                     .ldc = columns});
-  const auto add = [&](int64_t key) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const float weight = widened(t.probabilities[r * ld + key]);
-      for (int64_t e = 0; e < p.v_head; ++e)
-        t.results[r * columns + e] += weight * widened(values[key * p.v_at.position + e]);
-    }
-  };
-  for (int64_t key = lo; key < begin; ++key) add(key);
-  for (int64_t key = end; key < hi; ++key) add(key);
 }
 
 }  // namespace
@@ -152,8 +134,7 @@ void attend_bfloat16(const AttentionProblem<float>& p, const BFloat16Operands& o
       scale_row(t.scores + r * ld + lo, hi - lo, p.scale);
       attention_row(p, b, block.head_of(r), block.query(r), lo, hi, t.scores + r * ld);
     }
-    multiply_values(p, cut, t, block.n, lo, hi, values + kv * cut.value_elements(),
-                    o.v + b * p.v_at.batch + kv_head * p.v_at.head);
+    multiply_values(p, cut, t, block.n, lo, hi, values + kv * cut.value_elements());
     uint16_t* y = o.y + b * p.y_at.batch + block.head * p.y_at.head + block.first * p.y_at.position;
     for (int64_t r = 0; r < block.n; ++r)
       simd::float_to_bfloat16(t.results + r * cut.value_columns(),
