@@ -14,14 +14,15 @@
 #include "providers/runtime/log.h"
 #include "providers/runtime/passes.h"
 #include "providers/runtime/plan.h"
+#include "providers/runtime/precision.h"
 #include "providers/runtime/registry.h"
 #include "sardonyx/tools.h"
 
 namespace sardonyx {
 
 const std::vector<std::string>& stage_names() {
-  static const std::vector<std::string> names = {"imported",   "inferred",   "upgraded",
-                                                 "simplified", "decomposed", "fused"};
+  static const std::vector<std::string> names = {"imported",   "inferred", "upgraded", "simplified",
+                                                 "decomposed", "fused",    "lowered"};
   return names;
 }
 
@@ -70,7 +71,7 @@ GraphPtr fix_dimensions(const GraphPtr& graph, const std::map<std::string, int64
 GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
                        const std::string& last_stage) const {
   if (std::find(stage_names().begin(), stage_names().end(), last_stage) == stage_names().end())
-    throw InputError("stage", "imported, inferred, upgraded, simplified, decomposed or fused", last_stage);
+    throw InputError("stage", fmt::format("one of {}", fmt::join(stage_names(), ", ")), last_stage);
   const auto supported = [&](const Node& node) {
     return host->supports(node) ||
            std::any_of(providers.begin(), providers.end(), [&](const auto& p) { return p->supports(node); });
@@ -83,6 +84,11 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
   const bool optimize = options.optimize == "all";
   if (!optimize && options.optimize != "none")
     throw InputError("option 'optimize'", "'all' or 'none'", "'" + options.optimize + "'");
+  if (options.precision != "highest" && options.precision != "high" && options.precision != "medium")
+    throw InputError("option 'precision'", "'highest', 'high' or 'medium'", "'" + options.precision + "'");
+  const bool lowers =
+      options.precision == "medium" &&
+      std::any_of(providers.begin(), providers.end(), [](const auto& p) { return p->multiplies_bfloat16(); });
   GraphPtr graph;
   try {
     for (const auto& stage : stage_names()) {
@@ -117,6 +123,8 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
           if (next == graph) break;
           graph = simplify(next, *evaluator, disabled);
         }
+      } else if (stage == "lowered" && lowers) {
+        graph = fold_constants(lower_precision(graph), *evaluator);
       }
       if (log_enabled("graph:" + stage) || log_enabled("graph:all"))
         log_line("--- " + stage + "\n" + print_graph(*graph));

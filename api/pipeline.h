@@ -13,7 +13,7 @@
 
 namespace sardonyx {
 
-// In order: "imported", "inferred", "upgraded", "simplified", "decomposed", "fused".
+// In order: "imported", "inferred", "upgraded", "simplified", "decomposed", "fused", "lowered".
 const std::vector<std::string>& stage_names();
 
 struct Pipeline {
@@ -23,7 +23,7 @@ struct Pipeline {
   explicit Pipeline(const std::vector<std::string>& provider_names);
   // The graph at a stage, prepared for these options. Errors carry the file's name.
   GraphPtr run(const Model& model, const SessionOptions& options,
-               const std::string& last_stage = "fused") const;
+               const std::string& last_stage = stage_names().back()) const;
 };
 
 }  // namespace sardonyx

@@ -119,8 +119,6 @@ class Session::Impl {
  public:
   Impl(std::shared_ptr<const Model> loaded, SessionOptions given)
       : model(std::move(loaded)), options(std::move(given)), pipeline(options.providers) {
-    if (options.precision != "highest")
-      throw InputError("option 'precision'", "'highest'", "'" + options.precision + "'");
     if (options.threads < 0)
       throw InputError("option 'threads'", "at least 0", std::to_string(options.threads));
     if (options.limits.max_loop_iterations < 0 || options.limits.max_bytes < 0)

@@ -99,7 +99,7 @@ std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stag
                                const SessionOptions& options) {
   const Pipeline pipeline(options.providers);
   GraphPtr graph = pipeline.run(*model.get(), options, stage);
-  if (stage != "decomposed" && stage != "fused") {
+  if (stage != "decomposed" && stage != "fused" && stage != "lowered") {
     // What no kernel takes is decomposed all the same; the rest stays as it is at the stage.
     const auto supported = [&](const Node& node) { return place(pipeline, node) != "none"; };
     graph = decompose_unsupported(graph, supported, pipeline.evaluator.get());

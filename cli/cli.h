@@ -18,7 +18,7 @@ inline constexpr int kOk = 0, kMismatch = 1, kUsage = 2, kBadInput = 3;
 struct SessionArguments {
   std::vector<std::string> providers = {"cpu"};
   int threads = 0;
-  std::string optimize = "all";
+  std::string precision = "highest", optimize = "all";
   std::vector<std::string> disabled_passes, free_dimensions;
   std::string prefer_kernel;
   void add_to(CLI::App& app);

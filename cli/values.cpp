@@ -21,6 +21,10 @@ void SessionArguments::add_to(CLI::App& app) {
   app.add_option("--threads", threads, "Threads; 0 takes the CPUs this process may use")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option(
+         "--precision", precision,
+         "highest: f32 as f32; high: the same on this provider; medium: bf16 where the CPU multiplies it")
+      ->capture_default_str();
   app.add_option("--optimize", optimize, "Graph rewrites before the run")
       ->check(CLI::IsMember({"all", "none"}))
       ->capture_default_str();
@@ -36,6 +40,7 @@ SessionOptions SessionArguments::options() const {
   SessionOptions options;
   options.providers = providers;
   options.threads = threads;
+  options.precision = precision;
   options.optimize = optimize;
   options.disabled_passes = disabled_passes;
   options.prefer_kernel = prefer_kernel;

@@ -52,6 +52,9 @@ void register_elementwise(OperatorRegistry& r) {
                            "Tan",        "Tanh",
                            "Where",      "Xor"})
     r.op(name).elementwise();
+  for (const char* name : {"Add", "Sub", "Mul", "Div"}) r.op(name).narrows(Narrow::Between).constants_stay();
+  for (const char* name : {"Abs", "Clip", "Max", "Min", "Neg", "Sum", "Tanh", "Where"})
+    r.op(name).narrows(Narrow::Between);
 }
 
 }  // namespace sardonyx

@@ -5,7 +5,7 @@
 namespace sardonyx {
 
 void register_indexing(OperatorRegistry& registry) {
-  registry.op("Gather").attributes<GatherAttributes>();
+  registry.op("Gather").attributes<GatherAttributes>().narrows(Narrow::Between);
   registry.op("GatherElements").attributes<GatherAttributes>();
   registry.op("GatherND").attributes<GatherNdAttributes>();
   registry.op("Scatter").attributes<GatherAttributes>();

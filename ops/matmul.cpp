@@ -5,7 +5,8 @@
 namespace sardonyx {
 
 void register_matmul(OperatorRegistry& registry) {
-  registry.op("Gemm").attributes<GemmAttributes>();
+  registry.op("MatMul").narrows(Narrow::Always);
+  registry.op("Gemm").attributes<GemmAttributes>().narrows(Narrow::Always, {0, 1});
   registry.op("Einsum").attributes<EinsumAttributes>();
 }
 

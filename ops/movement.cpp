@@ -25,6 +25,9 @@ void register_movement(OperatorRegistry& registry) {
   registry.op("CenterCropPad").attributes<CenterCropPadAttributes>().shape_operands({1});
   registry.op("ReverseSequence").attributes<ReverseSequenceAttributes>();
   registry.op("Compress").attributes<CompressAttributes>();
+  for (const char* name : {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Split",
+                           "Slice", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"})
+    registry.op(name).narrows(Narrow::Between);
 }
 
 }  // namespace sardonyx

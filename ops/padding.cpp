@@ -5,7 +5,7 @@
 namespace sardonyx {
 
 void register_padding(OperatorRegistry& registry) {
-  registry.op("Pad").attributes<PadAttributes>().shape_operands({1, 3});
+  registry.op("Pad").attributes<PadAttributes>().shape_operands({1, 3}).narrows(Narrow::Between);
 }
 
 }  // namespace sardonyx

@@ -12,6 +12,8 @@ void register_pooling(OperatorRegistry& registry) {
   registry.op("MaxUnpool").attributes<MaxUnpoolAttributes>().shape_operands({2});
   registry.op("MaxRoiPool").attributes<MaxRoiPoolAttributes>();
   registry.op("RoiAlign").attributes<RoiAlignAttributes>();
+  for (const char* name : {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
+    registry.op(name).narrows(Narrow::Between);
 }
 
 }  // namespace sardonyx

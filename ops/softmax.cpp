@@ -6,7 +6,7 @@
 namespace sardonyx {
 
 void register_softmax(OperatorRegistry& registry) {
-  registry.op("Softmax").attributes<SoftmaxAttributes>();
+  registry.op("Softmax").attributes<SoftmaxAttributes>().narrows(Narrow::Between);
   registry.op("LogSoftmax").attributes<SoftmaxAttributes>();
 }
 

@@ -47,6 +47,8 @@ class Provider {
   virtual void trim() {}
   virtual std::unique_ptr<Queue> make_queue() = 0;
   virtual const KernelRegistry& kernels() const = 0;
+  // Whether the device has instructions for products of bf16: without them precision "medium" is "highest".
+  virtual bool multiplies_bfloat16() const { return false; }
   // Whether the provider has a kernel for the operator at all; the kernel may still decline shapes.
   virtual bool supports(const Node& node) const { return !kernels().find(node.domain, node.op).empty(); }
 };

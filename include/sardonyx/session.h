@@ -45,7 +45,9 @@ struct Limits {
 struct SessionOptions {
   std::vector<std::string> providers = {"cpu"};    // in order of preference
   int threads = 0;                                 // 0: the CPUs this process may use
-  std::string precision = "highest";               // "highest": f32 stays f32
+  // How f32 is computed: "highest" as f32; "high" on the CPU the same; "medium" with bf16 tensors and products
+  // and f32 sums, where the CPU has instructions for it, else as "highest". Inputs and outputs stay f32.
+  std::string precision = "highest";
   std::string optimize = "all";                    // "none": as imported and upgraded; "all": rewritten
   std::vector<std::string> disabled_passes;        // names that pass_names() of tools.h gives
   std::map<std::string, int64_t> free_dimensions;  // symbolic dimensions fixed by name

@@ -77,6 +77,13 @@ struct AttributeSpec {
   std::optional<Attribute> initial;  // absent for an attribute without a default
 };
 
+// What becomes of an operator on f32 in precision "medium", which stores bf16 and computes in f32.
+enum class Narrow : uint8_t {
+  Never,   // stays f32: shapes, sums over long axes, functions that magnify the error of their argument
+  Always,  // products of many terms, which are what makes bf16 fast
+  Between  // bf16 where its input is bf16 already, so that neighbours of products need no conversion
+};
+
 struct Operator {
   std::string domain, name;
   std::vector<int> host_operands;  // inputs whose values, not only shapes, decide output shapes or the kernel
@@ -84,8 +91,13 @@ struct Operator {
   std::vector<AttributeSpec> attribute_specs;
   bool has_attribute_struct = false;
   bool impure = false;  // draws random numbers: never folded or merged
-  // Each element of the output depends on the elements at its place in the (broadcast) inputs, and on no axis.
+  // Each element of the output depends on the elements at its place in the (broadcast) inputs, and on no
+  // axis.
   bool is_elementwise = false;
+  Narrow narrow = Narrow::Never;
+  std::vector<int> narrow_inputs;  // those that become bf16; empty: every one that is f32
+  bool keeps_constants = false;    // a constant operand may stay f32 beside bf16
+  bool keeps_outputs = false;      // outputs stay f32
 
   Operator& shape_operands(std::vector<int> inputs) {
     host_operands = std::move(inputs);
@@ -104,6 +116,20 @@ struct Operator {
   }
   Operator& elementwise() {
     is_elementwise = true;
+    return *this;
+  }
+  // Inputs that are not named keep f32: biases, scales, masks. All f32 outputs become bf16.
+  Operator& narrows(Narrow how, std::vector<int> inputs = {}) {
+    narrow = how;
+    narrow_inputs = std::move(inputs);
+    return *this;
+  }
+  Operator& constants_stay() {
+    keeps_constants = true;
+    return *this;
+  }
+  Operator& outputs_stay() {
+    keeps_outputs = true;
     return *this;
   }
   template <typename Struct>

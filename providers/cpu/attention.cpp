@@ -2,7 +2,9 @@
 #include "providers/cpu/attention.h"
 
 #include "ops/attention.h"
+#include "providers/cpu/support/attention_bfloat16.h"
 #include "providers/cpu/support/dispatch.h"
+#include "providers/cpu/support/panel_bfloat16.h"
 #include "providers/cpu/support/widen.h"
 #include "providers/kernel.h"
 
@@ -173,38 +175,11 @@ Tensor as_type(const Tensor& tensor, DType to) {
   return copy;
 }
 
+// Everything of a problem but its operands. Returns what holds the mask.
 template <typename T>
-void run_plan(const Plan& p, int threads, RunContext& run) {
+Tensor set_conditions(const Plan& p, RunContext& run, AttentionProblem<T>& problem) {
   constexpr DType kType = dtype_of<T>;
   const AttentionAttributes& a = p.attributes;
-  AttentionProblem<T> problem;
-  static_cast<AttentionShape&>(problem) = p.shape;
-  const Tensor q = as_type(run.input(0), kType);
-  problem.q = q.data<T>();
-  problem.q_at = strides_of(p, problem.q_heads, problem.q_len, problem.head);
-
-  // Keys and values: the inputs as they lie, or the concatenation with what came before.
-  Tensor held[2];
-  for (size_t i : {size_t{0}, size_t{1}}) {
-    const Tensor& fresh = run.input(1 + i);
-    const int64_t size = i == 0 ? problem.head : problem.v_head;
-    if (run.wants(1 + i)) {
-      concatenate(p, p.has_past ? &run.input(4 + i) : nullptr, fresh, size, run.output(1 + i));
-      held[i] = as_type(run.output(1 + i), kType);
-    } else if (p.has_past) {
-      Tensor joined(fresh.dtype(), {problem.batch, problem.kv_heads, problem.kv_len, size});
-      concatenate(p, &run.input(4 + i), fresh, size, joined);
-      held[i] = as_type(joined, kType);
-    } else {
-      held[i] = as_type(fresh, kType);
-    }
-    const HeadStrides dense{problem.kv_heads * problem.kv_len * size, problem.kv_len * size, size};
-    (i == 0 ? problem.k_at : problem.v_at) =
-        run.wants(1 + i) || p.has_past ? dense : strides_of(p, problem.kv_heads, p.new_len, size);
-  }
-  problem.k = held[0].data<T>();
-  problem.v = held[1].data<T>();
-
   Tensor mask;
   if (run.has_input(3)) {
     const Dims strides = contiguous_strides(p.mask_dims);
@@ -236,8 +211,43 @@ void run_plan(const Plan& p, int threads, RunContext& run) {
   if (a.softmax_precision) problem.precision = static_cast<DType>(*a.softmax_precision);
   // Rounding to the inputs' own type is what converting the result does.
   if (problem.precision == p.q_type) problem.precision = DType::Undefined;
+  return mask;
+}
+
+template <typename T>
+void run_plan(const Plan& p, int threads, RunContext& run) {
+  constexpr DType kType = dtype_of<T>;
+  AttentionProblem<T> problem;
+  static_cast<AttentionShape&>(problem) = p.shape;
+  const Tensor q = as_type(run.input(0), kType);
+  problem.q = q.data<T>();
+  problem.q_at = strides_of(p, problem.q_heads, problem.q_len, problem.head);
+
+  // Keys and values: the inputs as they lie, or the concatenation with what came before.
+  Tensor held[2];
+  for (size_t i : {size_t{0}, size_t{1}}) {
+    const Tensor& fresh = run.input(1 + i);
+    const int64_t size = i == 0 ? problem.head : problem.v_head;
+    if (run.wants(1 + i)) {
+      concatenate(p, p.has_past ? &run.input(4 + i) : nullptr, fresh, size, run.output(1 + i));
+      held[i] = as_type(run.output(1 + i), kType);
+    } else if (p.has_past) {
+      Tensor joined(fresh.dtype(), {problem.batch, problem.kv_heads, problem.kv_len, size});
+      concatenate(p, &run.input(4 + i), fresh, size, joined);
+      held[i] = as_type(joined, kType);
+    } else {
+      held[i] = as_type(fresh, kType);
+    }
+    const HeadStrides dense{problem.kv_heads * problem.kv_len * size, problem.kv_len * size, size};
+    (i == 0 ? problem.k_at : problem.v_at) =
+        run.wants(1 + i) || p.has_past ? dense : strides_of(p, problem.kv_heads, p.new_len, size);
+  }
+  problem.k = held[0].data<T>();
+  problem.v = held[1].data<T>();
+
+  const Tensor mask = set_conditions(p, run, problem);
   problem.y_at = strides_of(p, problem.q_heads, problem.q_len, problem.v_head);
-  problem.qk_output = static_cast<QkOutput>(a.qk_matmul_output_mode);
+  problem.qk_output = static_cast<QkOutput>(p.attributes.qk_matmul_output_mode);
   const bool direct = p.q_type == kType;
   Tensor y = direct ? run.output(0) : Tensor(kType, run.output(0).dims());
   Tensor qk;
@@ -264,10 +274,39 @@ Prepared prepare(PrepareContext& ctx) {
   };
 }
 
+// All of bf16, with nothing kept and nothing shown: the products are bf16 too.
+Prepared prepare_bfloat16(PrepareContext& ctx) {
+  for (size_t i : {size_t{0}, size_t{1}, size_t{2}})
+    if (ctx.dtype(i) != DType::BFloat16) return decline("not all of bf16");
+  if (!has_panel_bfloat16()) return decline("no instructions for products of bf16");
+  if (ctx.has_input(4) || ctx.wants(1) || ctx.wants(2) || ctx.wants(3)) return decline("more than Y is made");
+  const Plan p = prepare_plan(ctx);
+  if (p.attributes.softmax_precision && *p.attributes.softmax_precision != static_cast<int>(DType::Float32))
+    return decline("scores are rounded");
+  if (!p.shape.packs_keys() || p.shape.kv_len == 0 || p.shape.head % 2 != 0)
+    return decline("too little, or odd heads");
+  const int threads = std::max(ctx.threads(), 1);
+  ctx.scratch(AttentionBFloat16(p.shape).scratch_bytes(threads));
+  return [p, threads](RunContext& run) {
+    AttentionProblem<float> problem;
+    static_cast<AttentionShape&>(problem) = p.shape;
+    const Tensor mask = set_conditions(p, run, problem);
+    problem.q_at = strides_of(p, problem.q_heads, problem.q_len, problem.head);
+    problem.k_at = strides_of(p, problem.kv_heads, p.new_len, problem.head);
+    problem.v_at = strides_of(p, problem.kv_heads, p.new_len, problem.v_head);
+    problem.y_at = strides_of(p, problem.q_heads, problem.q_len, problem.v_head);
+    const auto bits = [&](size_t i) { return static_cast<const uint16_t*>(run.input(i).data()); };
+    attend_bfloat16(problem,
+                    {bits(0), bits(1), bits(2), static_cast<uint16_t*>(run.output(0).mutable_data())},
+                    threads, run.scratch());
+  };
+}
+
 }  // namespace
 
 void register_attention(KernelRegistry& registry) {
-  registry.add("Attention", "simd", kFirst, prepare<false>);
+  registry.add("Attention", "bfloat16", kFirst, prepare_bfloat16);
+  registry.add("Attention", "simd", kSecond, prepare<false>);
   registry.ref("Attention", prepare<true>);
 }
 

@@ -47,13 +47,18 @@ Memory::desc in_layout(const Memory::desc& plain, ImageLayout layout) {
                       layout == ImageLayout::Any ? Tag::any : blocked[dims.size() - 3]);
 }
 
-Descs describe(const ConvShape& s, DType dtype, ImageLayout layout) {
+// The types of images and weights, of the bias and of what is made.
+struct ConvTypes {
+  DType x, bias, y;
+};
+
+Descs describe(const ConvShape& s, const ConvTypes& types, ImageLayout layout) {
   const Window& w = s.window;
   Descs d;
   const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
-  d.x = onednn_in_layout(dtype, s.x_dims(), images);
-  d.y = onednn_in_layout(dtype, s.y_dims(), images);
-  if (s.bias) d.bias = onednn_dense(dtype, {s.groups * s.out_channels});
+  d.x = onednn_in_layout(types.x, s.x_dims(), images);
+  d.y = onednn_in_layout(types.y, s.y_dims(), images);
+  if (s.bias) d.bias = onednn_dense(types.bias, {s.groups * s.out_channels});
   // oneDNN names weights [group,] out, in, kernel...; in a transposed convolution ONNX has in before out.
   const int64_t taps = element_count(w.kernel);
   Dims dims = {s.out_channels, s.in_channels};
@@ -65,7 +70,7 @@ Descs describe(const ConvShape& s, DType dtype, ImageLayout layout) {
     dims.insert(dims.begin(), s.groups);
     strides.insert(strides.begin(), s.out_channels * s.in_channels * taps);
   }
-  d.weights = onednn_strided(dtype, dims, strides);
+  d.weights = onednn_strided(types.x, dims, strides);
   d.weights_wanted = in_layout(d.weights, ImageLayout::Any);
   d.x_wanted = in_layout(d.x, layout);
   d.y_wanted = in_layout(d.y, layout);
@@ -90,9 +95,10 @@ std::vector<size_t> idle_dimensions(const Window& w) {
   return idle;
 }
 
+// `followed`: the nodes that follow are computed too.
 template <typename Primitive>
 Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLayout layout,
-                           dnnl::algorithm algorithm) {
+                           dnnl::algorithm algorithm, bool followed = true) {
   const DType dtype = ctx.dtype(0);
   ConvShape s = whole;
   const std::vector<size_t> idle = idle_dimensions(whole.window);
@@ -101,7 +107,6 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
   for (Dims* list : {&s.window.in, &s.window.out, &s.window.kernel, &s.window.stride, &s.window.dilation,
                      &s.window.pad_begin, &s.window.pad_end})
     *list = without(*list, idle);
-  const Descs d = describe(s, dtype, layout);
   typename Primitive::primitive_desc desc;
   const double outputs = static_cast<double>(element_count(s.transposed ? s.x_dims() : s.y_dims()));
   const double operations = 2 * outputs * static_cast<double>(s.transposed ? s.out_channels : s.in_channels) *
@@ -117,11 +122,13 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
     const bool full_rank = operand.dims.size() == y_dims.size();
     // Tensors of lower rank stay as they are: their axes mean the same only if both orders agree.
     if (images == Layout::Plain || full_rank || layouts_agree(padded))
-      seen.emplace(onednn_in_layout(dtype, without(padded, dropped), images),
+      seen.emplace(onednn_in_layout(operand.dtype, without(padded, dropped), images),
                    full_rank ? images : Layout::Plain);
     return seen;
   };
-  const Epilogue epilogue = onednn_epilogue(ctx, dtype, y_dims, describe_operand);
+  const Epilogue epilogue =
+      followed ? onednn_epilogue(ctx, dtype, y_dims, describe_operand) : Epilogue{{}, {}, 0, dtype};
+  const Descs d = describe(s, {dtype, s.bias ? ctx.dtype(2) : dtype, epilogue.result}, layout);
   dnnl::primitive_attr attributes = onednn_attributes();
   attributes.set_post_ops(epilogue.ops);
   try {
@@ -132,7 +139,9 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
                   : typename Primitive::primitive_desc(onednn_engine(), kind, algorithm, d.x_wanted,
                                                        d.weights_wanted, d.y_wanted, d.strides, d.dilates,
                                                        d.pad_begin, d.pad_end, attributes);
-    if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
+    if (onednn_is_ref(desc))
+      return epilogue.count != 0 ? prepare_primitive<Primitive>(ctx, whole, layout, algorithm, false)
+                                 : decline("oneDNN has only its reference implementation for this shape");
     const Primitive primitive(desc);
     ScratchPlan scratch(ctx);
     const auto x = OneDnnOperand::source(scratch, d.x, desc.src_desc(), nullptr);
@@ -141,7 +150,7 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
     const Memory::desc work_desc = desc.scratchpad_desc(), bias_desc = d.bias;
     const size_t work = scratch.add(work_desc.get_size());
     const bool biased = s.bias;
-    ctx.output(0, dtype, whole.y_dims());
+    ctx.output(0, epilogue.result, whole.y_dims());
     ctx.output_layout(0, images);
     ctx.want(0, images);
     absorb(ctx, epilogue);
@@ -160,6 +169,7 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
       y.end_store(memory, run.output(0).mutable_data());
     };
   } catch (const dnnl::error& e) {
+    if (epilogue.count != 0) return prepare_primitive<Primitive>(ctx, whole, layout, algorithm, false);
     return decline(std::string("oneDNN: ") + e.message);
   }
 }

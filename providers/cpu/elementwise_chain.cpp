@@ -1,6 +1,8 @@
-// Elementwise f32 nodes computed together: each of them over a block that stays in the first cache, one after
-// the other.
+// Elementwise nodes on f32 and bf16 computed together: each of them over a block of f32 that stays in the
+// first cache, one after the other; bf16 is rounded once, at the end.
 #include <array>
+
+#include "ops/elementwise.h"
 
 #include "providers/cpu/support/elementwise.h"
 #include "providers/cpu/support/row_ops.h"
@@ -30,115 +32,189 @@ struct Step {
 struct Chain {
   std::vector<Step> steps;
   std::vector<size_t> inputs;  // of the kernel: the operands of the broadcast
+  std::vector<bool> narrow;    // parallel: bf16, not f32
   size_t count = 0;            // the followers taken
+  DType result = DType::Float32;
+  simd::NarrowBinaryRow single = nullptr;  // all of it, where it is one step from bf16 to bf16
 
-  size_t operand(size_t input) {
+  size_t operand(size_t input, bool is_narrow) {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (inputs[i] == input) return i;
     inputs.push_back(input);
+    narrow.push_back(is_narrow);
     return inputs.size() - 1;
   }
 };
 
-// Whether input i is f32 and broadcasts to `dims` without enlarging them.
+bool is_f32_or_bf16(DType dtype) { return dtype == DType::Float32 || dtype == DType::BFloat16; }
+
+// Whether input i is f32 or bf16 and broadcasts to `dims` without enlarging them.
 bool fits(const PrepareContext& ctx, size_t i, const Dims& dims) {
   const TensorDesc& desc = ctx.input(i);
-  if (desc.dtype != DType::Float32 || desc.dims.size() > dims.size()) return false;
+  if (!is_f32_or_bf16(desc.dtype) || desc.dims.size() > dims.size()) return false;
   const size_t offset = dims.size() - desc.dims.size();
   for (size_t d = 0; d < desc.dims.size(); ++d)
     if (desc.dims[d] != 1 && desc.dims[d] != dims[offset + d]) return false;
   return true;
 }
 
-// The node and as many of its followers as there are loops for, up to the last that closes.
-std::optional<Chain> make_chain(const PrepareContext& ctx, const Dims& dims) {
-  using Follower = PrepareContext::Follower;
-  Chain chain;
-  const auto step_of = [&](const Node& node, auto&& source) -> std::optional<Step> {
-    const auto op = row_op(ctx.graph(), node);
-    if (!op) return std::nullopt;
-    Step step;
-    const auto x = source(0);
-    if (!x) return std::nullopt;
-    step.x = *x;
-    if (op->unary) {
-      step.unary = simd::row(*op->unary);
-      step.a = op->a, step.b = op->b;
-      return step;
-    }
-    const auto y = source(1);
-    if (!y) return std::nullopt;
-    step.y = *y;
-    step.binary = simd::row(*op->binary);
-    return step;
-  };
-  const auto operand = [&](size_t input) -> std::optional<Source> {
-    if (!ctx.is_tensor(input) || !fits(ctx, input, dims)) return std::nullopt;
-    return Source{false, chain.operand(input)};
-  };
-  const auto first = step_of(ctx.node(), operand);
-  if (!first) return std::nullopt;
-  chain.steps.push_back(*first);
-  size_t operands = chain.inputs.size();
-  for (const Follower& follower : ctx.followers()) {
-    const auto step = step_of(*follower.node, [&](size_t i) -> std::optional<Source> {
-      const auto& source = follower.inputs[i];
-      if (source.made >= 0) return Source{true, static_cast<size_t>(source.made)};
-      return operand(source.input);
-    });
-    if (!step) break;
-    chain.steps.push_back(*step);
-    if (!follower.closes) continue;
-    chain.count = chain.steps.size() - 1;
-    operands = chain.inputs.size();
-  }
-  chain.steps.resize(chain.count + 1);
-  chain.inputs.resize(operands);
-  if (chain.inputs.size() > kMaxOperands) return std::nullopt;
-
-  // Registers, each free again after the last step that reads it. A loop may write over what it reads.
-  std::vector<size_t> last(chain.steps.size(), 0);
-  for (size_t s = 0; s < chain.steps.size(); ++s)
-    for (const Source* source : {&chain.steps[s].x, &chain.steps[s].y})
+// Gives every step its register, free again after the last step that reads it: a loop may write over what it
+// reads. False when there are too few.
+bool place_registers(std::vector<Step>& steps) {
+  std::vector<size_t> last(steps.size(), 0), place(steps.size());
+  for (size_t s = 0; s < steps.size(); ++s)
+    for (const Source* source : {&steps[s].x, &steps[s].y})
       if (source->made) last[source->index] = s;
-  std::vector<size_t> place(chain.steps.size());
   std::array<size_t, kMaxRegisters> busy_until = {};
-  for (size_t s = 0; s < chain.steps.size(); ++s) {
-    Step& step = chain.steps[s];
+  for (size_t s = 0; s < steps.size(); ++s) {
+    Step& step = steps[s];
     for (Source* source : {&step.x, &step.y})
       if (source->made) source->index = place[source->index];
     size_t r = 0;
     while (r < kMaxRegisters && busy_until[r] > s) ++r;
-    if (r == kMaxRegisters) return std::nullopt;
+    if (r == kMaxRegisters) return false;
     step.to = place[s] = r;
     busy_until[r] = last[s];
   }
-  return chain;
+  return true;
 }
+
+// What the nodes of a chain make: where it is, and its type in the graph.
+struct Made {
+  Source source;
+  DType dtype = DType::Float32;
+};
+
+class ChainBuilder {
+ public:
+  ChainBuilder(const PrepareContext& ctx, const Dims& dims) : ctx_(ctx), dims_(dims) {}
+
+  // The node and as many of its followers as there are loops for, up to the last that closes.
+  std::optional<Chain> make(bool with_followers) {
+    if (!add(ctx_.node(), [&](size_t i) { return operand(i); })) return std::nullopt;
+    size_t steps = 0, operands = 0;
+    const auto close = [&](size_t count) {
+      const Made& made = made_.back();
+      if (!made.source.made || made.source.index + 1 != chain_.steps.size()) return;
+      steps = chain_.steps.size(), operands = chain_.inputs.size();
+      chain_.count = count, chain_.result = made.dtype;
+    };
+    close(0);
+    for (const auto& follower : ctx_.followers()) {
+      const auto input = [&](size_t i) -> std::optional<Made> {
+        const auto& source = follower.inputs[i];
+        if (source.made >= 0) return made_[static_cast<size_t>(source.made)];
+        return operand(source.input);
+      };
+      if (!with_followers || !add(*follower.node, input)) break;
+      if (follower.closes) close(made_.size() - 1);
+    }
+    if (steps == 0) return std::nullopt;
+    chain_.steps.resize(steps);
+    chain_.inputs.resize(operands), chain_.narrow.resize(operands);
+    if (operands > kMaxOperands || !place_registers(chain_.steps)) return std::nullopt;
+    if (steps == 1 && chain_.result == DType::BFloat16 && binary_ &&
+        std::find(chain_.narrow.begin(), chain_.narrow.end(), false) == chain_.narrow.end())
+      chain_.single = simd::narrow_row(*binary_);
+    return chain_;
+  }
+
+ private:
+  std::optional<Made> operand(size_t input) {
+    if (!ctx_.is_tensor(input) || !fits(ctx_, input, dims_)) return std::nullopt;
+    const DType dtype = ctx_.dtype(input);
+    return Made{{false, chain_.operand(input, dtype == DType::BFloat16)}, dtype};
+  }
+
+  // A conversion is no step of its own: blocks are f32 anyway. What the graph rounds on purpose before it
+  // goes on as f32 is left alone.
+  template <typename Input>
+  bool add_cast(const Node& node, Input&& input) {
+    const auto to = static_cast<DType>(parse_attributes<CastAttributes>(node.attributes).to.value_or(0));
+    const auto x = is_f32_or_bf16(to) ? input(0) : std::nullopt;
+    if (!x || (to == DType::Float32 && rounded_)) return false;
+    rounded_ = rounded_ || (to == DType::BFloat16 && x->dtype == DType::Float32);
+    made_.push_back({x->source, to});
+    return true;
+  }
+
+  template <typename Input>
+  bool add(const Node& node, Input&& input) {
+    if (node.is("Cast")) return add_cast(node, input);
+    const auto op = row_op(ctx_.graph(), node);
+    if (!op) return false;
+    Step step;
+    const auto x = input(0);
+    if (!x) return false;
+    step.x = x->source;
+    DType dtype = x->dtype;
+    if (op->unary) {
+      step.unary = simd::row(*op->unary);
+      step.a = op->a, step.b = op->b;
+    } else {
+      const auto y = input(1);
+      if (!y) return false;
+      step.y = y->source;
+      step.binary = simd::row(*op->binary);
+      if (chain_.steps.empty()) binary_ = *op->binary;
+      if (y->dtype == DType::BFloat16) dtype = DType::BFloat16;
+    }
+    chain_.steps.push_back(step);
+    made_.push_back({{true, chain_.steps.size() - 1}, dtype});
+    return true;
+  }
+
+  const PrepareContext& ctx_;
+  const Dims& dims_;
+  Chain chain_;
+  std::vector<Made> made_;
+  std::optional<simd::Binary> binary_;  // of the first step
+  bool rounded_ = false;
+};
 
 // Where operand k of the broadcast is read for the elements at hand, and its step.
 struct Place {
-  const float* data;
+  const std::byte* data;
   int64_t step;
+  bool narrow = false;
+
+  Place at(int64_t element) const {
+    return {data + element * static_cast<int64_t>(narrow ? sizeof(uint16_t) : sizeof(float)), step, narrow};
+  }
+  const float* floats() const { return reinterpret_cast<const float*>(data); }
+  const uint16_t* bits() const { return reinterpret_cast<const uint16_t*>(data); }
 };
 
-// Runs the steps on `count` elements, at most kBlock; operand k is at places[k].
-void evaluate(const Chain& chain, const Place* places, int64_t count, float* out) {
+// Runs the steps on `count` elements, at most kBlock; operand k is at places[k]. Writes elements from `at`
+// on.
+void evaluate(const Chain& chain, const Place* places, int64_t count, void* out, int64_t at) {
+  if (chain.single) {
+    const Place &x = places[chain.steps[0].x.index], &y = places[chain.steps[0].y.index];
+    return chain.single(x.bits(), x.step, y.bits(), y.step, static_cast<uint16_t*>(out) + at, count);
+  }
   alignas(64) float blocks[kMaxRegisters][kBlock];
-  const auto read = [&](const Source& source) {
-    return source.made ? Place{blocks[source.index], 1} : places[source.index];
+  alignas(64) float widened[2][kBlock];
+  const auto read = [&](const Source& source, float* buffer) {
+    if (source.made) return std::pair<const float*, int64_t>(blocks[source.index], 1);
+    const Place& place = places[source.index];
+    if (!place.narrow) return std::pair(place.floats(), place.step);
+    simd::bfloat16_to_float(place.bits(), buffer, place.step ? count : 1);
+    return std::pair<const float*, int64_t>(buffer, place.step);
   };
+  const bool narrow = chain.result == DType::BFloat16;
   for (size_t s = 0; s < chain.steps.size(); ++s) {
     const Step& step = chain.steps[s];
-    float* to = s + 1 == chain.steps.size() ? out : blocks[step.to];
-    const Place x = read(step.x);
+    const bool last = s + 1 == chain.steps.size();
+    float* to = last && !narrow ? static_cast<float*>(out) + at : blocks[step.to];
+    const auto [x, x_step] = read(step.x, widened[0]);
     if (step.unary) {
-      step.unary(x.data, to, x.step ? count : 1, step.a, step.b);
-      if (!x.step) std::fill(to + 1, to + count, to[0]);
+      step.unary(x, to, x_step ? count : 1, step.a, step.b);
+      if (!x_step) std::fill(to + 1, to + count, to[0]);
     } else {
-      const Place y = read(step.y);
-      step.binary(x.data, x.step, y.data, y.step, to, count);
+      const auto [y, y_step] = read(step.y, widened[1]);
+      step.binary(x, x_step, y, y_step, to, count);
     }
+    if (last && narrow) simd::float_to_bfloat16(to, static_cast<uint16_t*>(out) + at, count);
   }
 }
 
@@ -154,8 +230,7 @@ bool has_short_rows(const Broadcast& plan, size_t operands) {
   return repeated > 0 && repeated <= kMaxRepeated && plan.row() <= kBlock / 2 && plan.rows_around() > 1;
 }
 
-void run_short_rows(const Chain& chain, const Broadcast& plan, double ns, const float* const* data,
-                    float* out) {
+void run_short_rows(const Chain& chain, const Broadcast& plan, double ns, const Place* data, void* out) {
   const int64_t row = plan.row(), around = plan.rows_around(), together = kBlock / row;
   const size_t operands = chain.inputs.size();
   parallel_for(plan.size() / row, grain_for(ns * static_cast<double>(row)), [&](int64_t begin, int64_t end) {
@@ -166,16 +241,26 @@ void run_short_rows(const Chain& chain, const Broadcast& plan, double ns, const 
       const std::vector<int64_t> from = plan.places(begin * row);
       size_t repeated = 0;
       for (size_t k = 0; k < operands; ++k) {
-        places[k] = {data[k] + from[k + 1], plan.step(k + 1)};
+        places[k] = data[k].at(from[k + 1]);
         if (plan.step(k + 1) == 0 || plan.row_step(k + 1) != 0) continue;
         float* copy = copies[repeated++];
-        for (int64_t r = 0; r < std::min(together, rows); ++r)
-          std::copy_n(places[k].data, row, copy + r * row);
-        places[k].data = copy;
+        if (chain.single) {
+          auto* bits = reinterpret_cast<uint16_t*>(copy);
+          for (int64_t r = 0; r < std::min(together, rows); ++r)
+            std::copy_n(places[k].bits(), row, bits + r * row);
+          places[k] = {reinterpret_cast<const std::byte*>(bits), 1, true};
+          continue;
+        }
+        if (places[k].narrow)
+          simd::bfloat16_to_float(places[k].bits(), copy, row);
+        else
+          std::copy_n(places[k].floats(), row, copy);
+        for (int64_t r = 1; r < std::min(together, rows); ++r) std::copy_n(copy, row, copy + r * row);
+        places[k] = {reinterpret_cast<const std::byte*>(copy), 1};
       }
       for (int64_t done = 0; done < rows; done += together) {
-        evaluate(chain, places.data(), std::min(together, rows - done) * row, out + (begin + done) * row);
-        for (size_t k = 0; k < operands; ++k) places[k].data += plan.row_step(k + 1) * together;
+        evaluate(chain, places.data(), std::min(together, rows - done) * row, out, (begin + done) * row);
+        for (size_t k = 0; k < operands; ++k) places[k] = places[k].at(plan.row_step(k + 1) * together);
       }
       begin += rows;
     }
@@ -188,33 +273,38 @@ Prepared prepare_chain(PrepareContext& ctx) {
     if (ctx.is_tensor(i)) own.push_back(ctx.dims(i));
   if (own.empty()) return decline("no tensor");
   const Dims dims = Broadcast(own).dims();
-  const auto chain = make_chain(ctx, dims);
+  auto chain = ChainBuilder(ctx, dims).make(true);
+  if (!chain) chain = ChainBuilder(ctx, dims).make(false);
   if (!chain) return decline("no loops for the node and what follows");
   std::vector<Dims> operands = {dims};
   for (const size_t input : chain->inputs) operands.push_back(ctx.dims(input));
   Broadcast plan(operands);
   const bool short_rows = has_short_rows(plan, chain->inputs.size());
-  if (chain->count == 0 && !short_rows) return decline("nothing follows that could be computed with it");
-  ctx.output(0, DType::Float32, dims);
+  const auto& narrow = chain->narrow;
+  const bool mixed = std::adjacent_find(narrow.begin(), narrow.end(), std::not_equal_to<>()) != narrow.end();
+  if (chain->count == 0 && !short_rows && !mixed)
+    return decline("nothing follows that could be computed with it");
+  ctx.output(0, chain->result, dims);
   for (const size_t input : chain->inputs)
-    if (!ctx.constant(input) && ctx.dims(input) == dims) {
+    if (!ctx.constant(input) && ctx.dims(input) == dims && ctx.dtype(input) == chain->result) {
       ctx.may_share(0, input);
       break;
     }
   ctx.absorb(chain->count);
   const double ns = 0.5 * static_cast<double>(chain->steps.size());
   return [chain = *chain, plan = std::move(plan), short_rows, ns](RunContext& run) {
-    float* out = run.out<float>(0);
-    std::array<const float*, kMaxOperands> data;
+    void* out = run.output(0).mutable_data();
+    std::array<Place, kMaxOperands> data;
     const size_t operands = chain.inputs.size();
-    for (size_t k = 0; k < operands; ++k) data[k] = run.in<float>(chain.inputs[k]);
+    for (size_t k = 0; k < operands; ++k)
+      data[k] = {static_cast<const std::byte*>(run.input(chain.inputs[k]).data()), plan.step(k + 1),
+                 chain.narrow[k]};
     if (short_rows) return run_short_rows(chain, plan, ns, data.data(), out);
     plan.rows(grain_for(ns), [&](int64_t at, const int64_t* from, int64_t n) {
       std::array<Place, kMaxOperands> places;
       for (int64_t done = 0; done < n; done += kBlock) {
-        for (size_t k = 0; k < operands; ++k)
-          places[k] = {data[k] + from[k + 1] + done * plan.step(k + 1), plan.step(k + 1)};
-        evaluate(chain, places.data(), std::min(kBlock, n - done), out + at + done);
+        for (size_t k = 0; k < operands; ++k) places[k] = data[k].at(from[k + 1] + done * plan.step(k + 1));
+        evaluate(chain, places.data(), std::min(kBlock, n - done), out, at + done);
       }
     });
   };
@@ -234,6 +324,7 @@ void register_elementwise_chain(KernelRegistry& r) {
     r.add_aware(name, "chain", kFirst - 1, prepare_chain);
     r.add(name, "simd", kSecond, prepare_row);
   }
+  r.add_aware("Cast", "chain", kFirst - 1, prepare_chain);
 }
 
 }  // namespace sardonyx::cpu

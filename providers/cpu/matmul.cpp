@@ -20,9 +20,10 @@ struct MatMulShape {
   Dims dims;  // of the output
 };
 
+// But for C of Gemm, which precision "medium" leaves f32 beside bf16.
 void check_same_dtype(const PrepareContext& ctx) {
   for (size_t i = 1; i < ctx.input_count(); ++i)
-    if (ctx.has_input(i))
+    if (ctx.has_input(i) && !(i == 2 && ctx.dtype(0) == DType::BFloat16 && ctx.dtype(2) == DType::Float32))
       ctx.expect(ctx.dtype(i) == ctx.dtype(0), "dtype of input " + std::to_string(i),
                  dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(i)));
 }
@@ -189,11 +190,11 @@ Prepared prepare_matmul(PrepareContext& ctx) {
   const MatMulShape s = matmul_shape(ctx);
   ScratchPlan scratch(ctx);
   const Product::Followed followed{&ctx, s.dims};
-  const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1), false, &followed);
+  const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1), DType::Undefined, &followed);
   if (!product)
     return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_matmul)
                                     : decline("no fast product of this dtype");
-  ctx.output(0, dtype, s.dims);
+  ctx.output(0, product->result(), s.dims);
   absorb(ctx, product->epilogue());
   return [product = *product](RunContext& run) {
     product.run(run.scratch(), run.input(0).data(), run.input(1).data(), run.output(0).mutable_data(),
@@ -225,12 +226,12 @@ Prepared prepare_gemm(PrepareContext& ctx) {
   if (dtype == DType::BFloat16 && after) return widened(ctx, dtype, prepare_gemm);  // rounded once
   ScratchPlan scratch(ctx);
   const Product::Followed followed{&ctx, {s.product.m, s.product.n}};
-  const auto product =
-      Product::plan(scratch, dtype, s.product, ctx.constant(1), bias, after ? nullptr : &followed);
+  const auto product = Product::plan(scratch, dtype, s.product, ctx.constant(1),
+                                     bias ? ctx.dtype(2) : DType::Undefined, after ? nullptr : &followed);
   if (!product)
     return dtype == DType::BFloat16 ? widened(ctx, dtype, prepare_gemm)
                                     : decline("no fast product of this dtype");
-  ctx.output(0, dtype, {s.product.m, s.product.n});
+  ctx.output(0, product->result(), {s.product.m, s.product.n});
   absorb(ctx, product->epilogue());
   std::function<void(RunContext&)> finish;
   if (after)

@@ -115,12 +115,24 @@ void store_statistic(RunContext& run, size_t output, int64_t row, float value) {
       static_cast<std::byte*>(to.mutable_data()) + static_cast<size_t>(row) * element_size(to.dtype()), 1);
 }
 
+// Whether the only reader of f32 output 0 is a conversion to bf16, which a kernel can do as it writes.
+bool ends_in_bfloat16(const PrepareContext& ctx) {
+  if (ctx.followers().empty()) return false;
+  const auto& follower = ctx.followers()[0];
+  const auto to = follower.node->attributes.get<int64_t>("to", 0);
+  return follower.closes && follower.node->is("Cast") && static_cast<DType>(to) == DType::BFloat16;
+}
+
 Prepared prepare_rows(PrepareContext& ctx, bool centred) {
-  const RowNormalization s = row_normalization(ctx, centred);
+  RowNormalization s = row_normalization(ctx, centred);
   const DType from = ctx.dtype(0);
   if (!is_fast(from) || !is_fast(s.result)) return decline("not f32, f16 or bf16");
   if (!s.by_row(s.scale_strides) || (s.has_bias && !s.by_row(s.bias_strides)))
     return decline("scale or bias differ between rows");
+  if (s.result == DType::Float32 && ends_in_bfloat16(ctx)) {
+    s.result = DType::BFloat16;
+    ctx.absorb(1);
+  }
   ctx.output(0, s.result, s.dims);
   ctx.output(1, s.stash, s.reduced);
   ctx.output(2, s.stash, s.reduced);
@@ -358,10 +370,10 @@ Prepared prepare_mean_variance(PrepareContext& ctx) {
 }  // namespace
 
 void register_normalization_simd(KernelRegistry& registry) {
-  registry.add("LayerNormalization", "simd", kFirst,
-               [](PrepareContext& ctx) { return prepare_rows(ctx, true); });
-  registry.add("RMSNormalization", "simd", kFirst,
-               [](PrepareContext& ctx) { return prepare_rows(ctx, false); });
+  registry.add_aware("LayerNormalization", "simd", kFirst,
+                     [](PrepareContext& ctx) { return prepare_rows(ctx, true); });
+  registry.add_aware("RMSNormalization", "simd", kFirst,
+                     [](PrepareContext& ctx) { return prepare_rows(ctx, false); });
   registry.add("BatchNormalization", "simd", kFirst, prepare_batch);
   registry.add("InstanceNormalization", "simd", kFirst,
                [](PrepareContext& ctx) { return prepare_groups(ctx, instance_normalization); });

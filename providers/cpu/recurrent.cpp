@@ -170,6 +170,8 @@ void run_plain(RunContext& run, const Recurrent& r) {
 template <Cell kCell>
 Prepared prepare_ref(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
+  if (dtype == DType::Float32 && ctx.dtype(1) == DType::BFloat16)
+    return widened(ctx, dtype, [](PrepareContext& wide) { return prepare_ref<kCell>(wide); });
   if (dtype == DType::Float16 || dtype == DType::BFloat16)
     return widened(ctx, dtype, [](PrepareContext& wide) { return prepare_recurrent_f32(wide, kCell); });
   Prepared prepared = decline(std::string("no kernel for ") + dtype_name(dtype));
@@ -187,9 +189,12 @@ Recurrent prepare_recurrent(PrepareContext& ctx, Cell cell) {
   r.gates = cell == Cell::Rnn ? 1 : cell == Cell::Gru ? 3 : 4;
   for (size_t i : {size_t{0}, size_t{1}, size_t{2}})
     ctx.expect(ctx.rank(i) == 3, std::string("input '") + "XWR"[i] + "'", "rank 3", to_string(ctx.dims(i)));
-  for (size_t i : {size_t{1}, size_t{2}, size_t{3}, size_t{5}, size_t{6}, size_t{7}})
+  for (size_t i : {size_t{1}, size_t{2}, size_t{3}, size_t{5}, size_t{6}, size_t{7}}) {
+    // Precision "medium" has bf16 weights beside f32.
+    if ((i == 1 || i == 2) && ctx.dtype(0) == DType::Float32 && ctx.dtype(i) == DType::BFloat16) continue;
     ctx.expect(!ctx.has_input(i) || ctx.dtype(i) == ctx.dtype(0), "input " + std::to_string(i),
                dtype_name(ctx.dtype(0)), ctx.has_input(i) ? dtype_name(ctx.dtype(i)) : "");
+  }
   RecurrentAttributes a;
   std::vector<std::string> names;
   if (cell == Cell::Rnn) {

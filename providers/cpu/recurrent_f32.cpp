@@ -1,14 +1,17 @@
-// RNN, GRU and LSTM in f32: the input projection of many steps as one product, then step by step a product
-// with packed recurrent weights. Hidden units are cut into blocks of 32; the gates of a block are computed
-// together, so that a block's thread has all it needs for its part of the new state.
+// RNN, GRU and LSTM in f32, perhaps with products of bf16: the input projection of many steps as one product,
+// then step by step a product with packed recurrent weights. Hidden units are cut into blocks of 32; the
+// gates of a block are computed together, so that a block's thread has all it needs for its part of the new
+// state.
 #include <algorithm>
 #include <cstring>
 
 #include "graph/shape.h"
 #include "providers/cpu/recurrent.h"
 #include "providers/cpu/support/pack_cache.h"
+#include "providers/cpu/support/panel_bfloat16.h"
 #include "providers/cpu/support/panel_gemm.h"
 #include "providers/cpu/support/parallel.h"
+#include "providers/cpu/support/simd.h"
 
 namespace sardonyx::cpu {
 namespace {
@@ -16,7 +19,8 @@ namespace {
 constexpr int64_t kTileRows = 24;          // sequences of the batch taken together
 constexpr int64_t kProjected = 2'000'000;  // floats of projected input held at once
 
-// Weights as panels in the order (direction, block, gate); biases as 32 floats for each panel.
+// Weights as panels in the order (direction, block, gate), of f32 or of pairs of bf16; biases as 32 floats
+// for each panel.
 struct Weights {
   const float *w, *r, *bias, *reset_bias;
 };
@@ -26,21 +30,29 @@ struct Plan {
   int64_t blocks = 0, padded = 0;  // of hidden units: blocks of 32, and their width together
   int64_t panels = 0;              // directions * blocks * gates
   int64_t chunk = 0;               // steps projected together
-  bool gathers = false;            // rows of X are copied into step order first
+  bool gathers = false;            // rows of X are copied into step order first, or converted
+  bool narrow = false;             // weights are bf16, and what they are multiplied with is rounded to it
   double item_ns = 0, panel_ns = 0;
   std::shared_ptr<Buffer> w, rec, bias;  // packed constants; null where packed in each run
   int64_t at_w = 0, at_r = 0, at_bias = 0, at_x = 0, at_xw = 0, at_h = 0, at_c = 0, at_z = 0, at_rh = 0,
-          floats = 0;
+          at_low = 0, floats = 0;
 
+  // Of a panel with k rows.
+  int64_t panel_floats(int64_t k) const { return narrow ? pair_pad(k) / 2 * kPanel : k * kPanel; }
   int64_t columns(int64_t block) const { return std::min(kPanel, r.hidden - block * kPanel); }
 };
 
-void pack_weights(const Plan& p, const float* from, int64_t k, int64_t begin, int64_t end, float* to) {
+void pack_weights(const Plan& p, const void* from, int64_t k, int64_t begin, int64_t end, float* to) {
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t gate = panel % p.r.gates, block = panel / p.r.gates % p.blocks,
                   d = panel / p.r.gates / p.blocks;
     const int64_t row = (d * p.r.gates + gate) * p.r.hidden + block * kPanel;
-    pack_panels(from + row * k, 1, k, k, p.columns(block), to + panel * k * kPanel);
+    float* packed = to + panel * p.panel_floats(k);
+    if (p.narrow)
+      pack_pairs(static_cast<const uint16_t*>(from) + row * k, k, k, p.columns(block),
+                 reinterpret_cast<uint16_t*>(packed));
+    else
+      pack_panels(static_cast<const float*>(from) + row * k, 1, k, k, p.columns(block), packed);
   }
 }
 
@@ -70,6 +82,7 @@ struct Run {
   const int64_t* lengths;  // null: all of full length
   const float* peephole;
   float *xw, *h, *c, *z, *rh, *y;
+  uint16_t* low;                // narrow: the bf16 of the states at and behind h, at the same distances
   int64_t first = 0, rows = 0;  // first projected step, projected rows of a direction
 
   int64_t length(int64_t b) const { return lengths ? lengths[b] : r.steps; }
@@ -86,6 +99,10 @@ struct Run {
     if (!r.clips) return;
     for (int64_t i = 0; i < n; ++i) v[i] = std::min(std::max(v[i], -r.clip), r.clip);
   }
+  // Of n elements of a state that products will read.
+  void round(const float* state, int64_t n) const {
+    if (p.narrow) simd::float_to_bfloat16(state, low + (state - h), n);
+  }
   void apply(int64_t d, int which, float* v, int64_t n) const {
     clip(v, n);
     simd_gate(r.functions[d][which], v, n);
@@ -94,12 +111,23 @@ struct Run {
   void product(const float* state, int64_t d, int64_t block, int64_t gate, int64_t n, const float* init,
                int64_t stride, float* out) const {
     const int64_t panel = (d * p.blocks + block) * r.gates + gate;
+    const float* panel_weights = weights.r + panel * p.panel_floats(r.hidden);
+    if (p.narrow)
+      return panel_bfloat16({.m = n,
+                             .k = r.hidden,
+                             .a = low + (state - h),
+                             .lda = p.padded,
+                             .b = reinterpret_cast<const uint16_t*>(panel_weights),
+                             .c = out,
+                             .ldc = kPanel,
+                             .init = init,
+                             .init_stride = stride});
     panel_gemm({.m = n,
                 .n = kPanel,
                 .k = r.hidden,
                 .a = state,
                 .lda = p.padded,
-                .b = weights.r + panel * r.hidden * kPanel,
+                .b = panel_weights,
                 .ldb = kPanel,
                 .c = out,
                 .ldc = kPanel,
@@ -113,6 +141,7 @@ struct Run {
     float* next = hidden((s + 1) & 1, d, b) + at;
     const bool live = s < ends;
     std::memcpy(next, live ? value : hidden(s & 1, d, b) + at, kPanel * sizeof(float));
+    round(next, kPanel);
     if (!y) return;
     float* out = y + r.y_at(r.time(s, ends, d), d, b) + at;
     if (live)
@@ -215,6 +244,7 @@ struct Run {
       const float* before = state + i * p.padded + block * kPanel;
       std::memcpy(z + at, tile + i * kPanel, kPanel * sizeof(float));
       for (int64_t j = 0; j < kPanel; ++j) rh[at + j] = tile[size + i * kPanel + j] * before[j];
+      round(rh + at, kPanel);
     }
   }
   void gru_state(int64_t s, int64_t d, int64_t block, int64_t b0, int64_t n) const {
@@ -260,13 +290,21 @@ struct Run {
   // The input projection of steps [first, first + steps) of every direction.
   void project(const float* x, float* gathered, int64_t steps) {
     rows = steps * r.batch;
+    auto* narrow = reinterpret_cast<uint16_t*>(gathered);
+    const int64_t pairs = pair_pad(r.input);
     if (p.gathers) {
       parallel_for(r.directions * rows, grain_for(static_cast<double>(r.input) * 0.3 + 5),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t item = begin; item < end; ++item) {
                        const int64_t d = item / rows, s = first + item % rows / r.batch, b = item % r.batch,
                                      t = r.time(s, length(b), d);
-                       std::copy_n(x + r.x_row(t, b) * r.input, r.input, gathered + item * r.input);
+                       const float* row = x + r.x_row(t, b) * r.input;
+                       if (p.narrow) {
+                         simd::float_to_bfloat16(row, narrow + item * pairs, r.input);
+                         if (pairs != r.input) narrow[item * pairs + r.input] = 0;
+                       } else {
+                         std::copy_n(row, r.input, gathered + item * r.input);
+                       }
                      }
                    });
     }
@@ -274,14 +312,28 @@ struct Run {
         p.panels, grain_for(p.panel_ns * static_cast<double>(rows)), [&](int64_t begin, int64_t end) {
           for (int64_t panel = begin; panel < end; ++panel) {
             const int64_t per_direction = p.blocks * r.gates, d = panel / per_direction;
+            const float* panel_weights = weights.w + panel * p.panel_floats(r.input);
+            float* to = xw + d * rows * row_stride() + panel % per_direction * kPanel;
+            if (p.narrow) {
+              panel_bfloat16({.m = rows,
+                              .k = r.input,
+                              .a = narrow + d * rows * pairs,
+                              .lda = pairs,
+                              .b = reinterpret_cast<const uint16_t*>(panel_weights),
+                              .c = to,
+                              .ldc = row_stride(),
+                              .init = weights.bias + panel * kPanel,
+                              .init_stride = 0});
+              continue;
+            }
             panel_gemm({.m = rows,
                         .n = kPanel,
                         .k = r.input,
                         .a = p.gathers ? gathered + d * rows * r.input : x + first * r.batch * r.input,
                         .lda = r.input,
-                        .b = weights.w + panel * r.input * kPanel,
+                        .b = panel_weights,
                         .ldb = kPanel,
-                        .c = xw + d * rows * row_stride() + panel % per_direction * kPanel,
+                        .c = to,
                         .ldc = row_stride(),
                         .init = weights.bias + panel * kPanel,
                         .init_stride = 0});
@@ -296,7 +348,7 @@ void run_plan(const Plan& p, RunContext& context) {
   const auto weight = [&](const std::shared_ptr<Buffer>& packed, size_t input, int64_t k,
                           int64_t at) -> const float* {
     if (packed) return static_cast<const float*>(packed->data());
-    const float* from = context.in<float>(input);
+    const void* from = context.input(input).data();
     parallel_for(p.panels, grain_for(static_cast<double>(k) * 16),
                  [&](int64_t begin, int64_t end) { pack_weights(p, from, k, begin, end, base + at); });
     return base + at;
@@ -321,13 +373,15 @@ void run_plan(const Plan& p, RunContext& context) {
           base + p.at_c,
           base + p.at_z,
           base + p.at_rh,
-          context.out<float>(0)};
+          context.out<float>(0),
+          reinterpret_cast<uint16_t*>(base + p.at_low)};
   const float *h0 = context.in<float>(5), *c0 = context.in<float>(6);
   std::fill_n(run.h, 2 * r.directions * r.batch * p.padded, 0.0f);
   if (r.cell == Cell::Lstm) std::fill_n(run.c, r.directions * r.batch * p.padded, 0.0f);
   for (int64_t d = 0; d < r.directions; ++d)
     for (int64_t b = 0; b < r.batch; ++b) {
       if (h0) std::copy_n(h0 + r.state_at(d, b), r.hidden, run.hidden(0, d, b));
+      run.round(run.hidden(0, d, b), p.padded);
       if (c0) std::copy_n(c0 + r.state_at(d, b), r.hidden, run.c + (d * r.batch + b) * p.padded);
     }
   for (int64_t s = 0; s < r.steps; ++s) {
@@ -356,21 +410,26 @@ Prepared prepare(PrepareContext& ctx) {
 Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
   if (ctx.dtype(0) != DType::Float32) return decline("only float");
   Plan p;
+  p.narrow = ctx.dtype(1) == DType::BFloat16 && ctx.dtype(2) == DType::BFloat16;
+  if (!p.narrow && (ctx.dtype(1) != DType::Float32 || ctx.dtype(2) != DType::Float32))
+    return decline("weights of several types");
+  if (p.narrow && !has_panel_bfloat16()) return decline("no instructions for products of bf16");
   p.r = prepare_recurrent(ctx, cell);
   const Recurrent& r = p.r;
   p.blocks = panel_count(r.hidden);
   p.padded = p.blocks * kPanel;
   p.panels = r.directions * p.blocks * r.gates;
-  p.gathers = r.batch_first || r.reverse || r.directions == 2 || ctx.has_input(4);
+  p.gathers = r.batch_first || r.reverse || r.directions == 2 || ctx.has_input(4) || p.narrow;
   const int64_t sequences = checked_mul(r.directions, r.batch, "batch size");
   const int64_t step_floats =
       std::max<int64_t>(1, checked_mul(sequences, p.padded * r.gates, "projected input"));
   p.chunk = std::clamp<int64_t>(kProjected / step_floats, 1, std::max<int64_t>(r.steps, 1));
   // A product of few rows runs at the speed of the cache that holds the weights.
-  const double flops = static_cast<double>(r.batch * r.gates * r.hidden * kPanel * 2),
-               bytes = static_cast<double>(r.gates * r.hidden * kPanel * 4);
+  const double speed = p.narrow ? 2 : 1,
+               flops = static_cast<double>(r.batch * r.gates * r.hidden * kPanel * 2) / speed,
+               bytes = static_cast<double>(r.gates * r.hidden * kPanel * 4) / speed;
   p.item_ns = std::max(flops / 80, bytes / 40) + static_cast<double>(r.batch * r.gates * kPanel);
-  p.panel_ns = static_cast<double>(r.input * kPanel * 2) / 60 + 3;
+  p.panel_ns = static_cast<double>(r.input * kPanel * 2) / (60 * speed) + 3;
 
   const auto place = [&p](int64_t floats) {
     const int64_t at = p.floats;
@@ -378,11 +437,11 @@ Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
     return at;
   };
   const auto weights = [&](size_t input, int64_t k, std::shared_ptr<Buffer>& packed, int64_t& at) {
-    const int64_t floats = checked_mul(p.panels * kPanel, k, "packed weights");
+    checked_mul(p.panels * kPanel, checked_add(k, 1, "packed weights"), "packed weights");
+    const int64_t floats = p.panels * p.panel_floats(k);
     if (const Tensor* source = ctx.constant(input))
-      packed = packed_constant(*source, "recurrent " + to_string(source->dims()), floats, [&](float* to) {
-        pack_weights(p, source->data<float>(), k, 0, p.panels, to);
-      });
+      packed = packed_constant(*source, "recurrent " + to_string(source->dims()), floats,
+                               [&](float* to) { pack_weights(p, source->data(), k, 0, p.panels, to); });
     else
       at = place(floats);
   };
@@ -398,11 +457,12 @@ Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
   }
   const int64_t rows = checked_mul(p.chunk, sequences, "projected input"),
                 state = checked_mul(sequences, p.padded, "state");
-  if (p.gathers) p.at_x = place(checked_mul(rows, r.input, "gathered input"));
+  if (p.gathers) p.at_x = place(checked_mul(rows, pair_pad(r.input), "gathered input"));
   p.at_xw = place(checked_mul(rows, p.padded * r.gates, "projected input"));
   p.at_h = place(checked_mul(2, state, "state"));
   if (cell == Cell::Lstm) p.at_c = place(state);
   if (cell == Cell::Gru && !r.linear_before_reset) p.at_z = place(state), p.at_rh = place(state);
+  if (p.narrow) p.at_low = place((p.floats - p.at_h + 1) / 2);
   ctx.scratch(static_cast<size_t>(checked_mul(p.floats, sizeof(float), "scratch memory")));
   return [p](RunContext& run) { run_plan(p, run); };
 }

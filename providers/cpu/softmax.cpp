@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "providers/cpu/support/elementwise.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/simd_softmax.h"
 #include "providers/cpu/support/widen.h"
@@ -31,11 +32,44 @@ View prepare_view(PrepareContext& ctx) {
   return view;
 }
 
+// Columns of one matrix are split so that threads have work even for a single matrix.
+constexpr int64_t kTile = 256;
+
+// f16 and bf16, a row or a tile of columns converted at a time.
+Prepared prepare_converted(const View& v, DType dtype, bool log) {
+  const int64_t width = std::min(v.inner, kTile), tiles = (v.inner + width - 1) / width;
+  const double ns = static_cast<double>(v.n * width) + 10;
+  return [v, width, tiles, ns, dtype, log](RunContext& run) {
+    const void* x = run.input(0).data();
+    void* y = run.output(0).mutable_data();
+    parallel_for(v.outer * tiles, grain_for(ns), [&](int64_t begin, int64_t end) {
+      std::vector<float> tile(static_cast<size_t>(v.n * width));
+      for (int64_t item = begin; item < end; ++item) {
+        const int64_t column = item % tiles * width, at = item / tiles * v.n * v.inner + column,
+                      columns = std::min(width, v.inner - column);
+        if (v.inner == 1) {
+          load_floats(dtype, x, at, v.n, tile.data());
+          simd_softmax_rows(tile.data(), tile.data(), 1, v.n, log);
+          store_floats(dtype, tile.data(), y, at, v.n);
+          continue;
+        }
+        for (int64_t i = 0; i < v.n; ++i)
+          load_floats(dtype, x, at + i * v.inner, columns, tile.data() + i * width);
+        simd_softmax_columns(tile.data(), tile.data(), v.n, width, columns, log);
+        for (int64_t i = 0; i < v.n; ++i)
+          store_floats(dtype, tile.data() + i * width, y, at + i * v.inner, columns);
+      }
+    });
+  };
+}
+
 template <bool kLog>
-Prepared prepare_f32(PrepareContext& ctx) {
-  if (ctx.dtype(0) != DType::Float32) return decline("only float");
+Prepared prepare_simd(PrepareContext& ctx) {
+  const DType dtype = ctx.dtype(0);
+  if (!has_float_rows(dtype)) return decline("only float, float16 and bfloat16");
   const View v = prepare_view(ctx);
   if (v.outer == 0 || v.n == 0 || v.inner == 0) return [](RunContext&) {};
+  if (dtype != DType::Float32) return prepare_converted(v, dtype, kLog);
   if (v.inner == 1) {
     return [v](RunContext& run) {
       const float* x = run.in<float>(0);
@@ -45,8 +79,7 @@ Prepared prepare_f32(PrepareContext& ctx) {
       });
     };
   }
-  // Columns of one matrix are split so that threads have work even for a single matrix.
-  const int64_t width = std::min<int64_t>(v.inner, 256), tiles = (v.inner + width - 1) / width;
+  const int64_t width = std::min(v.inner, kTile), tiles = (v.inner + width - 1) / width;
   return [v, width, tiles](RunContext& run) {
     const float* x = run.in<float>(0);
     float* y = run.out<float>(0);
@@ -63,7 +96,7 @@ Prepared prepare_f32(PrepareContext& ctx) {
 template <bool kLog>
 Prepared prepare_ref(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
-  if (dtype == DType::Float16 || dtype == DType::BFloat16) return widened(ctx, dtype, prepare_f32<kLog>);
+  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_simd<kLog>);
   if (dtype != DType::Float64) return decline(std::string("no kernel for ") + dtype_name(dtype));
   const View v = prepare_view(ctx);
   return [v](RunContext& run) {
@@ -89,9 +122,9 @@ Prepared prepare_ref(PrepareContext& ctx) {
 }  // namespace
 
 void register_softmax(KernelRegistry& registry) {
-  registry.add("Softmax", "simd", kFirst, prepare_f32<false>);
+  registry.add("Softmax", "simd", kFirst, prepare_simd<false>);
   registry.ref("Softmax", prepare_ref<false>);
-  registry.add("LogSoftmax", "simd", kFirst, prepare_f32<true>);
+  registry.add("LogSoftmax", "simd", kFirst, prepare_simd<true>);
   registry.ref("LogSoftmax", prepare_ref<true>);
 }
 

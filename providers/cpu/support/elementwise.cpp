@@ -11,6 +11,12 @@ void expect_same_dtype(const PrepareContext& ctx, size_t count) {
                  dtype_name(ctx.dtype(0)), dtype_name(ctx.dtype(i)));
 }
 
+bool mixes_bfloat16(const PrepareContext& ctx) {
+  const auto are = [&](DType a, DType b) { return ctx.dtype(0) == a && ctx.dtype(1) == b; };
+  return ctx.is_tensor(0) && ctx.is_tensor(1) &&
+         (are(DType::Float32, DType::BFloat16) || are(DType::BFloat16, DType::Float32));
+}
+
 void declare_elementwise(PrepareContext& ctx, DType dtype, const Dims& dims) {
   ctx.output(0, dtype, dims);
   if (dtype == DType::String) return;
@@ -98,10 +104,12 @@ Prepared prepare_simd_unary(PrepareContext& ctx, simd::Unary op, float a, float 
 Prepared prepare_simd_binary(PrepareContext& ctx, simd::Binary op) {
   const DType dtype = ctx.dtype(0);
   if (!has_float_rows(dtype)) return decline("only float, float16 and bfloat16");
+  if (mixes_bfloat16(ctx)) return decline("f32 beside bf16");
   expect_same_dtype(ctx, 2);
   Broadcast plan({ctx.dims(0), ctx.dims(1)});
   declare_elementwise(ctx, dtype, plan.dims());
-  return [dtype, plan = std::move(plan), row = simd::row(op)](RunContext& run) {
+  const simd::NarrowBinaryRow narrow = dtype == DType::BFloat16 ? simd::narrow_row(op) : nullptr;
+  return [dtype, plan = std::move(plan), row = simd::row(op), narrow](RunContext& run) {
     const void* a = run.input(0).data();
     const void* b = run.input(1).data();
     void* out = run.output(0).mutable_data();
@@ -110,6 +118,9 @@ Prepared prepare_simd_binary(PrepareContext& ctx, simd::Binary op) {
       if (dtype == DType::Float32)
         return row(static_cast<const float*>(a) + from[0], a_step, static_cast<const float*>(b) + from[1],
                    b_step, static_cast<float*>(out) + at, n);
+      if (narrow)
+        return narrow(static_cast<const uint16_t*>(a) + from[0], a_step,
+                      static_cast<const uint16_t*>(b) + from[1], b_step, static_cast<uint16_t*>(out) + at, n);
       alignas(64) float x[kFloatBlock], y[kFloatBlock];
       for (int64_t i = 0; i < n; i += kFloatBlock) {
         const int64_t count = std::min(kFloatBlock, n - i);

@@ -8,6 +8,7 @@
 #include "providers/cpu/support/broadcast.h"
 #include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/simd.h"
+#include "providers/cpu/support/widen.h"
 #include "providers/kernel.h"
 
 namespace sardonyx::cpu {
@@ -27,6 +28,9 @@ inline Prepared no_kernel_for(DType dtype) {
 
 // InputError unless inputs [0, count) have the dtype of the first.
 void expect_same_dtype(const PrepareContext& ctx, size_t count);
+
+// Whether the first two inputs are f32 and bf16, as constants are beside bf16 in precision "medium".
+bool mixes_bfloat16(const PrepareContext& ctx);
 
 // Declares the output and lets it take the memory of an input that has its shape and element size.
 void declare_elementwise(PrepareContext& ctx, DType dtype, const Dims& dims);
@@ -100,6 +104,9 @@ Prepared prepare_unary(PrepareContext& ctx, double ns, double a = 0, double b = 
 // The ref kernel of a binary operator whose operands have one dtype.
 template <typename List, typename F, typename R = void>
 Prepared prepare_binary(PrepareContext& ctx, double ns) {
+  if (mixes_bfloat16(ctx))
+    return widened(ctx, DType::BFloat16,
+                   [ns](PrepareContext& wide) { return prepare_binary<List, F, R>(wide, ns); });
   expect_same_dtype(ctx, 2);
   BinaryRow row = nullptr;
   DType result = DType::Undefined;

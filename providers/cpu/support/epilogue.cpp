@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "ops/activation.h"
+#include "ops/elementwise.h"
 
 namespace sardonyx::cpu {
 
@@ -71,54 +72,74 @@ std::optional<size_t> other_input(const PrepareContext::Follower& follower, int 
   return std::nullopt;
 }
 
+bool is_f32_or_bf16(DType dtype) { return dtype == DType::Float32 || dtype == DType::BFloat16; }
+
+// The number in a constant of one element.
+std::optional<float> number(const Tensor* constant) {
+  if (!constant || constant->size() != 1) return std::nullopt;
+  return constant->dtype() == DType::BFloat16 ? static_cast<float>(*constant->data<BFloat16>())
+                                              : *constant->data<float>();
+}
+
 }  // namespace
 
 Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
                          const DescribeOperand& describe) {
   Epilogue epilogue;
-  if (dtype != DType::Float32) return epilogue;
+  epilogue.result = dtype;
+  if (!is_f32_or_bf16(dtype)) return epilogue;
   struct PostOp {
-    Eltwise eltwise;                           // or a binary operator,
-    std::optional<Epilogue::Operand> operand;  // with this
+    std::optional<Eltwise> eltwise;  // or a binary operator with an operand, or a conversion
+    std::optional<Epilogue::Operand> operand;
+    dnnl::algorithm binary{};
+    DType made = DType::Undefined;
   };
   std::vector<PostOp> ops;
   size_t closed = 0;
   int made = 0;
+  DType type = dtype;
+  bool rounded = false;
   for (const auto& follower : ctx.followers()) {
     const std::string& op = follower.node->op;
-    if (const auto eltwise = eltwise_of(*follower.node); eltwise && follower.inputs[0].made == made) {
+    if (op == "Cast" && dtype == DType::BFloat16 && follower.inputs[0].made == made) {
+      type = static_cast<DType>(parse_attributes<CastAttributes>(follower.node->attributes).to.value_or(0));
+      // A value that the graph rounds on purpose before it goes on as f32.
+      if (!is_f32_or_bf16(type) || (rounded && type == DType::Float32)) break;
+      rounded = type == DType::BFloat16;
+      ops.push_back({});
+    } else if (const auto eltwise = eltwise_of(*follower.node); eltwise && follower.inputs[0].made == made) {
       ops.push_back({*eltwise, std::nullopt});
     } else if (const auto input = other_input(follower, made); input && (op == "Add" || op == "Mul")) {
       const TensorDesc& operand = ctx.input(*input);
       const auto padded = broadcast_to(operand.dims, dims);
-      if (operand.dtype != dtype || !padded) break;
-      const Tensor* constant = ctx.constant(*input);
-      if (constant && constant->size() == 1) {
-        const float value = *constant->data<float>();
-        ops.push_back({{dnnl::algorithm::eltwise_linear, op == "Mul" ? value : 1, op == "Add" ? value : 0},
-                       std::nullopt});
+      const bool fits = operand.dtype == type || (type == DType::BFloat16 && operand.dtype == DType::Float32);
+      if (!fits || !padded) break;
+      if (const auto value = number(ctx.constant(*input))) {
+        ops.push_back(
+            {Eltwise{dnnl::algorithm::eltwise_linear, op == "Mul" ? *value : 1, op == "Add" ? *value : 0},
+             std::nullopt});
       } else {
         const auto algorithm = op == "Add" ? dnnl::algorithm::binary_add : dnnl::algorithm::binary_mul;
         const auto seen = describe(operand, *padded);
         if (!seen) break;
-        ops.push_back({{algorithm, 0, 0}, Epilogue::Operand{*input, 0, seen->first, seen->second}});
+        ops.push_back({std::nullopt, Epilogue::Operand{*input, 0, seen->first, seen->second}, algorithm});
       }
     } else {
       break;
     }
+    ops.back().made = type;
     ++made;
     if (follower.closes) closed = ops.size();
   }
   ops.resize(closed);
   epilogue.count = closed;
+  if (closed != 0) epilogue.result = ops.back().made;
   for (const PostOp& op : ops) {
-    if (!op.operand) {
-      epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
-      continue;
-    }
+    if (op.eltwise) epilogue.ops.append_eltwise(op.eltwise->algorithm, op.eltwise->alpha, op.eltwise->beta);
+    if (!op.operand) continue;
     epilogue.operands.push_back(*op.operand);
     epilogue.operands.back().post_op = epilogue.ops.len();
-    epilogue.ops.append_binary(op.eltwise.algorithm, op.operand->desc);
+    epilogue.ops.append_binary(op.binary, op.operand->desc);
   }
   return epilogue;
 }

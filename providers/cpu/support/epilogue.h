@@ -19,7 +19,8 @@ struct Epilogue {
   };
   dnnl::post_ops ops;
   std::vector<Operand> operands;
-  size_t count = 0;  // the followers that these compute
+  size_t count = 0;                 // the followers that these compute
+  DType result = DType::Undefined;  // of output 0
   void add_arguments(OneDnnArguments& arguments, const RunContext& run) const;
 };
 
@@ -28,8 +29,9 @@ struct Epilogue {
 using DescribeOperand = std::function<std::optional<std::pair<dnnl::memory::desc, Layout>>(
     const TensorDesc& operand, const Dims& padded)>;
 
-// As many of ctx.followers() as oneDNN computes with NaN going through. Output 0 will have `dims`. The caller
-// absorbs them when its primitive is made.
+// As many of ctx.followers() as oneDNN computes with NaN going through, for a primitive on f32 or bf16.
+// Output 0 will have `dims`. What a primitive on bf16 makes is rounded once, after the last of them, and may
+// end as f32. The caller absorbs them when its primitive is made.
 Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
                          const DescribeOperand& describe);
 void absorb(PrepareContext& ctx, const Epilogue& epilogue);

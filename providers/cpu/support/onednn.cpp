@@ -50,6 +50,9 @@ dnnl::memory::desc onednn_strided(DType dtype, const Dims& dims, const Dims& str
   return dnnl::memory::desc(dims, onednn_type(dtype), strides);
 }
 
+// The instruction sets are ordered, but for the AVX2 with bf16, which only converts it.
+bool onednn_multiplies_bfloat16() { return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core_bf16; }
+
 dnnl::primitive_attr onednn_attributes() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);

@@ -22,6 +22,9 @@ dnnl::memory::data_type onednn_type(DType dtype);
 dnnl::memory::desc onednn_dense(DType dtype, const Dims& dims);
 dnnl::memory::desc onednn_strided(DType dtype, const Dims& dims, const Dims& strides);
 
+// Whether products of bf16 run in instructions of their own, and are not emulated.
+bool onednn_multiplies_bfloat16();
+
 // The attribute every primitive here starts from: scratchpad_mode::user.
 dnnl::primitive_attr onednn_attributes();
 

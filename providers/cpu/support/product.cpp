@@ -46,7 +46,7 @@ ProductShape ProductShape::dense(int64_t m, int64_t n, int64_t k, int64_t batche
 }
 
 std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape,
-                                     const Tensor* b, bool bias, const Followed* followed) {
+                                     const Tensor* b, DType bias, const Followed* followed) {
   Product product;
   product.shape_ = shape;
   product.dtype_ = dtype;
@@ -63,7 +63,7 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   if (f32 && (results == 0 || shape.k == 0 || results * shape.k <= kSmall)) return product;
   if (f32 || dtype == DType::BFloat16) {
     if (results > 0 && shape.k > 0 && shape.batch.size() <= 10 &&
-        product.plan_onednn(scratch, dtype, b, bias, followed))
+        product.plan_onednn(scratch, b, bias, followed))
       return product;
     if (f32) return product;
     return std::nullopt;
@@ -80,14 +80,20 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   }
 }
 
-bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias,
-                          const Followed* followed) {
+bool Product::plan_onednn(ScratchPlan& scratch, const Tensor* b, DType bias, const Followed* followed) {
   const ProductShape& s = shape_;
+  const DType dtype = dtype_;
   const double m = static_cast<double>(s.m), n = static_cast<double>(s.n), k = static_cast<double>(s.k);
   const double batches = static_cast<double>(s.batches());
   serial_ = onednn_small(2 * batches * m * n * k,
                          static_cast<double>(element_size(dtype)) * batches * (m * k + k * n + m * n));
   const OneDnnSerial scope(serial_);
+  // Where oneDNN has no fast implementation with what follows, the product alone may have one.
+  const auto without_epilogue = [&] {
+    const bool again = epilogue_.count != 0;
+    epilogue_ = {};
+    return again && plan_onednn(scratch, b, bias, nullptr);
+  };
   try {
     a_ = matrix_desc(dtype, s, s.a_batch, s.m, s.k, s.a_row, s.a_column);
     c_ = matrix_desc(dtype, s, s.c_batch, s.m, s.n, s.c_row, 1);
@@ -101,28 +107,26 @@ bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bo
         Dims dims(c_.get_dims().size(), 1);
         dims.back() = s.n;
         if (padded == followed->dims && operand.size() == s.batches() * s.m * s.n)
-          seen.emplace(c_, Layout::Plain);
+          seen.emplace(matrix_desc(operand.dtype, s, s.c_batch, s.m, s.n, s.c_row, 1), Layout::Plain);
         else if (operand.size() == s.n && padded.back() == s.n)
-          seen.emplace(onednn_dense(dtype, dims), Layout::Plain);
+          seen.emplace(onednn_dense(operand.dtype, dims), Layout::Plain);
         return seen;
       };
       epilogue_ = onednn_epilogue(*followed->ctx, dtype, followed->dims, describe);
+      c_ = matrix_desc(result(), s, s.c_batch, s.m, s.n, s.c_row, 1);
     }
     dnnl::primitive_attr attributes = onednn_attributes();
     attributes.set_post_ops(epilogue_.ops);
     dnnl::matmul::primitive_desc desc;
-    if (bias) {
+    if (bias != DType::Undefined) {
       Dims dims(s.batch.size() + 1, 1);
       dims.push_back(s.n);
-      bias_ = onednn_dense(dtype, dims);
+      bias_ = onednn_dense(bias, dims);
       desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, bias_, c_, attributes);
     } else {
       desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, c_, attributes);
     }
-    if (onednn_is_ref(desc)) {
-      epilogue_ = {};
-      return false;
-    }
+    if (onednn_is_ref(desc)) return without_epilogue();
     primitive_ = dnnl::matmul(desc);
     b_ = OneDnnOperand::source(scratch, plain, desc.weights_desc(), b);
     work_ = desc.scratchpad_desc();
@@ -130,8 +134,7 @@ bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bo
     return true;
   } catch (const dnnl::error&) {
     primitive_.reset();
-    epilogue_ = {};
-    return false;
+    return without_epilogue();
   }
 }
 

@@ -26,8 +26,8 @@ struct ProductShape {
 class Product {
  public:
   // dtype: f32, f64, i32, u32, i64, u64; bf16 where oneDNN has it. `b` is the second operand if it is a
-  // constant, to be packed. The bias, a vector of n elements, is for f32 and bf16 only. Nothing when there is
-  // no kernel.
+  // constant, to be packed. The bias, a vector of n elements, is for f32 and bf16 only, and may be f32
+  // beside bf16; Undefined is none. Nothing when there is no kernel.
   // `followed`: a context whose output 0 is c, densely stored under `dims`; what follows it is computed too,
   // where the product is oneDNN's: see epilogue().
   struct Followed {
@@ -35,9 +35,11 @@ class Product {
     Dims dims;
   };
   static std::optional<Product> plan(ScratchPlan& scratch, DType dtype, const ProductShape& shape,
-                                     const Tensor* b = nullptr, bool bias = false,
+                                     const Tensor* b = nullptr, DType bias = DType::Undefined,
                                      const Followed* followed = nullptr);
   const Epilogue& epilogue() const { return epilogue_; }
+  // Of c: that of the operands, unless what follows converts it.
+  DType result() const { return epilogue_.count != 0 ? epilogue_.result : dtype_; }
   // `run`: the context of a kernel that is this product and nothing else; may be null where there is no
   // epilogue.
   void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr,
@@ -45,7 +47,7 @@ class Product {
 
  private:
   enum class Kind { Matrices, MatrixVector, VectorMatrix };
-  bool plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias, const Followed* followed);
+  bool plan_onednn(ScratchPlan& scratch, const Tensor* b, DType bias, const Followed* followed);
   // Offsets of a, b and c at a linear index over the batch.
   std::array<int64_t, 3> batch_offsets(int64_t index) const;
   void run_dots(const float* a, const float* b, float* c, const float* bias) const;

@@ -1,5 +1,6 @@
 #include <omp.h>
 
+#include "providers/cpu/support/onednn.h"
 #include "providers/runtime/host_provider.h"
 #include "providers/runtime/registry.h"
 
@@ -18,6 +19,7 @@ class CpuProvider final : public HostMemoryProvider {
   void enter(int threads) override {
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
   }
+  bool multiplies_bfloat16() const override { return onednn_multiplies_bfloat16(); }
 };
 
 const bool registered = [] {

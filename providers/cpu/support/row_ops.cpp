@@ -38,8 +38,9 @@ std::optional<float> scalar(const Graph& graph, ValueId id, float omitted) {
   const ValueInfo& info = graph.value(id);
   if (info.kind != ValueKind::Constant || !info.constant.is_tensor()) return std::nullopt;
   const Tensor& tensor = info.constant.tensor();
-  if (tensor.dtype() != DType::Float32 || tensor.size() != 1) return std::nullopt;
-  return *tensor.data<float>();
+  if (tensor.size() != 1) return std::nullopt;
+  if (tensor.dtype() == DType::BFloat16) return static_cast<float>(*tensor.data<BFloat16>());
+  return tensor.dtype() == DType::Float32 ? std::optional(*tensor.data<float>()) : std::nullopt;
 }
 
 std::optional<RowOp> clip(const Graph& graph, const Node& node) {

@@ -51,6 +51,11 @@ using BinaryRow = void (*)(const float* x, int64_t x_step, const float* y, int64
 enum class Binary { Add, Sub, Mul, Div, Max, Min, PRelu };
 BinaryRow row(Binary op);
 
+// The same on the bits of bf16, rounded once; null where there is no such loop.
+using NarrowBinaryRow = void (*)(const uint16_t* x, int64_t x_step, const uint16_t* y, int64_t y_step,
+                                 uint16_t* out, int64_t n);
+NarrowBinaryRow narrow_row(Binary op);
+
 // out[i] = x[i * x_step] compared with y[i * y_step], 1 or 0.
 using CompareRow = void (*)(const float* x, int64_t x_step, const float* y, int64_t y_step, uint8_t* out,
                             int64_t n);
