@@ -112,6 +112,29 @@ void refuse_after_fork() {
                         "a child made by fork()");
 }
 
+// One event of a Chrome trace, in microseconds.
+nlohmann::json trace_event(const NodeEvent& event, int thread) {
+  const double ns = static_cast<double>(std::max<int64_t>(event.end_ns - event.begin_ns, 1));
+  nlohmann::json args = {{"node", describe(*event.graph, *event.node)},
+                         {"kernel", event.kernel},
+                         {"inputs", event.inputs},
+                         {"outputs", event.outputs},
+                         {"bytes", event.bytes},
+                         {"gb_per_s", static_cast<double>(event.bytes) / ns}};
+  if (event.flops) {
+    args["flops"] = *event.flops;
+    args["gflop_per_s"] = *event.flops / ns;
+  }
+  return {{"name", event.node->op},
+          {"cat", "node"},
+          {"ph", "X"},
+          {"ts", static_cast<double>(event.begin_ns) / 1e3},
+          {"dur", static_cast<double>(event.end_ns - event.begin_ns) / 1e3},
+          {"pid", static_cast<int>(getpid())},
+          {"tid", thread},
+          {"args", args}};
+}
+
 }  // namespace
 
 class Session::Impl {
@@ -226,7 +249,7 @@ class Session::Impl {
   std::map<std::vector<std::string>, std::shared_ptr<Executor>> subsets;
   std::atomic<uint64_t> step{0};
   std::mutex events_mutex;
-  std::vector<nlohmann::json> events;
+  std::vector<std::pair<int, NodeEvent>> events;  // with the thread
 
  private:
   static const std::string& outputs_of(const Executor& executor, size_t i) {
@@ -267,20 +290,9 @@ class Session::Impl {
   }
 
   void record(NodeEvent event) {
-    nlohmann::json e = {{"name", event.node->op},
-                        {"cat", "node"},
-                        {"ph", "X"},
-                        {"ts", static_cast<double>(event.begin_ns) / 1e3},
-                        {"dur", static_cast<double>(event.end_ns - event.begin_ns) / 1e3},
-                        {"pid", static_cast<int>(getpid())},
-                        {"tid", static_cast<int>(gettid())},
-                        {"args",
-                         {{"node", describe(*event.graph, *event.node)},
-                          {"kernel", event.kernel},
-                          {"inputs", event.shapes},
-                          {"bytes", event.bytes}}}};
+    const int thread = gettid();
     std::lock_guard lock(events_mutex);
-    events.push_back(std::move(e));
+    events.emplace_back(thread, std::move(event));
   }
 };
 
@@ -342,12 +354,14 @@ void Session::trim() {
 std::string Session::profile() {
   if (!impl_->options.profile)
     throw InputError("profile", "a session made with the option 'profile'", "one without");
-  std::vector<nlohmann::json> events;
+  std::vector<std::pair<int, NodeEvent>> events;
   {
     std::lock_guard lock(impl_->events_mutex);
     events.swap(impl_->events);
   }
-  return nlohmann::json{{"traceEvents", events}, {"displayTimeUnit", "ms"}}.dump();
+  std::vector<nlohmann::json> list;
+  for (const auto& [thread, event] : events) list.push_back(trace_event(event, thread));
+  return nlohmann::json{{"traceEvents", list}, {"displayTimeUnit", "ms"}}.dump();
 }
 
 }  // namespace sardonyx

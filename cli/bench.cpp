@@ -40,30 +40,67 @@ int64_t peak_bytes() {
   return int64_t{1024} * usage.ru_maxrss;
 }
 
-// Time, bytes and calls of each (operator, kernel), from a profile.
+// What a profile says of each (operator, kernel), a run: its time without that of the bodies it ran,
+// operations where they are defined, bytes. Events stand in the order in which they ended.
 json per_operator(const std::string& profile, int runs) {
-  std::map<std::pair<std::string, std::string>, std::array<double, 3>> sums;
+  struct Sum {
+    double us = 0, bytes = 0, calls = 0, flops = 0;
+  };
+  struct Done {
+    double begin, us;
+  };
+  std::map<std::pair<std::string, std::string>, Sum> sums;
+  std::map<int, std::vector<Done>> done;  // of each thread: not within another event so far
   double total = 0;
   const json trace = json::parse(profile);
   for (const auto& event : trace["traceEvents"]) {
-    auto& sum = sums[{event["name"], event["args"]["kernel"]}];
-    sum[0] += event["dur"].get<double>();
-    sum[1] += event["args"]["bytes"].get<double>();
-    sum[2] += 1;
-    total += event["dur"].get<double>();
+    const json& args = event["args"];
+    const double begin = event["ts"], whole = event["dur"];
+    double us = whole;
+    std::vector<Done>& before = done[event["tid"]];
+    for (; !before.empty() && before.back().begin >= begin; before.pop_back()) us -= before.back().us;
+    before.push_back({begin, whole});
+    Sum& sum = sums[{event["name"], args["kernel"]}];
+    sum.us += us;
+    sum.bytes += args["bytes"].get<double>();
+    sum.flops += args.value("flops", 0.0);
+    sum.calls += 1;
+    total += us;
   }
   std::vector<std::pair<double, json>> rows;
-  for (const auto& [key, sum] : sums)
-    rows.emplace_back(-sum[0], json{{"operator", key.first},
-                                    {"kernel", key.second},
-                                    {"calls", sum[2] / runs},
-                                    {"ms", sum[0] / 1e3 / runs},
-                                    {"share", sum[0] / total},
-                                    {"gb_per_s", sum[0] > 0 ? sum[1] / sum[0] / 1e3 : 0}});
+  for (const auto& [key, sum] : sums) {
+    json row = {{"operator", key.first},
+                {"kernel", key.second},
+                {"calls", sum.calls / runs},
+                {"ms", sum.us / 1e3 / runs},
+                {"share", total > 0 ? sum.us / total : 0},
+                {"gb_per_s", sum.us > 0 ? sum.bytes / sum.us / 1e3 : 0}};
+    if (sum.flops > 0) row["gflop_per_s"] = sum.us > 0 ? sum.flops / sum.us / 1e3 : 0;
+    rows.emplace_back(-sum.us, std::move(row));
+  }
   std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   json list = json::array();
   for (auto& row : rows) list.push_back(std::move(row.second));
   return list;
+}
+
+void print_operators(const json& rows, double run_ms) {
+  size_t width = 10;
+  for (const auto& row : rows) width = std::max(width, row["kernel"].get<std::string>().size());
+  double kernels = 0;
+  fmt::print("{:<24} {:<{}} {:>7} {:>10} {:>7} {:>8} {:>7}\n", "operator", "kernel", width, "calls", "ms",
+             "share", "GFLOP/s", "GB/s");
+  for (const auto& row : rows) {
+    const double ms = row["ms"];
+    kernels += ms;
+    const bool counted = row.contains("gflop_per_s");
+    fmt::print("{:<24} {:<{}} {:>7.0f} {:>10.4f} {:>6.1f}% {:>8} {:>7.1f}\n",
+               row["operator"].get<std::string>(), row["kernel"].get<std::string>(), width,
+               row["calls"].get<double>(), ms, 100 * row["share"].get<double>(),
+               counted ? fmt::format("{:.1f}", row["gflop_per_s"].get<double>()) : "",
+               row["gb_per_s"].get<double>());
+  }
+  fmt::print("{:.4f} ms in kernels; a run without the profile takes {:.4f} ms\n", kernels, run_ms);
 }
 
 int bench(const Arguments& args) {
@@ -133,14 +170,7 @@ int bench(const Arguments& args) {
   if (args.check)
     fmt::print("largest difference from the reference kernels: {:.3g} of the largest value{}\n",
                result["largest_difference"].get<double>(), exit_code == kOk ? "" : " MISMATCH");
-  if (args.per_op) {
-    fmt::print("{:<24} {:<10} {:>7} {:>10} {:>7} {:>8}\n", "operator", "kernel", "calls", "ms", "share",
-               "GB/s");
-    for (const auto& row : result["operators"])
-      fmt::print("{:<24} {:<10} {:>7.0f} {:>10.4f} {:>6.1f}% {:>8.1f}\n", row["operator"].get<std::string>(),
-                 row["kernel"].get<std::string>(), row["calls"].get<double>(), row["ms"].get<double>(),
-                 100 * row["share"].get<double>(), row["gb_per_s"].get<double>());
-  }
+  if (args.per_op) print_operators(result["operators"], percentile(times, 50));
   return exit_code;
 }
 
@@ -160,7 +190,8 @@ void add_bench(CLI::App& app, int& exit_code) {
   sub->add_option("--warmup", args->warmup, "Runs before measuring")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  sub->add_flag("--per-op", args->per_op, "Adds a table of time by operator and kernel");
+  sub->add_flag("--per-op", args->per_op,
+                "Adds a table of time by operator and kernel: calls, share, GFLOP/s of products, GB/s");
   sub->add_flag("--check", args->check,
                 "Compares the outputs with the reference kernels; exit code 1 on a mismatch");
   sub->add_option("--tolerance", args->tolerance,

@@ -199,7 +199,8 @@ void Executor::unbind(const Plan& plan, Frame& frame) {
   for (const int t : plan.run_tensors) frame.tensors[static_cast<size_t>(t)] = Tensor();
 }
 
-void Executor::run_step(Run& run, const PlanStep& step, Frame& frame, size_t index) {
+void Executor::run_step(Run& run, const Plan& plan, Frame& frame, size_t index) {
+  const PlanStep& step = plan.steps[index];
   if (step.interpreted) {
     for (const auto& [id, tensor] : step.reads)
       run.slots[static_cast<size_t>(id)] = frame.tensors[static_cast<size_t>(tensor)];
@@ -216,10 +217,8 @@ void Executor::run_step(Run& run, const PlanStep& step, Frame& frame, size_t ind
   }
   const int64_t begin = now_ns();
   step.prepared.run(ctx);
-  std::string kernel = step.kernel;
-  for (const Node* node : step.absorbed) kernel += "+" + node->op;
-  state_->on_event({graph_.get(), step.node, std::move(kernel), shapes_of(ctx.inputs_), begin, now_ns(),
-                    bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
+  const int64_t end = now_ns();
+  state_->on_event(profile_step(*graph_, plan, step, begin, end));
 }
 
 std::vector<Value> Executor::run_plan(Run& run) {
@@ -238,7 +237,7 @@ std::vector<Value> Executor::run_plan(Run& run) {
     if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
       throw CancelledError("run cancelled");
     at_node(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
-            [&] { run_step(run, step, *frame, i); });
+            [&] { run_step(run, *plan, *frame, i); });
   }
   std::vector<Value> outputs;
   for (size_t i = 0; i < plan->outputs.size(); ++i) {

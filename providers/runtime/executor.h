@@ -16,17 +16,9 @@
 #include "providers/runtime/frame.h"
 #include "providers/runtime/plan.h"
 #include "providers/runtime/pool.h"
+#include "providers/runtime/profile.h"
 
 namespace sardonyx {
-
-// One executed node, for profiles.
-struct NodeEvent {
-  const Graph* graph;
-  const Node* node;
-  std::string kernel, shapes;
-  int64_t begin_ns, end_ns;
-  size_t bytes = 0;  // read and written
-};
 
 // What the executors of one session share.
 struct RuntimeState {
@@ -73,7 +65,7 @@ class Executor {
   std::vector<Value> run_plan(Run& run);
   void bind(Run& run, const Plan& plan, Frame& frame);
   void unbind(const Plan& plan, Frame& frame);
-  void run_step(Run& run, const PlanStep& step, Frame& frame, size_t index);
+  void run_step(Run& run, const Plan& plan, Frame& frame, size_t index);
 
   GraphPtr graph_;
   std::shared_ptr<RuntimeState> state_;

@@ -20,8 +20,6 @@ inline int64_t now_ns() {
 // Appended to the key of what was prepared for these values.
 void append_bytes(std::vector<int64_t>& key, const Tensor& tensor);
 void append_signature(std::vector<int64_t>& key, const Value& value);
-std::string shapes_of(const std::vector<Value>& values);
-size_t bytes_of(const std::vector<Value>& values);
 
 // A kernel prepared for one signature.
 struct Entry {
