@@ -1,5 +1,6 @@
 #include "sardonyx/session.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -72,26 +73,29 @@ std::string shape_text(const ValueDescription& d) {
   return to_string(shape);
 }
 
+// InputError where a value is not what the input takes.
 void check_feed(const ValueDescription& d, const Value& value) {
-  const std::string what = "input '" + d.name + "'";
+  const auto refuse = [&](const std::string& expected, const std::string& got) {
+    throw InputError("input '" + d.name + "'", expected, got);
+  };
   if (d.dtype == DType::Undefined) {
     if (d.type.rfind("seq(", 0) == 0 && !value.is_sequence())
-      throw InputError(what, d.type, value.kind_name());
-    if (d.type.rfind("map(", 0) == 0 && !value.is_map()) throw InputError(what, d.type, value.kind_name());
-    if (!value.defined()) throw InputError(what, d.type, "an undefined value");
+      refuse(d.type, value.kind_name());
+    if (d.type.rfind("map(", 0) == 0 && !value.is_map()) refuse(d.type, value.kind_name());
+    if (!value.defined()) refuse(d.type, "an undefined value");
     return;
   }
-  if (!value.is_tensor()) throw InputError(what, d.type, value.kind_name());
+  if (!value.is_tensor()) refuse(d.type, value.kind_name());
   const Tensor& tensor = value.tensor();
   if (tensor.dtype() != d.dtype)
-    throw InputError(what, d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
+    refuse(d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
   if (!d.has_shape) return;
   if (tensor.dims().size() != d.shape.size())
-    throw InputError(what, "rank " + std::to_string(d.shape.size()) + " " + shape_text(d),
-                     "rank " + std::to_string(tensor.rank()) + " " + to_string(tensor.dims()));
+    refuse("rank " + std::to_string(d.shape.size()) + " " + shape_text(d),
+           "rank " + std::to_string(tensor.rank()) + " " + to_string(tensor.dims()));
   for (size_t i = 0; i < d.shape.size(); ++i)
     if (d.shape[i].value >= 0 && tensor.dims()[i] != d.shape[i].value)
-      throw InputError(what + " dim " + std::to_string(i), std::to_string(d.shape[i].value),
+      throw InputError("input '" + d.name + "' dim " + std::to_string(i), std::to_string(d.shape[i].value),
                        std::to_string(tensor.dims()[i]));
 }
 
@@ -105,8 +109,9 @@ PlanOptions options_of_plans(const SessionOptions& options, int threads) {
 
 // libgomp's threads do not survive fork(): a child that inherits a used pool would wait for them forever.
 void refuse_after_fork() {
-  static const pid_t owner = getpid();
-  if (getpid() != owner)
+  static std::atomic<bool> forked{false};
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  if (registered == 0 && forked)
     throw ProviderError("session in a forked process",
                         "the process that ran the first session, or a fresh one (spawn)",
                         "a child made by fork()");
@@ -203,6 +208,7 @@ class Session::Impl {
       if (std::none_of(inputs.begin(), inputs.end(), [&, &n = name](const auto& d) { return d.name == n; }))
         throw InputError("feed", suggest(name, inputs), "'" + name + "'");
     std::vector<Value> in;
+    in.reserve(inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
       const auto it = feeds.find(inputs[i].name);
       if (it != feeds.end()) {
@@ -360,7 +366,10 @@ std::string Session::profile() {
     events.swap(impl_->events);
   }
   std::vector<nlohmann::json> list;
-  for (const auto& [thread, event] : events) list.push_back(trace_event(event, thread));
+  for (auto& [thread, event] : events) {
+    complete(event);
+    list.push_back(trace_event(event, thread));
+  }
   return nlohmann::json{{"traceEvents", list}, {"displayTimeUnit", "ms"}}.dump();
 }
 

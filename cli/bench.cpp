@@ -40,47 +40,61 @@ int64_t peak_bytes() {
   return int64_t{1024} * usage.ru_maxrss;
 }
 
-// What a profile says of each (operator, kernel), a run: its time without that of the bodies it ran,
-// operations where they are defined, bytes. Events stand in the order in which they ended.
-json per_operator(const std::string& profile, int runs) {
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// What the profiles of single runs say of each (operator, kernel): its time in the median run, without that
+// of the bodies it ran, operations where they are defined, bytes.
+json per_operator(const std::vector<std::string>& profiles) {
   struct Sum {
-    double us = 0, bytes = 0, calls = 0, flops = 0;
+    double bytes = 0, calls = 0, flops = 0;
+    std::vector<double> us;  // by run
   };
   struct Done {
     double begin, us;
   };
   std::map<std::pair<std::string, std::string>, Sum> sums;
-  std::map<int, std::vector<Done>> done;  // of each thread: not within another event so far
-  double total = 0;
-  const json trace = json::parse(profile);
-  for (const auto& event : trace["traceEvents"]) {
-    const json& args = event["args"];
-    const double begin = event["ts"], whole = event["dur"];
-    double us = whole;
-    std::vector<Done>& before = done[event["tid"]];
-    for (; !before.empty() && before.back().begin >= begin; before.pop_back()) us -= before.back().us;
-    before.push_back({begin, whole});
-    Sum& sum = sums[{event["name"], args["kernel"]}];
-    sum.us += us;
-    sum.bytes += args["bytes"].get<double>();
-    sum.flops += args.value("flops", 0.0);
-    sum.calls += 1;
-    total += us;
+  for (size_t run = 0; run < profiles.size(); ++run) {
+    std::map<int, std::vector<Done>> done;  // of each thread: not within another event so far
+    const json trace = json::parse(profiles[run]);
+    for (const auto& event : trace["traceEvents"]) {  // in the order in which they ended
+      const json& args = event["args"];
+      const double begin = event["ts"], whole = event["dur"];
+      double us = whole;
+      std::vector<Done>& before = done[event["tid"]];
+      for (; !before.empty() && before.back().begin >= begin; before.pop_back()) us -= before.back().us;
+      before.push_back({begin, whole});
+      Sum& sum = sums[{event["name"], args["kernel"]}];
+      sum.us.resize(profiles.size());
+      sum.us[run] += us;
+      sum.bytes += args["bytes"].get<double>();
+      sum.flops += args.value("flops", 0.0);
+      sum.calls += 1;
+    }
   }
+  const double runs = static_cast<double>(profiles.size());
   std::vector<std::pair<double, json>> rows;
+  double total = 0;
   for (const auto& [key, sum] : sums) {
+    const double us = std::max(median(sum.us), 1e-3);  // the clock's own resolution
     json row = {{"operator", key.first},
                 {"kernel", key.second},
                 {"calls", sum.calls / runs},
-                {"ms", sum.us / 1e3 / runs},
-                {"share", total > 0 ? sum.us / total : 0},
-                {"gb_per_s", sum.us > 0 ? sum.bytes / sum.us / 1e3 : 0}};
-    if (sum.flops > 0) row["gflop_per_s"] = sum.us > 0 ? sum.flops / sum.us / 1e3 : 0;
-    rows.emplace_back(-sum.us, std::move(row));
+                {"ms", us / 1e3},
+                {"gb_per_s", sum.bytes / runs / us / 1e3}};
+    if (sum.flops > 0) row["gflop_per_s"] = sum.flops / runs / us / 1e3;
+    rows.emplace_back(-us, std::move(row));
+    total += us;
   }
   std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   json list = json::array();
-  for (auto& row : rows) list.push_back(std::move(row.second));
+  for (auto& [us, row] : rows) {
+    row["share"] = -us / total;
+    list.push_back(std::move(row));
+  }
   return list;
 }
 
@@ -153,9 +167,13 @@ int bench(const Arguments& args) {
     Session watched(model, profiled);
     for (int i = 0; i < args.warmup + 1; ++i) watched.run(feeds);
     watched.profile();
-    const int runs = std::clamp(static_cast<int>(1000 / std::max(times.front(), 0.01)), 3, 100);
-    for (int i = 0; i < runs; ++i) watched.run(feeds);
-    result["operators"] = per_operator(watched.profile(), runs);
+    std::vector<std::string> profiles(
+        static_cast<size_t>(std::clamp(static_cast<int>(1000 / std::max(times.front(), 0.01)), 3, 1000)));
+    for (std::string& profile : profiles) {
+      watched.run(feeds);
+      profile = watched.profile();
+    }
+    result["operators"] = per_operator(profiles);
   }
   if (args.as_json) {
     fmt::print("{}\n", result.dump());
@@ -166,7 +184,7 @@ int bench(const Arguments& args) {
              times.size(), times.front(), percentile(times, 50), percentile(times, 90), percentile(times, 99),
              times.back());
   fmt::print("throughput {:.1f} runs/s, peak memory {:.1f} MB\n", result["runs_per_second"].get<double>(),
-             static_cast<double>(peak_bytes()) / 1e6);
+             static_cast<double>(result["peak_bytes"].get<int64_t>()) / 1e6);
   if (args.check)
     fmt::print("largest difference from the reference kernels: {:.3g} of the largest value{}\n",
                result["largest_difference"].get<double>(), exit_code == kOk ? "" : " MISMATCH");

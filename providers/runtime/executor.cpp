@@ -199,8 +199,8 @@ void Executor::unbind(const Plan& plan, Frame& frame) {
   for (const int t : plan.run_tensors) frame.tensors[static_cast<size_t>(t)] = Tensor();
 }
 
-void Executor::run_step(Run& run, const Plan& plan, Frame& frame, size_t index) {
-  const PlanStep& step = plan.steps[index];
+void Executor::run_step(Run& run, const std::shared_ptr<const Plan>& plan, Frame& frame, size_t index) {
+  const PlanStep& step = plan->steps[index];
   if (step.interpreted) {
     for (const auto& [id, tensor] : step.reads)
       run.slots[static_cast<size_t>(id)] = frame.tensors[static_cast<size_t>(tensor)];
@@ -218,7 +218,7 @@ void Executor::run_step(Run& run, const Plan& plan, Frame& frame, size_t index) 
   const int64_t begin = now_ns();
   step.prepared.run(ctx);
   const int64_t end = now_ns();
-  state_->on_event(profile_step(*graph_, plan, step, begin, end));
+  state_->on_event(profile_step(*graph_, plan, index, begin, end));
 }
 
 std::vector<Value> Executor::run_plan(Run& run) {
@@ -237,7 +237,7 @@ std::vector<Value> Executor::run_plan(Run& run) {
     if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
       throw CancelledError("run cancelled");
     at_node(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
-            [&] { run_step(run, *plan, *frame, i); });
+            [&] { run_step(run, plan, *frame, i); });
   }
   std::vector<Value> outputs;
   for (size_t i = 0; i < plan->outputs.size(); ++i) {

@@ -65,7 +65,7 @@ class Executor {
   std::vector<Value> run_plan(Run& run);
   void bind(Run& run, const Plan& plan, Frame& frame);
   void unbind(const Plan& plan, Frame& frame);
-  void run_step(Run& run, const Plan& plan, Frame& frame, size_t index);
+  void run_step(Run& run, const std::shared_ptr<const Plan>& plan, Frame& frame, size_t index);
 
   GraphPtr graph_;
   std::shared_ptr<RuntimeState> state_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <list>
 #include <map>
 #include <unordered_map>
@@ -54,8 +53,8 @@ struct Executor::Run {
   std::vector<Value> captures;
   std::vector<const Tensor*> presets;  // by value id; empty when there are none
   std::map<Provider*, std::unique_ptr<Queue>> queues;
-  std::deque<RunContext> in_flight;  // contexts of asynchronous queues
-  std::deque<std::shared_ptr<const Entry>> kept;
+  std::list<RunContext> in_flight;  // contexts of asynchronous queues
+  std::vector<std::shared_ptr<const Entry>> kept;
   std::map<std::pair<int, ValueId>, Value> copies;  // values brought to another device
   RunContext context;                               // reused by synchronous providers
   std::vector<int64_t> key;

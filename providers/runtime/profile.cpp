@@ -49,34 +49,48 @@ Side side_of(const std::vector<Value>& values) {
   return side;
 }
 
-NodeEvent event(const Graph& graph, const Node& node, std::string kernel, Side in, Side out, int64_t begin_ns,
-                int64_t end_ns) {
-  const auto flops = node_flops(node, in.dims, out.dims);
-  return {&graph,
-          &node,
-          std::move(kernel),
-          std::move(in.text),
-          std::move(out.text),
-          begin_ns,
-          end_ns,
-          in.bytes + out.bytes,
-          flops};
+void fill(NodeEvent& event, Side in, Side out) {
+  event.flops = node_flops(*event.node, in.dims, out.dims);
+  event.inputs = std::move(in.text);
+  event.outputs = std::move(out.text);
+  event.bytes = in.bytes + out.bytes;
+}
+
+NodeEvent event_of(const Graph& graph, const Node& node, int64_t begin_ns, int64_t end_ns) {
+  NodeEvent event{};
+  event.graph = &graph;
+  event.node = &node;
+  event.begin_ns = begin_ns;
+  event.end_ns = end_ns;
+  return event;
 }
 
 }  // namespace
 
-NodeEvent profile_step(const Graph& graph, const Plan& plan, const PlanStep& step, int64_t begin_ns,
+NodeEvent profile_step(const Graph& graph, std::shared_ptr<const Plan> plan, size_t step, int64_t begin_ns,
                        int64_t end_ns) {
-  std::string kernel = step.kernel;
-  for (const Node* node : step.absorbed) kernel += "+" + node->op;
-  return event(graph, *step.node, std::move(kernel), side_of(plan, step.inputs, step.node->inputs.size()),
-               side_of(plan, step.outputs, step.node->outputs.size()), begin_ns, end_ns);
+  NodeEvent event = event_of(graph, *plan->steps[step].node, begin_ns, end_ns);
+  event.plan = std::move(plan);
+  event.step = step;
+  return event;
+}
+
+void complete(NodeEvent& event) {
+  if (!event.plan) return;
+  const PlanStep& step = event.plan->steps[event.step];
+  event.kernel = step.kernel;
+  for (const Node* node : step.absorbed) event.kernel += "+" + node->op;
+  fill(event, side_of(*event.plan, step.inputs, step.node->inputs.size()),
+       side_of(*event.plan, step.outputs, step.node->outputs.size()));
 }
 
 NodeEvent profile_node(const Graph& graph, const Node& node, const std::string& kernel,
                        const std::vector<Value>& inputs, const std::vector<Value>& outputs, int64_t begin_ns,
                        int64_t end_ns) {
-  return event(graph, node, kernel, side_of(inputs), side_of(outputs), begin_ns, end_ns);
+  NodeEvent event = event_of(graph, node, begin_ns, end_ns);
+  event.kernel = kernel;
+  fill(event, side_of(inputs), side_of(outputs));
+  return event;
 }
 
 }  // namespace sardonyx
