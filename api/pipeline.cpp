@@ -28,11 +28,21 @@ const std::vector<std::string>& stage_names() {
 
 const std::vector<std::string>& pass_names() {
   static const std::vector<std::string> names = [] {
-    std::vector<std::string> all = simplify_pass_names();
-    for (const Fusion& fusion : FusionRegistry::instance().all()) all.push_back(fusion.name);
-    all.insert(all.end(), plan_pass_names().begin(), plan_pass_names().end());
+    std::vector<std::string> all;
+    for (const char* stage : {"simplified", "fused", "planned"})
+      for (std::string& name : pass_names(stage)) all.push_back(std::move(name));
     return all;
   }();
+  return names;
+}
+
+std::vector<std::string> pass_names(const std::string& stage) {
+  if (stage == "simplified") return simplify_pass_names();
+  if (stage == "planned") return plan_pass_names();
+  if (stage != "fused")
+    throw InputError("stage of passes", "simplified, fused or planned", "'" + stage + "'");
+  std::vector<std::string> names;
+  for (const Fusion& fusion : FusionRegistry::instance().all()) names.push_back(fusion.name);
   return names;
 }
 

@@ -1,5 +1,6 @@
 #include "sardonyx/session.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -72,26 +73,29 @@ std::string shape_text(const ValueDescription& d) {
   return to_string(shape);
 }
 
+// InputError where a value is not what the input takes.
 void check_feed(const ValueDescription& d, const Value& value) {
-  const std::string what = "input '" + d.name + "'";
+  const auto refuse = [&](const std::string& expected, const std::string& got) {
+    throw InputError("input '" + d.name + "'", expected, got);
+  };
   if (d.dtype == DType::Undefined) {
     if (d.type.rfind("seq(", 0) == 0 && !value.is_sequence())
-      throw InputError(what, d.type, value.kind_name());
-    if (d.type.rfind("map(", 0) == 0 && !value.is_map()) throw InputError(what, d.type, value.kind_name());
-    if (!value.defined()) throw InputError(what, d.type, "an undefined value");
+      refuse(d.type, value.kind_name());
+    if (d.type.rfind("map(", 0) == 0 && !value.is_map()) refuse(d.type, value.kind_name());
+    if (!value.defined()) refuse(d.type, "an undefined value");
     return;
   }
-  if (!value.is_tensor()) throw InputError(what, d.type, value.kind_name());
+  if (!value.is_tensor()) refuse(d.type, value.kind_name());
   const Tensor& tensor = value.tensor();
   if (tensor.dtype() != d.dtype)
-    throw InputError(what, d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
+    refuse(d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
   if (!d.has_shape) return;
   if (tensor.dims().size() != d.shape.size())
-    throw InputError(what, "rank " + std::to_string(d.shape.size()) + " " + shape_text(d),
-                     "rank " + std::to_string(tensor.rank()) + " " + to_string(tensor.dims()));
+    refuse("rank " + std::to_string(d.shape.size()) + " " + shape_text(d),
+           "rank " + std::to_string(tensor.rank()) + " " + to_string(tensor.dims()));
   for (size_t i = 0; i < d.shape.size(); ++i)
     if (d.shape[i].value >= 0 && tensor.dims()[i] != d.shape[i].value)
-      throw InputError(what + " dim " + std::to_string(i), std::to_string(d.shape[i].value),
+      throw InputError("input '" + d.name + "' dim " + std::to_string(i), std::to_string(d.shape[i].value),
                        std::to_string(tensor.dims()[i]));
 }
 
@@ -106,11 +110,35 @@ PlanOptions options_of_plans(const SessionOptions& options, int threads) {
 
 // libgomp's threads do not survive fork(): a child that inherits a used pool would wait for them forever.
 void refuse_after_fork() {
-  static const pid_t owner = getpid();
-  if (getpid() != owner)
+  static std::atomic<bool> forked{false};
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  if (registered == 0 && forked)
     throw ProviderError("session in a forked process",
                         "the process that ran the first session, or a fresh one (spawn)",
                         "a child made by fork()");
+}
+
+// One event of a Chrome trace, in microseconds.
+nlohmann::json trace_event(const NodeEvent& event, int thread) {
+  const double ns = static_cast<double>(std::max<int64_t>(event.end_ns - event.begin_ns, 1));
+  nlohmann::json args = {{"node", describe(*event.graph, *event.node)},
+                         {"kernel", event.kernel},
+                         {"inputs", event.inputs},
+                         {"outputs", event.outputs},
+                         {"bytes", event.bytes},
+                         {"gb_per_s", static_cast<double>(event.bytes) / ns}};
+  if (event.flops) {
+    args["flops"] = *event.flops;
+    args["gflop_per_s"] = *event.flops / ns;
+  }
+  return {{"name", event.node->op},
+          {"cat", "node"},
+          {"ph", "X"},
+          {"ts", static_cast<double>(event.begin_ns) / 1e3},
+          {"dur", static_cast<double>(event.end_ns - event.begin_ns) / 1e3},
+          {"pid", static_cast<int>(getpid())},
+          {"tid", thread},
+          {"args", args}};
 }
 
 }  // namespace
@@ -179,6 +207,7 @@ class Session::Impl {
       if (std::none_of(inputs.begin(), inputs.end(), [&, &n = name](const auto& d) { return d.name == n; }))
         throw InputError("feed", suggest(name, inputs), "'" + name + "'");
     std::vector<Value> in;
+    in.reserve(inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
       const auto it = feeds.find(inputs[i].name);
       if (it != feeds.end()) {
@@ -225,7 +254,7 @@ class Session::Impl {
   std::map<std::vector<std::string>, std::shared_ptr<Executor>> subsets;
   std::atomic<uint64_t> step{0};
   std::mutex events_mutex;
-  std::vector<nlohmann::json> events;
+  std::vector<std::pair<int, NodeEvent>> events;  // with the thread
 
  private:
   static const std::string& outputs_of(const Executor& executor, size_t i) {
@@ -266,20 +295,9 @@ class Session::Impl {
   }
 
   void record(NodeEvent event) {
-    nlohmann::json e = {{"name", event.node->op},
-                        {"cat", "node"},
-                        {"ph", "X"},
-                        {"ts", static_cast<double>(event.begin_ns) / 1e3},
-                        {"dur", static_cast<double>(event.end_ns - event.begin_ns) / 1e3},
-                        {"pid", static_cast<int>(getpid())},
-                        {"tid", static_cast<int>(gettid())},
-                        {"args",
-                         {{"node", describe(*event.graph, *event.node)},
-                          {"kernel", event.kernel},
-                          {"inputs", event.shapes},
-                          {"bytes", event.bytes}}}};
+    const int thread = gettid();
     std::lock_guard lock(events_mutex);
-    events.push_back(std::move(e));
+    events.emplace_back(thread, std::move(event));
   }
 };
 
@@ -342,12 +360,17 @@ void Session::trim() {
 std::string Session::profile() {
   if (!impl_->options.profile)
     throw InputError("profile", "a session made with the option 'profile'", "one without");
-  std::vector<nlohmann::json> events;
+  std::vector<std::pair<int, NodeEvent>> events;
   {
     std::lock_guard lock(impl_->events_mutex);
     events.swap(impl_->events);
   }
-  return nlohmann::json{{"traceEvents", events}, {"displayTimeUnit", "ms"}}.dump();
+  std::vector<nlohmann::json> list;
+  for (auto& [thread, event] : events) {
+    complete(event);
+    list.push_back(trace_event(event, thread));
+  }
+  return nlohmann::json{{"traceEvents", list}, {"displayTimeUnit", "ms"}}.dump();
 }
 
 }  // namespace sardonyx

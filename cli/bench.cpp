@@ -40,30 +40,81 @@ int64_t peak_bytes() {
   return int64_t{1024} * usage.ru_maxrss;
 }
 
-// Time, bytes and calls of each (operator, kernel), from a profile.
-json per_operator(const std::string& profile, int runs) {
-  std::map<std::pair<std::string, std::string>, std::array<double, 3>> sums;
-  double total = 0;
-  const json trace = json::parse(profile);
-  for (const auto& event : trace["traceEvents"]) {
-    auto& sum = sums[{event["name"], event["args"]["kernel"]}];
-    sum[0] += event["dur"].get<double>();
-    sum[1] += event["args"]["bytes"].get<double>();
-    sum[2] += 1;
-    total += event["dur"].get<double>();
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// What the profiles of single runs say of each (operator, kernel): its time in the median run, without that
+// of the bodies it ran, operations where they are defined, bytes.
+json per_operator(const std::vector<std::string>& profiles) {
+  struct Sum {
+    double bytes = 0, calls = 0, flops = 0;
+    std::vector<double> us;  // by run
+  };
+  struct Done {
+    double begin, us;
+  };
+  std::map<std::pair<std::string, std::string>, Sum> sums;
+  for (size_t run = 0; run < profiles.size(); ++run) {
+    std::map<int, std::vector<Done>> done;  // of each thread: not within another event so far
+    const json trace = json::parse(profiles[run]);
+    for (const auto& event : trace["traceEvents"]) {  // in the order in which they ended
+      const json& args = event["args"];
+      const double begin = event["ts"], whole = event["dur"];
+      double us = whole;
+      std::vector<Done>& before = done[event["tid"]];
+      for (; !before.empty() && before.back().begin >= begin; before.pop_back()) us -= before.back().us;
+      before.push_back({begin, whole});
+      Sum& sum = sums[{event["name"], args["kernel"]}];
+      sum.us.resize(profiles.size());
+      sum.us[run] += us;
+      sum.bytes += args["bytes"].get<double>();
+      sum.flops += args.value("flops", 0.0);
+      sum.calls += 1;
+    }
   }
+  const double runs = static_cast<double>(profiles.size());
   std::vector<std::pair<double, json>> rows;
-  for (const auto& [key, sum] : sums)
-    rows.emplace_back(-sum[0], json{{"operator", key.first},
-                                    {"kernel", key.second},
-                                    {"calls", sum[2] / runs},
-                                    {"ms", sum[0] / 1e3 / runs},
-                                    {"share", sum[0] / total},
-                                    {"gb_per_s", sum[0] > 0 ? sum[1] / sum[0] / 1e3 : 0}});
+  double total = 0;
+  for (const auto& [key, sum] : sums) {
+    const double us = std::max(median(sum.us), 1e-3);  // the clock's own resolution
+    json row = {{"operator", key.first},
+                {"kernel", key.second},
+                {"calls", sum.calls / runs},
+                {"ms", us / 1e3},
+                {"gb_per_s", sum.bytes / runs / us / 1e3}};
+    if (sum.flops > 0) row["gflop_per_s"] = sum.flops / runs / us / 1e3;
+    rows.emplace_back(-us, std::move(row));
+    total += us;
+  }
   std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   json list = json::array();
-  for (auto& row : rows) list.push_back(std::move(row.second));
+  for (auto& [us, row] : rows) {
+    row["share"] = -us / total;
+    list.push_back(std::move(row));
+  }
   return list;
+}
+
+void print_operators(const json& rows, double run_ms) {
+  size_t width = 10;
+  for (const auto& row : rows) width = std::max(width, row["kernel"].get<std::string>().size());
+  double kernels = 0;
+  fmt::print("{:<24} {:<{}} {:>7} {:>10} {:>7} {:>8} {:>7}\n", "operator", "kernel", width, "calls", "ms",
+             "share", "GFLOP/s", "GB/s");
+  for (const auto& row : rows) {
+    const double ms = row["ms"];
+    kernels += ms;
+    const bool counted = row.contains("gflop_per_s");
+    fmt::print("{:<24} {:<{}} {:>7.0f} {:>10.4f} {:>6.1f}% {:>8} {:>7.1f}\n",
+               row["operator"].get<std::string>(), row["kernel"].get<std::string>(), width,
+               row["calls"].get<double>(), ms, 100 * row["share"].get<double>(),
+               counted ? fmt::format("{:.1f}", row["gflop_per_s"].get<double>()) : "",
+               row["gb_per_s"].get<double>());
+  }
+  fmt::print("{:.4f} ms in kernels; a run without the profile takes {:.4f} ms\n", kernels, run_ms);
 }
 
 int bench(const Arguments& args) {
@@ -116,9 +167,13 @@ int bench(const Arguments& args) {
     Session watched(model, profiled);
     for (int i = 0; i < args.warmup + 1; ++i) watched.run(feeds);
     watched.profile();
-    const int runs = std::clamp(static_cast<int>(1000 / std::max(times.front(), 0.01)), 3, 100);
-    for (int i = 0; i < runs; ++i) watched.run(feeds);
-    result["operators"] = per_operator(watched.profile(), runs);
+    std::vector<std::string> profiles(
+        static_cast<size_t>(std::clamp(static_cast<int>(1000 / std::max(times.front(), 0.01)), 3, 1000)));
+    for (std::string& profile : profiles) {
+      watched.run(feeds);
+      profile = watched.profile();
+    }
+    result["operators"] = per_operator(profiles);
   }
   if (args.as_json) {
     fmt::print("{}\n", result.dump());
@@ -129,18 +184,11 @@ int bench(const Arguments& args) {
              times.size(), times.front(), percentile(times, 50), percentile(times, 90), percentile(times, 99),
              times.back());
   fmt::print("throughput {:.1f} runs/s, peak memory {:.1f} MB\n", result["runs_per_second"].get<double>(),
-             static_cast<double>(peak_bytes()) / 1e6);
+             static_cast<double>(result["peak_bytes"].get<int64_t>()) / 1e6);
   if (args.check)
     fmt::print("largest difference from the reference kernels: {:.3g} of the largest value{}\n",
                result["largest_difference"].get<double>(), exit_code == kOk ? "" : " MISMATCH");
-  if (args.per_op) {
-    fmt::print("{:<24} {:<10} {:>7} {:>10} {:>7} {:>8}\n", "operator", "kernel", "calls", "ms", "share",
-               "GB/s");
-    for (const auto& row : result["operators"])
-      fmt::print("{:<24} {:<10} {:>7.0f} {:>10.4f} {:>6.1f}% {:>8.1f}\n", row["operator"].get<std::string>(),
-                 row["kernel"].get<std::string>(), row["calls"].get<double>(), row["ms"].get<double>(),
-                 100 * row["share"].get<double>(), row["gb_per_s"].get<double>());
-  }
+  if (args.per_op) print_operators(result["operators"], percentile(times, 50));
   return exit_code;
 }
 
@@ -160,7 +208,8 @@ void add_bench(CLI::App& app, int& exit_code) {
   sub->add_option("--warmup", args->warmup, "Runs before measuring")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  sub->add_flag("--per-op", args->per_op, "Adds a table of time by operator and kernel");
+  sub->add_flag("--per-op", args->per_op,
+                "Adds a table of time by operator and kernel: calls, share, GFLOP/s of products, GB/s");
   sub->add_flag("--check", args->check,
                 "Compares the outputs with the reference kernels; exit code 1 on a mismatch");
   sub->add_option("--tolerance", args->tolerance,

@@ -9,6 +9,11 @@
 
 namespace sardonyx {
 
+struct FlopPorts;
+// Operations of a convolution whose weights are input `weights`: every weight of an output's channel is used
+// for it.
+std::optional<double> conv_flops(const FlopPorts& ports, size_t weights);
+
 struct ConvAttributes {
   std::string auto_pad = "NOTSET";
   int64_t group = 1;

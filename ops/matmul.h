@@ -8,6 +8,10 @@
 
 namespace sardonyx {
 
+struct FlopPorts;
+// Operations of a product of matrices whose left operand is input 0, with all that lie in front of it.
+std::optional<double> matmul_flops(const FlopPorts& ports);
+
 struct GemmAttributes {
   float alpha = 1, beta = 1;
   int64_t transA = 0, transB = 0;

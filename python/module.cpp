@@ -232,5 +232,6 @@ NB_MODULE(_sardonyx, m) {
   m.def("print_stage", [](const LoadedModel& model, const std::string& stage, const nb::dict& options) {
     return print_stage(model, stage, options_from(options));
   });
+  m.def("pass_names", [](const std::string& stage) { return pass_names(stage); });
   m.def("operators", &operators_json);
 }

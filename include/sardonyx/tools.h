@@ -23,8 +23,11 @@ SARDONYX_API void convert_to_file(const LoadedModel& model, const std::string& p
 
 // The names of the stages between a file and a run, in order.
 SARDONYX_API std::vector<std::string> graph_stages();
-// The passes of the stages "simplified" and "fused" that SessionOptions::disabled_passes may name.
+// Everything that SessionOptions::disabled_passes may name: the passes of the stages "simplified" and
+// "fused", and what a plan may do.
 SARDONYX_API const std::vector<std::string>& pass_names();
+// Those of one of them: "simplified", "fused" or "planned".
+SARDONYX_API std::vector<std::string> pass_names(const std::string& stage);
 // The graph at a stage, as text.
 SARDONYX_API std::string print_stage(const LoadedModel& model, const std::string& stage,
                                      const SessionOptions& options = {});

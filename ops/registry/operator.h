@@ -70,6 +70,27 @@ class Compose {
 // (kNone for an output the node does not want). An empty vector declines: not for this node.
 using Decompose = std::function<std::vector<ValueId>(Compose&)>;
 
+// The dims of a node's inputs or outputs: nothing for a port that is left out, is no tensor, or is of unknown
+// shape.
+using PortDims = std::vector<std::optional<Dims>>;
+
+// What the operations of a node are counted from.
+struct FlopPorts {
+  const Node& node;
+  const PortDims &inputs, &outputs;
+  // Null where the dims are not known, or of another rank (0: any but zero).
+  const Dims* in(size_t i, size_t rank = 0) const { return of(inputs, i, rank); }
+  const Dims* out(size_t i, size_t rank = 0) const { return of(outputs, i, rank); }
+
+ private:
+  static const Dims* of(const PortDims& ports, size_t i, size_t rank) {
+    if (i >= ports.size() || !ports[i] || ports[i]->empty()) return nullptr;
+    return rank == 0 || ports[i]->size() == rank ? &*ports[i] : nullptr;
+  }
+};
+// Floating-point operations (a multiply-add counts as two) of a contraction; nothing where dims are missing.
+using CountFlops = std::function<std::optional<double>(const FlopPorts&)>;
+
 // Name, type and default of each member of an operator's attribute struct, for the test that holds them
 // equal to the OpSchema's.
 struct AttributeSpec {
@@ -98,6 +119,7 @@ struct Operator {
   std::vector<int> narrow_inputs;  // those that become bf16; empty: every one that is f32
   bool keeps_constants = false;    // a constant operand may stay f32 beside bf16
   bool keeps_outputs = false;      // outputs stay f32
+  CountFlops count_flops;  // empty for operators whose time is that of moving their data
 
   Operator& shape_operands(std::vector<int> inputs) {
     host_operands = std::move(inputs);
@@ -110,6 +132,10 @@ struct Operator {
   // Decomposed by the function body of ONNX's own schema. Only for bodies that are equal to the `ref`
   // kernels or a closed form in f64 on extreme inputs: many compute in f32 or overflow.
   Operator& decomposes_by_schema();
+  Operator& flops(CountFlops f) {
+    count_flops = std::move(f);
+    return *this;
+  }
   Operator& random() {
     impure = true;
     return *this;

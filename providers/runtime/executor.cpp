@@ -184,7 +184,8 @@ void Executor::unbind(const Plan& plan, Frame& frame) {
   for (const int t : plan.run_tensors) frame.tensors[static_cast<size_t>(t)] = Tensor();
 }
 
-void Executor::run_step(Run& run, const PlanStep& step, Frame& frame, size_t index) {
+void Executor::run_step(Run& run, const std::shared_ptr<const Plan>& plan, Frame& frame, size_t index) {
+  const PlanStep& step = plan->steps[index];
   if (step.interpreted) {
     for (const auto& [id, tensor] : step.reads)
       run.slots[static_cast<size_t>(id)] = frame.tensors[static_cast<size_t>(tensor)];
@@ -201,33 +202,31 @@ void Executor::run_step(Run& run, const PlanStep& step, Frame& frame, size_t ind
   }
   const int64_t begin = now_ns();
   step.prepared.run(ctx);
-  std::string kernel = step.kernel;
-  for (const Node* node : step.absorbed) kernel += "+" + node->op;
-  state_->on_event({graph_.get(), step.node, std::move(kernel), shapes_of(ctx.inputs_), begin, now_ns(),
-                    bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
+  const int64_t end = now_ns();
+  state_->on_event(profile_step(*graph_, plan, index, begin, end));
 }
 
-void Executor::run_plan(Run& run, const Plan& plan) {
-  std::unique_ptr<Frame> frame = state_->frames.take(plan.id);
+void Executor::run_plan(Run& run, const std::shared_ptr<const Plan>& plan) {
+  std::unique_ptr<Frame> frame = state_->frames.take(plan->id);
   if (!frame) {
-    if (plan.largest == kNone)
-      frame = make_frame(plan, *state_->pool);
+    if (plan->largest == kNone)
+      frame = make_frame(*plan, *state_->pool);
     else
-      at_node(steps_[static_cast<size_t>(plan.largest)]->description,
-              [&] { frame = make_frame(plan, *state_->pool); });
+      at_node(steps_[static_cast<size_t>(plan->largest)]->description,
+              [&] { frame = make_frame(*plan, *state_->pool); });
   }
-  bind(run, plan, *frame);
-  for (size_t i = 0; i < plan.steps.size(); ++i) {
-    const PlanStep& step = plan.steps[i];
+  bind(run, *plan, *frame);
+  for (size_t i = 0; i < plan->steps.size(); ++i) {
+    const PlanStep& step = plan->steps[i];
     if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
       throw CancelledError("run cancelled");
     at_node(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
-            [&] { run_step(run, step, *frame, i); });
+            [&] { run_step(run, plan, *frame, i); });
   }
-  for (const auto& [id, tensor] : plan.results)
+  for (const auto& [id, tensor] : plan->results)
     run.slots[static_cast<size_t>(id)] = frame->tensors[static_cast<size_t>(tensor)];
-  unbind(plan, *frame);
-  state_->frames.give(plan.id, std::move(frame));
+  unbind(*plan, *frame);
+  state_->frames.give(plan->id, std::move(frame));
 }
 
 void Executor::run_nodes(Run& run, const std::vector<NodeId>& nodes) {

@@ -17,17 +17,9 @@
 #include "providers/runtime/frame.h"
 #include "providers/runtime/plan.h"
 #include "providers/runtime/pool.h"
+#include "providers/runtime/profile.h"
 
 namespace sardonyx {
-
-// One executed node, for profiles.
-struct NodeEvent {
-  const Graph* graph;
-  const Node* node;
-  std::string kernel, shapes;
-  int64_t begin_ns, end_ns;
-  size_t bytes = 0;  // read and written
-};
 
 // What the executors of one session share.
 struct RuntimeState {
@@ -76,12 +68,12 @@ class Executor {
   std::shared_ptr<const SegmentPlan> plan_segment(Run& run, Segment& segment);
   // Runs the segment, and says what runs afterwards.
   Segment* run_segment(Run& run, Segment& segment);
-  void run_plan(Run& run, const Plan& plan);
+  void run_plan(Run& run, const std::shared_ptr<const Plan>& plan);
   void run_nodes(Run& run, const std::vector<NodeId>& nodes);
   Value result_of(Run& run, ValueId id);
   void bind(Run& run, const Plan& plan, Frame& frame);
   void unbind(const Plan& plan, Frame& frame);
-  void run_step(Run& run, const PlanStep& step, Frame& frame, size_t index);
+  void run_step(Run& run, const std::shared_ptr<const Plan>& plan, Frame& frame, size_t index);
 
   GraphPtr graph_;
   std::shared_ptr<RuntimeState> state_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <list>
 #include <map>
 #include <unordered_map>
@@ -20,8 +19,6 @@ inline int64_t now_ns() {
 // Appended to the key of what was prepared for these values.
 void append_bytes(std::vector<int64_t>& key, const Tensor& tensor);
 void append_signature(std::vector<int64_t>& key, const Value& value);
-std::string shapes_of(const std::vector<Value>& values);
-size_t bytes_of(const std::vector<Value>& values);
 
 // A kernel prepared for one signature.
 struct Entry {
@@ -82,8 +79,8 @@ struct Executor::Run {
   std::vector<Value> captures;
   std::vector<const Tensor*> presets;  // by value id; empty when there are none
   std::map<Provider*, std::unique_ptr<Queue>> queues;
-  std::deque<RunContext> in_flight;  // contexts of asynchronous queues
-  std::deque<std::shared_ptr<const Entry>> kept;
+  std::list<RunContext> in_flight;  // contexts of asynchronous queues
+  std::vector<std::shared_ptr<const Entry>> kept;
   std::map<std::pair<int, ValueId>, Value> copies;  // values brought to another device
   RunContext context;                               // reused by synchronous providers
   std::vector<int64_t> key;

@@ -33,20 +33,6 @@ void append_signature(std::vector<int64_t>& key, const Value& value) {
   key.insert(key.end(), tensor.dims().begin(), tensor.dims().end());
 }
 
-std::string shapes_of(const std::vector<Value>& values) {
-  std::string text;
-  for (const Value& value : values)
-    text += (text.empty() ? "" : " ") +
-            (value.is_tensor() ? dtype_name(value.tensor().dtype()) + to_string(value.tensor().dims())
-                               : value.kind_name());
-  return text;
-}
-
-size_t bytes_of(const std::vector<Value>& values) {
-  size_t bytes = 0;
-  for (const Value& value : values) bytes += value.is_tensor() ? value.tensor().bytes() : 0;
-  return bytes;
-}
 void Executor::execute(Run& run, Step& step) {
   const Node& node = *step.node;
   Provider& provider = *step.provider;
@@ -241,9 +227,10 @@ void Executor::execute(Run& run, Step& step) {
       if (dynamic) run.queue(provider).synchronize();
     }
   }
-  if (state_->profiling && state_->on_event)
-    state_->on_event({graph_.get(), &node, entry->kernel, shapes_of(ctx.inputs_), begin, now_ns(),
-                      bytes_of(ctx.inputs_) + bytes_of(ctx.outputs_)});
+  if (state_->profiling && state_->on_event) {
+    const int64_t end = now_ns();
+    state_->on_event(profile_node(*graph_, node, entry->kernel, ctx.inputs_, ctx.outputs_, begin, end));
+  }
 
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     if (node.outputs[i] == kNone) continue;

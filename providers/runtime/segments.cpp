@@ -142,7 +142,7 @@ Executor::Segment* Executor::run_segment(Run& run, Segment& segment) {
     run_nodes(run, segment.nodes);
     return nullptr;
   }
-  run_plan(run, *planned->plan);
+  run_plan(run, planned->plan);
   for (const ValueId id : planned->drops) run.slots[static_cast<size_t>(id)] = Value();
   return planned->rest;
 }

@@ -1,7 +1,9 @@
 """Every model of models/zoo against onnxruntime, at several input shapes, and two models quantized and one
-converted to half precision on the way; and what convert writes of each, run by onnxruntime. The models come from tools/fetch_models; one that is not there is
+converted to half precision on the way; each at every stage and with each pass left out, at the first of its shapes; and
+what convert writes of each, run by onnxruntime. The models come from tools/fetch_models; one that is not there is
 skipped, or is a failure when SARDONYX_REQUIRE_MODELS is set."""
 import functools
+import itertools
 import os
 import pathlib
 import tempfile
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 import sardonyx as sx
+import variants
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODELS = pathlib.Path(os.environ.get("SARDONYX_MODELS") or
@@ -53,13 +56,18 @@ def sessions(path):
     return found
 
 
+varied = set()  # the models that have run in all variants
+
+
 def compare(path, feeds, tolerance=TOLERANCE, parts=None, measure=np.max):
     """Runs all; each output (or each part of it) must agree to `tolerance` of its own largest value, in the
     worst element or by another measure. Returns onnxruntime's outputs by name."""
     (_, reference), *others = sessions(path)
     names = [output.name for output in reference.get_outputs()]
     expected = dict(zip(names, reference.run(None, feeds)))
-    for engine, session in others:
+    variant = [] if path in varied else variants.sessions(str(path))
+    varied.add(path)
+    for engine, session in itertools.chain(others, variant):
         assert [output.name for output in session.get_outputs()] == names
         got = dict(zip(names, session.run(None, feeds)))
         for name in names:

@@ -2,11 +2,13 @@
 // NaN and infinity, and 16-bit floats.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
 #include "providers/runtime/executor.h"
 #include "providers/runtime/registry.h"
+#include "sardonyx/tools.h"
 #include "tests/support/cases.h"
 
 namespace sardonyx::test {
@@ -45,8 +47,25 @@ class CaseTest : public testing::Test {
       kernels.insert(kernel.name);
     for (const auto& kernel : kernels)
       expect_close(run(prepared, with_kernel(kernel)), reference, case_.tolerance, "kernel " + kernel);
-    // Stages: as imported and upgraded, and simplified.
-    expect_close(run(prepared, {}), reference, case_.tolerance, "simplified");
+    // As a session runs it by default, only simplified, without plan passes, and without each pass that
+    // changes it.
+    expect_close(run(prepared, {}), reference, case_.tolerance, "default");
+    SessionOptions left_out;
+    const auto expect_the_same = [&](const std::string& what) {
+      expect_close(run(prepared, left_out), reference, case_.tolerance, "without " + what);
+    };
+    left_out.disabled_passes = pass_names("planned");
+    expect_the_same("plan passes");
+    for (std::string& name : pass_names("fused")) left_out.disabled_passes.push_back(std::move(name));
+    expect_the_same("plan passes and fusions");
+    const std::string whole = print_stage(prepared.model, "fused");
+    for (const std::string& name : pass_names()) {
+      left_out.disabled_passes = {name};
+      const auto planned = pass_names("planned");
+      if (std::find(planned.begin(), planned.end(), name) != planned.end() ||
+          print_stage(prepared.model, "fused", left_out) != whole)
+        expect_the_same(name);
+    }
     // One thread and two give the same bits.
     SessionOptions one, two;
     one.threads = 1;
