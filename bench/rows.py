@@ -102,3 +102,5 @@ ROWS = [
     # Of this model's exports, the only one with the sampling rate as an input that every engine reads.
     Row("silero_vad", FETCHED / "silero_vad/silero_vad_op18_ifless.onnx", voice, {"batch": 1, "sequence": 576}),
 ]
+# Those that bench/quantize_models.py quantizes.
+QUANTIZED = ("resnet50", "mobilenet_v3_large", "bert", "ppocr_detection", "ppocr_recognition", "yolov8n")
