@@ -12,6 +12,8 @@ import pathlib
 import tempfile
 
 import numpy as np
+import onnx
+import onnx.version_converter
 from onnxruntime.quantization import (CalibrationDataReader, QuantFormat, QuantType, quant_pre_process,
                                       quantize_dynamic, quantize_static)
 
@@ -33,8 +35,12 @@ class Samples(CalibrationDataReader):
 
 def quantize(row, folder):
     with tempfile.TemporaryDirectory() as scratch:
-        prepared = pathlib.Path(scratch) / "prepared.onnx"
-        quant_pre_process(row.path(), prepared, skip_symbolic_shape=True)
+        given, prepared = pathlib.Path(scratch) / "given.onnx", pathlib.Path(scratch) / "prepared.onnx"
+        model = onnx.load(row.path())
+        if model.opset_import[0].version < 13:  # scales for each channel
+            model = onnx.version_converter.convert_version(model, 13)
+        onnx.save(model, given)
+        quant_pre_process(given, prepared, skip_symbolic_shape=True)
         quantize_static(prepared, folder / f"{row.name}.qdq.onnx", Samples(row.inputs()),
                         quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
                         weight_type=QuantType.QInt8, per_channel=True)

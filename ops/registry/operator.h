@@ -84,8 +84,15 @@ struct Operator {
   std::vector<AttributeSpec> attribute_specs;
   bool has_attribute_struct = false;
   bool impure = false;  // draws random numbers: never folded or merged
-  // Each element of the output depends on the elements at its place in the (broadcast) inputs, and on no axis.
+  // Each element of the output depends on the elements at its place in the (broadcast) inputs, and on no
+  // axis; where `elementwise_where` is given, for the nodes of which it says so.
   bool is_elementwise = false;
+  std::function<bool(const Graph&, const Node&)> elementwise_where;
+  // An elementwise operator so cheap that every group of elementwise nodes that reads it computes it itself.
+  bool is_computed_where_read = false;
+  bool elementwise_in(const Graph& graph, const Node& node) const {
+    return is_elementwise && (!elementwise_where || elementwise_where(graph, node));
+  }
 
   Operator& shape_operands(std::vector<int> inputs) {
     host_operands = std::move(inputs);
@@ -102,8 +109,13 @@ struct Operator {
     impure = true;
     return *this;
   }
-  Operator& elementwise() {
+  Operator& elementwise(std::function<bool(const Graph&, const Node&)> where = {}) {
     is_elementwise = true;
+    elementwise_where = std::move(where);
+    return *this;
+  }
+  Operator& computed_where_read() {
+    is_computed_where_read = true;
     return *this;
   }
   template <typename Struct>

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <deque>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "providers/runtime/plan.h"
@@ -18,7 +19,8 @@ class Planner {
         nodes_(nodes),
         options_(options),
         values_(graph.values().size()),
-        absorbed_(nodes.size(), 0) {}
+        absorbed_(nodes.size(), 0),
+        waiting_(nodes.size(), 0) {}
   Plan run(const std::vector<PlanInput>& inputs, const std::vector<PlanInput>& captures);
 
  private:
@@ -55,11 +57,24 @@ class Planner {
   // Runs a kernel while planning.
   static void run_now(const Prepared& prepared, RunContext& run, size_t scratch);
   void plan_node(NodeId id);
+  // Whether a node waits for its readers, each of which computes it anew, or has it made when nothing else
+  // helps.
+  bool waits_for_readers(NodeId id);
+  // Makes the inputs that were left to their readers; true when the node is computed together with one of
+  // them.
+  bool plan_waiting_inputs(NodeId id);
+  bool is_elementwise(const Node& node) const;
+  // A read of a value is planned.
+  void read(ValueId id);
   bool can_plan(NodeId id) const;
   void interpret(NodeId id);
   bool may_follow(const Node& node, const std::vector<ValueId>& made, Layout memory);
   std::vector<PrepareContext::Follower> followers_of(const Node& node, Layout memory,
                                                      std::vector<ValueId>& operands);
+  // The nodes that must be computed for `next` to follow, of those that wait for readers; false when it
+  // cannot.
+  bool missing_inputs(const Node& next, const std::vector<ValueId>& made, Layout memory,
+                      std::vector<NodeId>& missing);
   void fill_input(PrepareContext& ctx, size_t i, ValueId id, Layout layout);
   Layout elementwise_layout(const Node& node);
   bool choose(NodeId id, Choice& choice, std::vector<ValueId>& operands);
@@ -74,6 +89,8 @@ class Planner {
   const PlanOptions& options_;
   std::vector<ValueState> values_;
   std::vector<char> absorbed_;
+  std::vector<char> waiting_;                     // nodes that are left to their readers
+  std::optional<std::set<NodeId>> may_read_;      // the readers of the node at hand that may follow; all
   std::vector<std::vector<ValueId>> on_storage_;  // the values whose bytes a storage holds
   std::deque<Tensor> known_;
   size_t memory_rank_ = 0;  // the largest rank among the inputs of the node at hand
