@@ -60,9 +60,6 @@ dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout
   return onednn_strided(dtype, dims, strides);
 }
 
-namespace {
-
-// The other input of a binary operator whose one input is what the chain has made so far.
 std::optional<size_t> other_input(const PrepareContext::Follower& follower, int made) {
   if (follower.inputs.size() != 2) return std::nullopt;
   for (const size_t i : {0, 1})
@@ -71,10 +68,8 @@ std::optional<size_t> other_input(const PrepareContext::Follower& follower, int 
   return std::nullopt;
 }
 
-}  // namespace
-
 Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
-                         const DescribeOperand& describe) {
+                         const DescribeOperand& describe, size_t first) {
   Epilogue epilogue;
   if (dtype != DType::Float32) return epilogue;
   struct PostOp {
@@ -83,8 +78,10 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
   };
   std::vector<PostOp> ops;
   size_t closed = 0;
-  int made = 0;
-  for (const auto& follower : ctx.followers()) {
+  int made = static_cast<int>(first);
+  bool closes = first == 0 || ctx.followers()[first - 1].closes;
+  for (size_t f = first; f < ctx.followers().size(); ++f) {
+    const auto& follower = ctx.followers()[f];
     const std::string& op = follower.node->op;
     if (const auto eltwise = eltwise_of(*follower.node); eltwise && follower.inputs[0].made == made) {
       ops.push_back({*eltwise, std::nullopt});
@@ -107,10 +104,10 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       break;
     }
     ++made;
-    if (follower.closes) closed = ops.size();
+    if (follower.closes) closed = ops.size(), closes = true;
   }
   ops.resize(closed);
-  epilogue.count = closed;
+  epilogue.count = closes ? first + closed : 0;
   for (const PostOp& op : ops) {
     if (!op.operand) {
       epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
