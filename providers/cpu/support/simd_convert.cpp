@@ -201,23 +201,6 @@ void requantize_s8(const int32_t* x, const int32_t* offset, int8_t* y, int64_t n
        : requantize_row<int8_t, false>(x, offset, y, n, scale, zero);
 }
 
-void look_up_row(const uint8_t* table, const uint8_t* x, uint8_t* y, int64_t n) {
-  int64_t i = 0;
-#if HWY_TARGET <= HWY_AVX3_DL
-  const hn::FixedTag<uint8_t, 64> d;
-  const auto t0 = hn::LoadU(d, table), t1 = hn::LoadU(d, table + 64), t2 = hn::LoadU(d, table + 128),
-             t3 = hn::LoadU(d, table + 192);
-  for (; i + 64 <= n; i += 64) {
-    const auto at = hn::LoadU(d, x + i);
-    const auto index = hn::IndicesFromVec(d, hn::And(at, hn::Set(d, 127)));
-    const auto low = hn::TwoTablesLookupLanes(d, t0, t1, index);
-    const auto high = hn::TwoTablesLookupLanes(d, t2, t3, index);
-    hn::StoreU(hn::IfThenElse(hn::Lt(at, hn::Set(d, 128)), low, high), d, y + i);
-  }
-#endif
-  for (; i < n; ++i) y[i] = table[x[i]];
-}
-
 void find_range(const float* x, int64_t n, float* lowest, float* highest) {
   const D d;
   V low = hn::Zero(d), high = hn::Zero(d);
@@ -259,7 +242,6 @@ HWY_EXPORT(requantize_u8);
 HWY_EXPORT(requantize_s8);
 HWY_EXPORT(add_int32_row);
 HWY_EXPORT(find_range);
-HWY_EXPORT(look_up_row);
 
 void half_to_float(const uint16_t* x, float* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(half_to_float_row)(x, y, n);
@@ -305,9 +287,6 @@ template void dequantize(const int8_t*, float*, int64_t, float, int);
 template void requantize(const int32_t*, const int32_t*, uint8_t*, int64_t, const float*, int64_t, int);
 template void requantize(const int32_t*, const int32_t*, int8_t*, int64_t, const float*, int64_t, int);
 
-void look_up(const uint8_t* table, const uint8_t* x, uint8_t* y, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(look_up_row)(table, x, y, n);
-}
 void range_with_zero(const float* x, int64_t n, float* lowest, float* highest) {
   HWY_DYNAMIC_DISPATCH(find_range)(x, n, lowest, highest);
 }
