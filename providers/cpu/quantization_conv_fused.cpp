@@ -12,7 +12,8 @@ namespace {
 using Memory = dnnl::memory;
 
 // Constants of a QLinearConv in f32 terms, when all of them are known.
-std::optional<IntegerTail> quantized_tail(const PrepareContext& ctx, const IntegerConvolution& c) {
+std::optional<IntegerTail> quantized_tail(const PrepareContext& ctx, const IntegerConvolution& c,
+                                          const DescribeOperand& describe) {
   const ConvPorts& p = c.ports;
   for (const size_t i : {p.x_scale, p.x_zero, p.w_scale, p.y_scale, p.y_zero})
     if (!ctx.constant(i)) return std::nullopt;
@@ -29,8 +30,10 @@ std::optional<IntegerTail> quantized_tail(const PrepareContext& ctx, const Integ
     const size_t n = static_cast<size_t>(c.out_channels());
     if (bias.size() == 1) bias.resize(n, bias[0]);
   }
-  return IntegerTail::quantized(c.y_dtype, std::move(scale), bias,
-                                elements_as<int32_t>(*ctx.constant(p.y_zero))[0]);
+  IntegerTail tail = IntegerTail::quantized(c.y_dtype, std::move(scale), bias,
+                                            elements_as<int32_t>(*ctx.constant(p.y_zero))[0]);
+  tail.take_followers(ctx, c.y_dims, describe);
+  return tail;
 }
 
 Prepared prepare_fused(PrepareContext& ctx, const ConvPorts& ports) {
@@ -52,12 +55,12 @@ Prepared prepare_fused(PrepareContext& ctx, const ConvPorts& ports) {
     std::optional<std::pair<Memory::desc, Layout>> seen;
     const bool full_rank = operand.dims.size() == c.y_dims.size();
     if (full_rank || layouts_agree(padded))
-      seen.emplace(onednn_in_layout(DType::Float32, padded, Layout::ChannelsLast),
+      seen.emplace(onednn_in_layout(operand.dtype, padded, Layout::ChannelsLast),
                    full_rank ? Layout::ChannelsLast : Layout::Plain);
     return seen;
   };
-  const auto found =
-      ports.quantized() ? quantized_tail(ctx, c) : IntegerTail::followers(ctx, c.y_dims, 1, describe);
+  const auto found = ports.quantized() ? quantized_tail(ctx, c, describe)
+                                       : IntegerTail::followers(ctx, c.y_dims, 1, describe);
   if (!found) return decline("scales that are not known, or nothing that makes the sums floats");
   const IntegerTail& tail = *found;
 

@@ -14,7 +14,8 @@ using Memory = dnnl::memory;
 bool has_one(const PrepareContext& ctx, size_t i) { return ctx.constant(i) && ctx.constant(i)->size() == 1; }
 
 // Constants of a QLinearMatMul in f32 terms, when all of them are known, and one for a and for y.
-std::optional<IntegerTail> quantized_tail(const PrepareContext& ctx, const IntegerProduct& p) {
+std::optional<IntegerTail> quantized_tail(const PrepareContext& ctx, const IntegerProduct& p,
+                                          const DescribeOperand& describe) {
   const ProductPorts& in = p.ports;
   const Tensor* columns = ctx.constant(in.b_scale);
   for (const size_t i : {in.a_scale, in.y_scale, in.y_zero})
@@ -27,8 +28,10 @@ std::optional<IntegerTail> quantized_tail(const PrepareContext& ctx, const Integ
     s = number(in.a_scale) * s / number(in.y_scale);
     if (!std::isfinite(s)) return std::nullopt;
   }
-  return IntegerTail::quantized(ctx.dtype(in.y_zero), std::move(scale), {},
-                                elements_as<int32_t>(*ctx.constant(in.y_zero))[0]);
+  IntegerTail tail = IntegerTail::quantized(ctx.dtype(in.y_zero), std::move(scale), {},
+                                            elements_as<int32_t>(*ctx.constant(in.y_zero))[0]);
+  tail.take_followers(ctx, p.out, describe);
+  return tail;
 }
 
 // One zero point for all of b, or zeros.
@@ -74,12 +77,13 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
   const auto describe = [&](const TensorDesc& operand, const Dims& padded) {
     std::optional<std::pair<Memory::desc, Layout>> seen;
     if (padded == p.out && operand.size() == results)
-      seen.emplace(onednn_dense(DType::Float32, c_dims), Layout::Plain);
-    else if (operand.size() == p.n && !padded.empty() && padded.back() == p.n)
+      seen.emplace(onednn_dense(operand.dtype, c_dims), Layout::Plain);
+    else if (operand.dtype == DType::Float32 && operand.size() == p.n && !padded.empty() &&
+             padded.back() == p.n)
       seen.emplace(row, Layout::Plain);
     return seen;
   };
-  const auto found = ports.y_scale != 0 ? quantized_tail(ctx, p)
+  const auto found = ports.y_scale != 0 ? quantized_tail(ctx, p, describe)
                                         : IntegerTail::followers(ctx, p.out, p.out.size() - 1, describe);
   if (!found) return decline("scales that are not known, or nothing that makes the sums floats");
   const IntegerTail& tail = *found;

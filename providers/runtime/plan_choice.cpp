@@ -78,7 +78,8 @@ bool Planner::missing_inputs(const Node& next, const std::vector<ValueId>& made,
     if (input == kNone || state(input).available()) continue;
     if (std::find(made.begin(), made.end(), input) != made.end()) continue;
     const NodeId maker = graph_.producer(input);
-    if (maker == kNone || !waiting_[static_cast<size_t>(maker)]) return false;
+    if (maker == kNone || (!waiting_[static_cast<size_t>(maker)] && !waits_for_readers(maker))) return false;
+    waiting_[static_cast<size_t>(maker)] = 1;
     if (std::find(missing.begin(), missing.end(), maker) != missing.end()) continue;
     if (!may_follow(graph_.node(maker), made, memory)) return false;
     missing.push_back(maker);

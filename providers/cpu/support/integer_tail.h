@@ -26,9 +26,13 @@ struct IntegerTail {
   Numbers scale, bias;           // f32: scale * sums + bias
   Epilogue epilogue;             // behind these; its count is that of all followers taken
 
-  // scale * (sums + bias) to 8 bits, saturated.
+  // scale * (sums + bias) to 8 bits, saturated: output 0 of QLinearConv and QLinearMatMul.
   static IntegerTail quantized(DType dtype, std::vector<float> scale, const std::vector<int32_t>& bias,
                                int zero);
+  // Takes followers of such an output up to the last QuantizeLinear before which another tensor, 8-bit or
+  // constant, comes in: what lies between is rounded as it would be. (Functions of the output alone are
+  // quicker as a table.)
+  void take_followers(const PrepareContext& ctx, const Dims& dims, const DescribeOperand& describe);
   // Of ConvInteger and MatMulInteger, whose output 0 would have `dims`: Cast, Mul, Add, and what
   // onednn_epilogue takes, perhaps up to a QuantizeLinear. Nothing when these do not follow.
   static std::optional<IntegerTail> followers(const PrepareContext& ctx, const Dims& dims,
@@ -36,6 +40,7 @@ struct IntegerTail {
 
  private:
   void append_quantization(float scale, int zero);
+  int zero_ = 0;  // of the output of QLinearConv or QLinearMatMul
 };
 
 // The zero point of one value in input `i` as oneDNN reads it; it is known, or written to scratch in each
