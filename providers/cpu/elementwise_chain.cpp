@@ -120,8 +120,8 @@ std::optional<Chain> make_chain(const PrepareContext& ctx, const Dims& dims) {
   chain.dtype = made[chain.count];
   if (chain.operands.size() > kMaxOperands) return std::nullopt;
 
-  // Registers, each free again after the last step that reads it. A loop may write over what it reads, unless it
-  // widens bytes.
+  // Registers, each free again after the last step that reads it. A loop may write over what it reads, unless
+  // it widens bytes.
   std::vector<size_t> last(chain.steps.size(), 0);
   for (size_t s = 0; s < chain.steps.size(); ++s)
     for (const Source* source : {&chain.steps[s].x, &chain.steps[s].y})
@@ -265,7 +265,9 @@ std::optional<std::array<uint8_t, 256>> table_of(const PrepareContext& ctx, cons
 
 Prepared prepare_chain(PrepareContext& ctx) {
   std::vector<Dims> own;
-  for (size_t i = 0; i < ctx.input_count(); ++i)
+  const bool bytes = ctx.node().op == "QuantizeLinear" || ctx.node().op == "DequantizeLinear";
+  if (bytes && !byte_scale(ctx.graph(), ctx.node())) return decline("not of 8 bits with one constant scale");
+  for (size_t i = 0; i < (bytes ? 1 : ctx.input_count()); ++i)
     if (ctx.is_tensor(i)) own.push_back(ctx.dims(i));
   if (own.empty()) return decline("no tensor");
   const Dims dims = Broadcast(own).dims();
