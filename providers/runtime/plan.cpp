@@ -206,7 +206,8 @@ bool Planner::plan_waiting_inputs(NodeId id) {
 }
 
 void Planner::plan_node(NodeId id) {
-  if (absorbed_[static_cast<size_t>(id)]) return;
+  if (absorbed_[static_cast<size_t>(id)] || begun_[static_cast<size_t>(id)]) return;
+  begun_[static_cast<size_t>(id)] = 1;
   if (waits_for_readers(id)) {
     waiting_[static_cast<size_t>(id)] = 1;
     return;

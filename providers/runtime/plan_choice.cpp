@@ -1,6 +1,7 @@
 // Which kernel a node gets, in which layouts, and with which of the nodes behind it.
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "ops/registry/operator.h"
 #include "providers/runtime/dispatch.h"
@@ -72,13 +73,34 @@ bool Planner::is_elementwise(const Node& node) const {
   return op && op->elementwise_in(graph_, node);
 }
 
+// Such as the scale of a product, which stands behind the product in the graph.
+bool Planner::plan_early(NodeId id) {
+  constexpr int64_t kMaxElements = 4096;
+  const Node& node = graph_.node(id);
+  if (absorbed_[static_cast<size_t>(id)] || begun_[static_cast<size_t>(id)] || !is_elementwise(node) ||
+      node.outputs.size() != 1 || !can_plan(id))
+    return false;
+  for (const ValueId input : node.inputs)
+    if (input != kNone && desc_of(input).size() > kMaxElements) return false;
+  const size_t rank = std::exchange(memory_rank_, 0);
+  const auto may_read = std::exchange(may_read_, std::nullopt);
+  plan_node(id);
+  memory_rank_ = rank;
+  may_read_ = may_read;
+  return state(node.outputs[0]).available();
+}
+
 bool Planner::missing_inputs(const Node& next, const std::vector<ValueId>& made, Layout memory,
                              std::vector<NodeId>& missing) {
   for (const ValueId input : next.inputs) {
     if (input == kNone || state(input).available()) continue;
     if (std::find(made.begin(), made.end(), input) != made.end()) continue;
     const NodeId maker = graph_.producer(input);
-    if (maker == kNone || (!waiting_[static_cast<size_t>(maker)] && !waits_for_readers(maker))) return false;
+    if (maker == kNone) return false;
+    if (!waiting_[static_cast<size_t>(maker)] && !waits_for_readers(maker)) {
+      if (!plan_early(maker)) return false;
+      continue;
+    }
     waiting_[static_cast<size_t>(maker)] = 1;
     if (std::find(missing.begin(), missing.end(), maker) != missing.end()) continue;
     if (!may_follow(graph_.node(maker), made, memory)) return false;
@@ -129,7 +151,8 @@ std::vector<PrepareContext::Follower> Planner::followers_of(const Node& node, La
     const NodeId id = *candidates.begin();
     candidates.erase(candidates.begin());
     std::vector<NodeId> missing;
-    if (absorbed_[static_cast<size_t>(id)] || taken.count(id) != 0 ||
+    const bool planned = begun_[static_cast<size_t>(id)] && !waiting_[static_cast<size_t>(id)];
+    if (absorbed_[static_cast<size_t>(id)] || planned || taken.count(id) != 0 ||
         !missing_inputs(graph_.node(id), made, memory, missing))
       continue;
     std::vector<ValueId> then = made;

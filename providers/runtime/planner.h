@@ -20,6 +20,7 @@ class Planner {
         options_(options),
         values_(graph.values().size()),
         absorbed_(nodes.size(), 0),
+        begun_(nodes.size(), 0),
         waiting_(nodes.size(), 0) {}
   Plan run(const std::vector<PlanInput>& inputs, const std::vector<PlanInput>& captures);
 
@@ -71,6 +72,9 @@ class Planner {
   bool may_follow(const Node& node, const std::vector<ValueId>& made, Layout memory);
   std::vector<PrepareContext::Follower> followers_of(const Node& node, Layout memory,
                                                      std::vector<ValueId>& operands);
+  // Plans a small elementwise node, whose inputs are there, before its turn; false when it is not such a
+  // node.
+  bool plan_early(NodeId id);
   // The nodes that must be computed for `next` to follow, of those that wait for readers; false when it
   // cannot.
   bool missing_inputs(const Node& next, const std::vector<ValueId>& made, Layout memory,
@@ -89,6 +93,7 @@ class Planner {
   const PlanOptions& options_;
   std::vector<ValueState> values_;
   std::vector<char> absorbed_;
+  std::vector<char> begun_;                       // nodes whose turn has come
   std::vector<char> waiting_;                     // nodes that are left to their readers
   std::optional<std::set<NodeId>> may_read_;      // the readers of the node at hand that may follow; all
   std::vector<std::vector<ValueId>> on_storage_;  // the values whose bytes a storage holds
