@@ -151,7 +151,8 @@ std::vector<PrepareContext::Follower> Planner::followers_of(const Node& node, La
     const NodeId id = *candidates.begin();
     candidates.erase(candidates.begin());
     std::vector<NodeId> missing;
-    const bool planned = begun_[static_cast<size_t>(id)] && !waiting_[static_cast<size_t>(id)];
+    const bool planned = begun_[static_cast<size_t>(id)] && !waiting_[static_cast<size_t>(id)] &&
+                         !(may_read_ && may_read_->count(id) != 0);
     if (absorbed_[static_cast<size_t>(id)] || planned || taken.count(id) != 0 ||
         !missing_inputs(graph_.node(id), made, memory, missing))
       continue;
