@@ -109,7 +109,7 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
       else if (stage == "upgraded")
         graph = infer_types(upgrade_graph(graph), evaluator.get());
       else if (stage == "simplified" && optimize)
-        graph = simplify(graph, *evaluator, disabled);
+        graph = simplify(graph, *evaluator, disabled, Quantized::Keep);
       else if (stage == "decomposed") {
         // A decomposition by a function body may be written at an older opset.
         for (GraphPtr before; before != graph;) {
@@ -118,7 +118,7 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
           if (next == graph) break;
           graph = infer_types(upgrade_graph(next), evaluator.get());
         }
-        if (optimize) graph = simplify(graph, *evaluator, disabled);
+        if (optimize) graph = simplify(graph, *evaluator, disabled, Quantized::Keep);
       } else if (stage == "fused" && optimize) {
         FusionOptions fusions{disabled, supported, {}};
         if (log_enabled("fusion"))
@@ -126,12 +126,15 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
             log_line(fmt::format("fusion {}: {} nodes become {}", fusion.name, before.nodes().size(),
                                  after.nodes().size()));
           };
-        // What one round folds, the next may recognize.
-        constexpr int kMaxRounds = 4;
+        // What one round folds, the next may recognize. Weights stay quantized until nothing more is found.
+        constexpr int kMaxRounds = 6;
+        Quantized weights = Quantized::Keep;
         for (int round = 0; round < kMaxRounds; ++round) {
-          const GraphPtr next = fuse(graph, evaluator.get(), fusions);
-          if (next == graph) break;
-          graph = simplify(next, *evaluator, disabled);
+          if (round == kMaxRounds / 2) weights = Quantized::Fold;
+          const GraphPtr next = simplify(fuse(graph, evaluator.get(), fusions), *evaluator, disabled, weights);
+          if (next == graph && weights == Quantized::Fold) break;
+          if (next == graph) weights = Quantized::Fold;
+          graph = next;
         }
       } else if (stage == "lowered" && lowers) {
         graph = fold_constants(lower_precision(graph), *evaluator);

@@ -102,3 +102,13 @@ ROWS = [
     # Of this model's exports, the only one with the sampling rate as an input that every engine reads.
     Row("silero_vad", FETCHED / "silero_vad/silero_vad_op18_ifless.onnx", voice, {"batch": 1, "sequence": 576}),
 ]
+# Those that bench/quantize_models.py quantizes.
+QUANTIZED = ("resnet50", "mobilenet_v3_large", "bert", "ppocr_detection", "ppocr_recognition", "yolov8n")
+
+
+def quantized_rows(folder):
+    """Of the models that bench/quantize_models.py wrote into a folder."""
+    rows = {row.name: row for row in ROWS}
+    return [dataclasses.replace(rows[path.name.split(".")[0]], name=path.name.removesuffix(".onnx"), model=path,
+                                expected=dict, source="bench/quantize_models.py")
+            for path in sorted(folder.glob("*.onnx"))]

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+
+#include "graph/graph.h"
 
 namespace sardonyx {
 
@@ -26,5 +29,14 @@ struct DequantizeLinearAttributes {
     v("output_dtype", output_dtype);
   }
 };
+
+// The numbers of a QuantizeLinear or DequantizeLinear between f32 and 8 bits that has one constant scale and
+// one constant zero point: an elementwise function. Nothing for any other node.
+struct ByteScale {
+  DType dtype;  // of the integers
+  float scale;
+  int32_t zero;
+};
+std::optional<ByteScale> byte_scale(const Graph& graph, const Node& node);
 
 }  // namespace sardonyx

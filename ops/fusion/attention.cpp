@@ -1,6 +1,7 @@
 // Scaled dot-product attention, written with products and a Softmax.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "ops/registry/match.h"
 
@@ -59,11 +60,11 @@ std::optional<Keys> untransposed(Match& m, ValueId id) {
 }
 
 // Whether a mask broadcasts to the scores as Attention has it: its last axis is never stretched.
-bool is_mask(Match& m, ValueId mask, ValueId scores) {
+bool is_mask(Match& m, ValueId mask, ValueId scores, DType dtype) {
   const Type& type = m.type(mask);
   const Shape* full = shape4(m, scores);
   const int rank = type.rank();
-  if (!full || !type.is_tensor() || rank < 1 || rank > 4 || type.dtype != m.dtype(scores)) return false;
+  if (!full || !type.is_tensor() || rank < 1 || rank > 4 || type.dtype != dtype) return false;
   for (int i = 0; i < rank; ++i) {
     const Dim &have = (*type.shape)[static_cast<size_t>(i)],
               &want = (*full)[static_cast<size_t>(4 - rank + i)];
@@ -72,8 +73,30 @@ bool is_mask(Match& m, ValueId mask, ValueId scores) {
   return true;
 }
 
-// Softmax(scale * Q K^T + mask) V. With Where(IsNaN(p), 0, p) around the Softmax, and without: a query
-// whose every key is masked by -inf gives zeros in Attention.
+// Where(keep, scores, fill), or with the branches exchanged.
+struct Filled {
+  ValueId condition = kNone, scores = kNone, fill = kNone;
+  bool keeps = true;  // where the condition holds
+};
+
+// `fill` is -inf, or a number to which scores may be added without a difference.
+std::optional<Filled> filled(Match& m, ValueId id) {
+  const Node* where = m.find(id, "Where");
+  if (!where) return std::nullopt;
+  for (const size_t scores : {size_t{1}, size_t{2}}) {
+    const ValueId fill = where->inputs[3 - scores];
+    const auto number = m.scalar(fill);
+    const double low = m.dtype(id) == DType::Float32 ? -1e30 : -std::numeric_limits<double>::infinity();
+    if (!number || !(*number <= low) || m.rank(fill) > 4) continue;
+    m.take(id, "Where");
+    return Filled{where->inputs[0], where->inputs[scores], fill, scores == 1};
+  }
+  return std::nullopt;
+}
+
+// Softmax(scale * Q K^T + mask) V, with the mask as a sum, a Where, or a Where and a sum. With
+// Where(IsNaN(p), 0, p) around the Softmax, and without: a query whose every key is masked by -inf gives
+// zeros in Attention.
 ValueId attention(Match& m) {
   ValueId p = m.root().inputs[0];
   const ValueId v = m.root().inputs[1];
@@ -96,18 +119,29 @@ ValueId attention(Match& m) {
     scale = 1;
     return product = m.take(unscaled(m, id, scale), "MatMul");
   };
-  if (!take_product(scores)) {
+  std::optional<Filled> fill;
+  const auto take_scores = [&](ValueId id) {
+    const size_t before = m.size();
+    if (take_product(id)) return true;
+    m.rewind(before);
+    fill = filled(m, id);
+    if (fill && take_product(fill->scores)) return true;
+    fill.reset();
+    m.rewind(before);
+    return false;
+  };
+  if (!take_scores(scores)) {
     m.rewind(mark);
     for (const auto& [a, b] : m.both_orders(scores, "Add")) {
-      const size_t before = m.size();
-      if (take_product(a)) {
+      if (take_scores(a)) {
         mask = b;
         break;
       }
-      m.rewind(before);
     }
   }
-  if (!product || (mask != kNone && !is_mask(m, mask, product->outputs[0]))) return kNone;
+  if (!product || (mask != kNone && !is_mask(m, mask, product->outputs[0], m.dtype(product->outputs[0]))) ||
+      (fill && !is_mask(m, fill->condition, product->outputs[0], DType::Bool)))
+    return kNone;
 
   const ValueId q = unscaled(m, product->inputs[0], scale);
   auto keys = untransposed(m, unscaled(m, product->inputs[1], scale));
@@ -135,6 +169,15 @@ ValueId attention(Match& m) {
   if (!keys->perm.empty())
     k = m.op("Transpose", {k}, attributes({{"perm", keys->perm}}),
              Type::tensor(dtype, {key_dim(0), key_dim(1), key_dim(2), key_dim(3)}));
+  if (fill) {
+    const ValueId zero = m.constant(tensor_of(dtype, {}, {0}));
+    const ValueId number = m.constant(tensor_of(dtype, {}, {*m.scalar(fill->fill)}));
+    Type type = m.type(fill->condition);
+    type.dtype = dtype;
+    const ValueId added = fill->keeps ? m.op("Where", {fill->condition, zero, number}, {}, type)
+                                      : m.op("Where", {fill->condition, number, zero}, {}, type);
+    mask = mask == kNone ? added : m.op("Add", {added, mask}, {}, Type::tensor(dtype));
+  }
   std::vector<ValueId> inputs{q, k, v};
   if (mask != kNone) inputs.push_back(mask);
   return m.op("Attention", inputs, attributes({{"scale", static_cast<float>(scale)}}));

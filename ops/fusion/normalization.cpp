@@ -96,8 +96,31 @@ bool is_centred(Match& m, ValueId id, ValueId x, int axis) {
   return average && average->of == x && average->axis == axis;
 }
 
+// E[x^2] - E[x]^2, perhaps not below 0, as flax writes the variance. (Statistics about the mean are at least
+// as close to it.)
+std::optional<Mean> moment_variance(Match& m, ValueId id) {
+  const size_t mark = m.size();
+  for (const auto& [value, bound] : m.both_orders(id, "Max"))
+    if (m.scalar(bound) == 0.0) id = value;
+  if (const Node* relu = m.take(id, "Relu")) id = relu->inputs[0];
+  const Node* sub = m.take(id, "Sub");
+  const auto squares = sub ? mean(m, sub->inputs[0]) : std::nullopt;
+  if (squares) {
+    const Product square = m.product(squares->of), other = m.product(sub->inputs[1]);
+    const bool pairs = square.factor == 1 && other.factor == 1 && square.values.size() == 2 &&
+                       other.values.size() == 2 && square.values[0] == square.values[1] &&
+                       other.values[0] == other.values[1];
+    const auto average = pairs ? mean(m, other.values[0]) : std::nullopt;
+    if (average && average->of == square.values[0] && average->axis == squares->axis) return average;
+  }
+  m.rewind(mark);
+  return std::nullopt;
+}
+
 std::optional<Core> layer_core(Match& m, ValueId id) {
   for (const Quotient& q : quotients(m, id)) {
+    if (const auto v = moment_variance(m, q.v); v && is_centred(m, q.x, v->of, v->axis))
+      return Core{v->of, v->axis, q.epsilon};
     const Node* sub = m.find(q.x, "Sub");
     const auto variance = mean(m, q.v);
     if (!sub || !variance || !is_centred(m, q.x, sub->inputs[0], variance->axis)) continue;
@@ -116,6 +139,29 @@ std::optional<Core> rms_core(Match& m, ValueId id) {
     const auto square = mean(m, q.v);
     if (square && is_square(m, square->of, q.x)) return Core{q.x, square->axis, q.epsilon};
   }
+  return std::nullopt;
+}
+
+// (x - mean) * (scale / sqrt(variance + epsilon)), as flax writes it.
+struct Scaled {
+  Core core;
+  ValueId scale = kNone;
+};
+std::optional<Scaled> flax_core(Match& m, ValueId id) {
+  const size_t mark = m.size();
+  for (const auto& [centred, r] : m.both_orders(id, "Mul")) {
+    for (const auto& [inverse, scale] : m.both_orders(r, "Mul")) {
+      const size_t before = m.size();
+      const auto under = root_of(m, inverse, -0.5);
+      const Sum s = under ? m.sum(*under) : Sum();
+      const auto v = s.values.size() == 1 && s.constant >= 0 ? moment_variance(m, s.values[0]) : std::nullopt;
+      if (v && is_centred(m, centred, v->of, v->axis)) return Scaled{{v->of, v->axis, s.constant}, scale};
+      m.rewind(before);
+    }
+    m.rewind(mark);
+    m.take(id, "Mul");
+  }
+  m.rewind(mark);
   return std::nullopt;
 }
 
@@ -235,6 +281,15 @@ void register_normalization(FusionRegistry& r) {
       const ValueId made = replacement(m, "LayerNormalization", found->core, found->scale, found->bias);
       if (made != kNone) return made;
     }
+    m.rewind(1);
+    const auto flax = [&](ValueId id, ValueId bias) {
+      const auto f = flax_core(m, id);
+      return f ? replacement(m, "LayerNormalization", f->core, f->scale, bias) : kNone;
+    };
+    for (const auto& [value, bias] : m.both_orders(m.result(), "Add"))
+      if (const ValueId made = flax(value, bias); made != kNone) return made;
+    m.rewind(1);
+    if (const ValueId made = flax(m.result(), kNone); made != kNone) return made;
     m.rewind(1);
     return normalization(m, layer_core, "LayerNormalization", true);
   }));

@@ -113,13 +113,19 @@ struct Operator {
   bool has_attribute_struct = false;
   bool impure = false;  // draws random numbers: never folded or merged
   // Each element of the output depends on the elements at its place in the (broadcast) inputs, and on no
-  // axis.
+  // axis; where `elementwise_where` is given, for the nodes of which it says so.
   bool is_elementwise = false;
+  std::function<bool(const Graph&, const Node&)> elementwise_where;
+  // An elementwise operator so cheap that every group of elementwise nodes that reads it computes it itself.
+  bool is_computed_where_read = false;
+  bool elementwise_in(const Graph& graph, const Node& node) const {
+    return is_elementwise && (!elementwise_where || elementwise_where(graph, node));
+  }
   Narrow narrow = Narrow::Never;
   std::vector<int> narrow_inputs;  // those that become bf16; empty: every one that is f32
   bool keeps_constants = false;    // a constant operand may stay f32 beside bf16
   bool keeps_outputs = false;      // outputs stay f32
-  CountFlops count_flops;  // empty for operators whose time is that of moving their data
+  CountFlops count_flops;          // empty for operators whose time is that of moving their data
 
   Operator& shape_operands(std::vector<int> inputs) {
     host_operands = std::move(inputs);
@@ -140,8 +146,13 @@ struct Operator {
     impure = true;
     return *this;
   }
-  Operator& elementwise() {
+  Operator& elementwise(std::function<bool(const Graph&, const Node&)> where = {}) {
     is_elementwise = true;
+    elementwise_where = std::move(where);
+    return *this;
+  }
+  Operator& computed_where_read() {
+    is_computed_where_read = true;
     return *this;
   }
   // Inputs that are not named keep f32: biases, scales, masks. All f32 outputs become bf16.

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "providers/cpu/pooling.h"
+#include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/simd_bfloat16-inl.h"
 
@@ -102,8 +103,6 @@ T number(float value) {
   else
     return BFloat16(value).bits;
 }
-
-bool is_f32_or_bf16(DType dtype) { return dtype == DType::Float32 || dtype == DType::BFloat16; }
 
 template <typename T>
 void run_windows(const PoolShape& s, int64_t channels, RunContext& run) {

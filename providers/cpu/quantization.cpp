@@ -38,7 +38,8 @@ ScaleLayout scale_layout(const PrepareContext& ctx, int64_t axis_attribute, int6
   ctx.expect(block_size >= 0, "attribute 'block_size'", "0 or more", std::to_string(block_size));
   ScaleLayout layout;
   const int64_t size = element_count(x);
-  if (block_size == 0 && element_count(scale) == 1 && scale.size() <= 1) {
+  // In channels-last order the dims of a scalar are padded to the rank of x.
+  if (block_size == 0 && element_count(scale) == 1 && (scale.size() <= 1 || scale.size() == x.size())) {
     layout.n = size;
     return layout;
   }

@@ -23,6 +23,8 @@ std::vector<T> elements_as(const RunContext& run, size_t input, T fallback) {
   return run.has_input(input) ? elements_as<T>(run.input(input)) : std::vector<T>{fallback};
 }
 
+inline bool is_byte(DType dtype) { return dtype == DType::Int8 || dtype == DType::UInt8; }
+
 // oneDNN's products of 8-bit integers add pairs in 16 bits, and saturate, on processors without these
 // instructions. With them, products of u8 and s8 are exact; other signs and zero points are not, past 2^24.
 bool onednn_int8_is_exact();

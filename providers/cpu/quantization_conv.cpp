@@ -5,41 +5,15 @@
 #include <string>
 #include <vector>
 
-#include "ops/convolution.h"
-#include "providers/cpu/quantization.h"
+#include "providers/cpu/quantization_conv.h"
 #include "providers/cpu/support/elementwise.h"
 #include "providers/cpu/support/packed.h"
-#include "providers/cpu/support/window.h"
 
 namespace sardonyx::cpu {
 
 namespace {
 
 using Memory = dnnl::memory;
-
-// Which inputs of the node are what.
-struct Ports {
-  size_t x, w, x_zero, w_zero;
-  // QLinearConv only.
-  size_t x_scale = 0, w_scale = 0, y_scale = 0, y_zero = 0, bias = 0;
-  bool quantized() const { return y_scale != 0; }
-};
-constexpr Ports kInteger{0, 1, 2, 3};
-constexpr Ports kQLinear{0, 3, 2, 5, 1, 4, 6, 7, 8};
-
-struct Convolution {
-  Ports ports;
-  int64_t batch = 0, groups = 1, in = 0, out = 0;  // channels of one group
-  Window window;
-  DType x_dtype, w_dtype, y_dtype = DType::Int32;
-  Dims y_dims;
-  int64_t x_plane = 1, y_plane = 1, taps = 1;
-  int64_t in_channels() const { return groups * in; }
-  int64_t out_channels() const { return groups * out; }
-  bool empty() const { return element_count(y_dims) == 0 || in == 0 || x_plane == 0; }
-};
-
-bool is_byte(DType dtype) { return dtype == DType::Int8 || dtype == DType::UInt8; }
 
 // A tensor of one value, or one an output channel.
 void expect_channels(const PrepareContext& ctx, size_t input, int64_t channels, const char* name) {
@@ -49,9 +23,11 @@ void expect_channels(const PrepareContext& ctx, size_t input, int64_t channels, 
              "a scalar or " + std::to_string(channels) + " values", to_string(ctx.dims(input)));
 }
 
-Convolution convolution_of(const PrepareContext& ctx, const Ports& ports) {
+}  // namespace
+
+IntegerConvolution integer_convolution(const PrepareContext& ctx, const ConvPorts& ports) {
   const auto a = ctx.attributes<ConvAttributes>();
-  Convolution c;
+  IntegerConvolution c;
   c.ports = ports;
   const Dims& x = ctx.dims(ports.x);
   const Dims& w = ctx.dims(ports.w);
@@ -105,13 +81,15 @@ Convolution convolution_of(const PrepareContext& ctx, const Ports& ports) {
   return c;
 }
 
+namespace {
+
 // What one run brings from the 32-bit sums to the output, a value an output channel.
 struct Finish {
   std::vector<int32_t> bias;
   std::vector<float> scale;
   int32_t zero = 0;
 
-  Finish(const Convolution& c, const RunContext& run) {
+  Finish(const IntegerConvolution& c, const RunContext& run) {
     const size_t channels = static_cast<size_t>(c.out_channels());
     bias.assign(channels, 0);
     if (!c.ports.quantized()) return;
@@ -138,7 +116,7 @@ struct Finish {
 
 // Plain loops: a plane of the output at a time, tap by tap.
 template <typename X, typename W>
-void convolve(const Convolution& c, RunContext& run) {
+void convolve(const IntegerConvolution& c, RunContext& run) {
   const X* x = run.in<X>(c.ports.x);
   const W* w = run.in<W>(c.ports.w);
   const int32_t x_zero = elements_as<int32_t>(run, c.ports.x_zero, 0)[0];
@@ -179,8 +157,8 @@ void convolve(const Convolution& c, RunContext& run) {
   });
 }
 
-Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
-  const Convolution c = convolution_of(ctx, ports);
+Prepared prepare_loops(PrepareContext& ctx, const ConvPorts& ports) {
+  const IntegerConvolution c = integer_convolution(ctx, ports);
   if (!is_byte(c.x_dtype) || !is_byte(c.w_dtype)) return no_kernel_for(c.x_dtype);
   if (ports.quantized() && !is_byte(c.y_dtype)) return no_kernel_for(c.y_dtype);
   ctx.output(0, c.y_dtype, c.y_dims);
@@ -199,7 +177,7 @@ Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
 // brings the zero point in afterwards. Weights must have a zero point of 0 once they are s8.
 class OneDnnConvolution {
  public:
-  OneDnnConvolution(PrepareContext& ctx, const Convolution& c) : c_(c) {
+  OneDnnConvolution(PrepareContext& ctx, const IntegerConvolution& c) : c_(c) {
     const Window& w = c.window;
     ScratchPlan scratch(ctx);
     padded_ = w.in;
@@ -352,7 +330,7 @@ class OneDnnConvolution {
 
   static constexpr int64_t kBlock = 64;  // positions transposed together
 
-  Convolution c_;
+  IntegerConvolution c_;
   Dims padded_;
   int64_t padded_plane_ = 0;
   dnnl::convolution_forward::primitive_desc desc_;
@@ -364,9 +342,9 @@ class OneDnnConvolution {
   size_t x_at_ = 0, y_at_ = 0, work_at_ = 0;
 };
 
-Prepared prepare_onednn(PrepareContext& ctx, const Ports& ports) {
+Prepared prepare_onednn(PrepareContext& ctx, const ConvPorts& ports) {
   if (!onednn_int8_is_exact()) return decline("this processor's 8-bit products would saturate");
-  const Convolution c = convolution_of(ctx, ports);
+  const IntegerConvolution c = integer_convolution(ctx, ports);
   if (!is_byte(c.x_dtype) || !is_byte(c.w_dtype) || (ports.quantized() && !is_byte(c.y_dtype)))
     return decline("only 8-bit integers");
   if (c.window.rank() > 3) return decline("more than three spatial dimensions");
@@ -393,10 +371,12 @@ Prepared prepare_onednn(PrepareContext& ctx, const Ports& ports) {
 }  // namespace
 
 void register_quantization_conv(KernelRegistry& r) {
-  r.add("ConvInteger", "onednn", kFirst, [](PrepareContext& ctx) { return prepare_onednn(ctx, kInteger); });
-  r.add("QLinearConv", "onednn", kFirst, [](PrepareContext& ctx) { return prepare_onednn(ctx, kQLinear); });
-  r.ref("ConvInteger", [](PrepareContext& ctx) { return prepare_loops(ctx, kInteger); });
-  r.ref("QLinearConv", [](PrepareContext& ctx) { return prepare_loops(ctx, kQLinear); });
+  r.add("ConvInteger", "onednn", kFirst,
+        [](PrepareContext& ctx) { return prepare_onednn(ctx, kConvInteger); });
+  r.add("QLinearConv", "onednn", kFirst,
+        [](PrepareContext& ctx) { return prepare_onednn(ctx, kQLinearConv); });
+  r.ref("ConvInteger", [](PrepareContext& ctx) { return prepare_loops(ctx, kConvInteger); });
+  r.ref("QLinearConv", [](PrepareContext& ctx) { return prepare_loops(ctx, kQLinearConv); });
 }
 
 }  // namespace sardonyx::cpu

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "graph/shape.h"
-#include "providers/cpu/quantization.h"
+#include "providers/cpu/quantization_matmul.h"
 #include "providers/cpu/support/elementwise.h"
 #include "providers/cpu/support/packed.h"
 
@@ -29,25 +29,7 @@ namespace {
 
 using Memory = dnnl::memory;
 
-// Which inputs of the node are what.
-struct Ports {
-  size_t a, b, a_zero, b_zero;
-  // QLinearMatMul only.
-  size_t a_scale = 0, b_scale = 0, y_scale = 0, y_zero = 0;
-};
-constexpr Ports kInteger{0, 1, 2, 3};
-constexpr Ports kQLinear{0, 3, 2, 5, 1, 4, 6, 7};
-
-// One value of a scale or zero point for all, one a line (a row of A or Y, a column of B), or one a line of
-// every matrix.
-struct Lines {
-  int64_t step = 0, matrix_step = 0;
-  size_t at(int64_t matrix, int64_t line) const {
-    return static_cast<size_t>(matrix * matrix_step + line * step);
-  }
-};
-
-Lines lines_of(const PrepareContext& ctx, size_t input, int64_t lines, int64_t matrices) {
+ScaleLines lines_of(const PrepareContext& ctx, size_t input, int64_t lines, int64_t matrices) {
   if (!ctx.has_input(input)) return {};
   const int64_t size = ctx.input(input).size();
   if (size == 1) return {};
@@ -55,28 +37,6 @@ Lines lines_of(const PrepareContext& ctx, size_t input, int64_t lines, int64_t m
              "a scalar or " + std::to_string(lines) + " values", to_string(ctx.dims(input)));
   return {1, size == lines ? 0 : lines};
 }
-
-// numpy's matmul of 8-bit operands.
-struct Product {
-  Ports ports;
-  int64_t m = 1, n = 1, k = 1;
-  Dims batch;                 // of the result
-  Dims a_strides, b_strides;  // in matrices, along each dimension of batch
-  int64_t batches = 1, a_matrices = 1, b_matrices = 1;
-  Dims out;
-  DType a_dtype, b_dtype;
-  Lines a_zero, b_zero;
-
-  int64_t a_matrix(int64_t i) const { return matrix(i, a_strides); }
-  int64_t b_matrix(int64_t i) const { return matrix(i, b_strides); }
-
- private:
-  int64_t matrix(int64_t i, const Dims& strides) const {
-    int64_t at = 0;
-    for (size_t d = batch.size(); d-- > 0; i /= batch[d]) at += i % batch[d] * strides[d];
-    return at;
-  }
-};
 
 Dims matrix_strides(const Dims& own, const Dims& batch) {
   Dims strides(batch.size(), 0);
@@ -88,8 +48,10 @@ Dims matrix_strides(const Dims& own, const Dims& batch) {
   return strides;
 }
 
-Product product_of(const PrepareContext& ctx, const Ports& ports) {
-  Product p;
+}  // namespace
+
+IntegerProduct integer_product(const PrepareContext& ctx, const ProductPorts& ports) {
+  IntegerProduct p;
   p.ports = ports;
   Dims a = ctx.dims(ports.a), b = ctx.dims(ports.b);
   ctx.expect(!a.empty() && !b.empty(), "rank of the operands", "at least 1", "0");
@@ -123,12 +85,12 @@ Product product_of(const PrepareContext& ctx, const Ports& ports) {
   return p;
 }
 
-bool is_byte(DType dtype) { return dtype == DType::Int8 || dtype == DType::UInt8; }
+namespace {
 
 // Takes rows of the 32-bit product to the output: as they are, or scaled and narrowed.
 class Finish {
  public:
-  Finish(const PrepareContext& ctx, const Product& p)
+  Finish(const PrepareContext& ctx, const IntegerProduct& p)
       : quantized_(p.ports.y_scale != 0), dtype_(DType::Int32) {
     if (!quantized_) return;
     dtype_ = ctx.dtype(p.ports.y_zero);
@@ -145,19 +107,19 @@ class Finish {
     std::vector<float> a_scale, b_scale, y_scale;
     std::vector<int32_t> y_zero;
   };
-  Values read(const RunContext& run, const Product& p) const {
+  Values read(const RunContext& run, const IntegerProduct& p) const {
     if (!quantized_) return {};
     return {elements_as<float>(run.input(p.ports.a_scale)), elements_as<float>(run.input(p.ports.b_scale)),
             elements_as<float>(run.input(p.ports.y_scale)), elements_as<int32_t>(run.input(p.ports.y_zero))};
   }
   // Scale of the products of a row (with a scale a column: n of them), in `scales`.
-  void row_scales(const Values& v, const Product& p, int64_t batch, int64_t row, float* scales) const {
+  void row_scales(const Values& v, const IntegerProduct& p, int64_t batch, int64_t row, float* scales) const {
     const float a = v.a_scale[a_scale_.at(p.a_matrix(batch), row)], y = v.y_scale[y_scale_.at(batch, row)];
     const int64_t matrix = p.b_matrix(batch);
     for (int64_t j = 0; j < (b_scale_.step ? p.n : 1); ++j)
       scales[j] = a * v.b_scale[b_scale_.at(matrix, j)] / y;
   }
-  void row(const Values& v, const Product& p, int64_t batch, int64_t row, const int32_t* sums,
+  void row(const Values& v, const IntegerProduct& p, int64_t batch, int64_t row, const int32_t* sums,
            const int32_t* offset, float* scales, void* out) const {
     const int64_t at = (batch * p.m + row) * p.n;
     if (!quantized_) return simd::add_int32(sums, offset, static_cast<int32_t*>(out) + at, p.n);
@@ -172,12 +134,12 @@ class Finish {
  private:
   bool quantized_;
   DType dtype_;
-  Lines a_scale_, b_scale_, y_scale_, y_zero_;
+  ScaleLines a_scale_, b_scale_, y_scale_, y_zero_;
 };
 
 // Plain loops: a row of the result at a time.
 template <typename A, typename B>
-void multiply(const Product& p, const Finish& finish, RunContext& run) {
+void multiply(const IntegerProduct& p, const Finish& finish, RunContext& run) {
   const A* a = run.in<A>(p.ports.a);
   const B* b = run.in<B>(p.ports.b);
   const std::vector<int32_t> a_zeros = elements_as<int32_t>(run, p.ports.a_zero, 0);
@@ -213,8 +175,8 @@ void multiply(const Product& p, const Finish& finish, RunContext& run) {
   });
 }
 
-Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
-  const Product p = product_of(ctx, ports);
+Prepared prepare_loops(PrepareContext& ctx, const ProductPorts& ports) {
+  const IntegerProduct p = integer_product(ctx, ports);
   if (!is_byte(p.a_dtype) || !is_byte(p.b_dtype)) return no_kernel_for(p.a_dtype);
   const Finish finish(ctx, p);
   if (finish.quantized() && !is_byte(finish.dtype())) return no_kernel_for(finish.dtype());
@@ -231,21 +193,22 @@ Prepared prepare_loops(PrepareContext& ctx, const Ports& ports) {
 // QLinearMatMul where some operand is float8: products of the operands less their zero points, summed in
 // double.
 Prepared prepare_float8(PrepareContext& ctx) {
-  const Product p = product_of(ctx, kQLinear);
-  const DType to = ctx.dtype(kQLinear.y_zero);
-  const Lines a_scale = lines_of(ctx, kQLinear.a_scale, p.m, p.a_matrices);
-  const Lines b_scale = lines_of(ctx, kQLinear.b_scale, p.n, p.b_matrices);
-  const Lines y_scale = lines_of(ctx, kQLinear.y_scale, p.m, p.batches),
-              y_zero = lines_of(ctx, kQLinear.y_zero, p.m, p.batches);
+  const IntegerProduct p = integer_product(ctx, kQLinearMatMul);
+  const DType to = ctx.dtype(kQLinearMatMul.y_zero);
+  const ScaleLines a_scale = lines_of(ctx, kQLinearMatMul.a_scale, p.m, p.a_matrices);
+  const ScaleLines b_scale = lines_of(ctx, kQLinearMatMul.b_scale, p.n, p.b_matrices);
+  const ScaleLines y_scale = lines_of(ctx, kQLinearMatMul.y_scale, p.m, p.batches),
+                   y_zero = lines_of(ctx, kQLinearMatMul.y_zero, p.m, p.batches);
   ctx.output(0, to, p.out);
   return [=](RunContext& run) {
-    const auto a = elements_as<float>(run.input(kQLinear.a)), b = elements_as<float>(run.input(kQLinear.b));
-    const auto a_zeros = elements_as<float>(run.input(kQLinear.a_zero)),
-               b_zeros = elements_as<float>(run.input(kQLinear.b_zero));
-    const auto a_scales = elements_as<float>(run.input(kQLinear.a_scale)),
-               b_scales = elements_as<float>(run.input(kQLinear.b_scale));
-    const auto y_scales = elements_as<float>(run.input(kQLinear.y_scale)),
-               y_zeros = elements_as<float>(run.input(kQLinear.y_zero));
+    const auto a = elements_as<float>(run.input(kQLinearMatMul.a)),
+               b = elements_as<float>(run.input(kQLinearMatMul.b));
+    const auto a_zeros = elements_as<float>(run.input(kQLinearMatMul.a_zero)),
+               b_zeros = elements_as<float>(run.input(kQLinearMatMul.b_zero));
+    const auto a_scales = elements_as<float>(run.input(kQLinearMatMul.a_scale)),
+               b_scales = elements_as<float>(run.input(kQLinearMatMul.b_scale));
+    const auto y_scales = elements_as<float>(run.input(kQLinearMatMul.y_scale)),
+               y_zeros = elements_as<float>(run.input(kQLinearMatMul.y_zero));
     std::vector<float> y(static_cast<size_t>(p.batches * p.m * p.n));
     parallel_for(
         p.batches * p.m, grain_for(static_cast<double>(p.k * p.n) + 10), [&](int64_t begin, int64_t end) {
@@ -276,13 +239,13 @@ Prepared prepare_float8(PrepareContext& ctx) {
 }
 
 Prepared prepare_qlinear(PrepareContext& ctx) {
-  const bool integers =
-      is_byte(ctx.dtype(kQLinear.a)) && is_byte(ctx.dtype(kQLinear.b)) && is_byte(ctx.dtype(kQLinear.y_zero));
-  return integers ? prepare_loops(ctx, kQLinear) : prepare_float8(ctx);
+  const bool integers = is_byte(ctx.dtype(kQLinearMatMul.a)) && is_byte(ctx.dtype(kQLinearMatMul.b)) &&
+                        is_byte(ctx.dtype(kQLinearMatMul.y_zero));
+  return integers ? prepare_loops(ctx, kQLinearMatMul) : prepare_float8(ctx);
 }
 
 // Sums of b's columns, as s8.
-std::vector<int32_t> column_sums(const Product& p, const int8_t* b) {
+std::vector<int32_t> column_sums(const IntegerProduct& p, const int8_t* b) {
   std::vector<int32_t> sums(static_cast<size_t>(p.b_matrices * p.n), 0);
   for (int64_t matrix = 0; matrix < p.b_matrices; ++matrix)
     for (int64_t l = 0; l < p.k; ++l)
@@ -296,7 +259,7 @@ std::vector<int32_t> column_sums(const Product& p, const int8_t* b) {
 // brings the zero points in afterwards.
 class OneDnnProduct {
  public:
-  OneDnnProduct(PrepareContext& ctx, const Product& p, const Finish& finish) : p_(p), finish_(finish) {
+  OneDnnProduct(PrepareContext& ctx, const IntegerProduct& p, const Finish& finish) : p_(p), finish_(finish) {
     ScratchPlan scratch(ctx);
     Memory::dims batch = p.batch, a_batch, b_batch;
     int64_t m = p.m;
@@ -366,7 +329,7 @@ class OneDnnProduct {
 
  private:
   void finish(RunContext& run, const uint8_t* a, const int8_t* b, const int32_t* c) const {
-    const Product& p = p_;
+    const IntegerProduct& p = p_;
     std::vector<int32_t> a_zeros = elements_as<int32_t>(run, p.ports.a_zero, 0);
     std::vector<int32_t> b_zeros = elements_as<int32_t>(run, p.ports.b_zero, 0);
     for (int32_t& zero : a_zeros) zero += flip_a_ ? 128 : 0;
@@ -405,7 +368,7 @@ class OneDnnProduct {
     });
   }
 
-  Product p_;
+  IntegerProduct p_;
   Finish finish_;
   dnnl::matmul::primitive_desc desc_;
   dnnl::matmul primitive_;
@@ -418,9 +381,9 @@ class OneDnnProduct {
   size_t a_at_ = 0, b_at_ = 0, c_at_ = 0, work_at_ = 0;
 };
 
-Prepared prepare_onednn(PrepareContext& ctx, const Ports& ports) {
+Prepared prepare_onednn(PrepareContext& ctx, const ProductPorts& ports) {
   if (!onednn_int8_is_exact()) return decline("this processor's 8-bit products would saturate");
-  const Product p = product_of(ctx, ports);
+  const IntegerProduct p = integer_product(ctx, ports);
   if (!is_byte(p.a_dtype) || !is_byte(p.b_dtype)) return decline("only 8-bit integers");
   const Finish finish(ctx, p);
   if (finish.quantized() && !is_byte(finish.dtype())) return decline("only 8-bit integers");
@@ -442,9 +405,11 @@ Prepared prepare_onednn(PrepareContext& ctx, const Ports& ports) {
 }  // namespace
 
 void register_quantization_matmul(KernelRegistry& r) {
-  r.add("MatMulInteger", "onednn", kFirst, [](PrepareContext& ctx) { return prepare_onednn(ctx, kInteger); });
-  r.add("QLinearMatMul", "onednn", kFirst, [](PrepareContext& ctx) { return prepare_onednn(ctx, kQLinear); });
-  r.ref("MatMulInteger", [](PrepareContext& ctx) { return prepare_loops(ctx, kInteger); });
+  r.add("MatMulInteger", "onednn", kFirst,
+        [](PrepareContext& ctx) { return prepare_onednn(ctx, kMatMulInteger); });
+  r.add("QLinearMatMul", "onednn", kFirst,
+        [](PrepareContext& ctx) { return prepare_onednn(ctx, kQLinearMatMul); });
+  r.ref("MatMulInteger", [](PrepareContext& ctx) { return prepare_loops(ctx, kMatMulInteger); });
   r.ref("QLinearMatMul", prepare_qlinear);
 }
 

@@ -71,9 +71,14 @@ bool inline_if(Patch& patch, NodeId id, const std::map<ValueId, Value>& known) {
 
 }  // namespace
 
-GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator) {
+GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator, Quantized quantized) {
   Patch patch(graph);
-  rewrite_bodies(patch, [&](const GraphPtr& body) { return fold_constants(body, evaluator); });
+  rewrite_bodies(patch, [&](const GraphPtr& body) { return fold_constants(body, evaluator, quantized); });
+  const bool keep =
+      quantized == Quantized::Keep &&
+      std::any_of(graph->nodes().begin(), graph->nodes().end(), [&](const Node& node) {
+        return node.is("DequantizeLinear") && graph->value(node.inputs[0]).kind != ValueKind::Constant;
+      });
   std::map<ValueId, Value> known;
   for (size_t i = 0; i < graph->values().size(); ++i)
     if (graph->values()[i].kind == ValueKind::Constant)
@@ -82,6 +87,7 @@ GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator) {
     const Node& node = graph->nodes()[n];
     if (inline_if(patch, static_cast<NodeId>(n), known)) continue;
     if (node.outputs.empty() || has_bodies(node) || is_impure(node)) continue;
+    if (keep && node.is("DequantizeLinear")) continue;
     std::vector<Value> inputs;
     size_t input_bytes = 0;
     bool all = true;
@@ -294,11 +300,12 @@ const std::vector<std::string>& simplify_pass_names() {
   return names;
 }
 
-GraphPtr simplify(GraphPtr graph, Evaluator& evaluator, const std::set<std::string>& disabled) {
+GraphPtr simplify(GraphPtr graph, Evaluator& evaluator, const std::set<std::string>& disabled,
+                  Quantized quantized) {
   constexpr int kMaxRounds = 8;
   for (int round = 0; round < kMaxRounds; ++round) {
     const GraphPtr before = graph;
-    if (!disabled.count("fold_constants")) graph = fold_constants(graph, evaluator);
+    if (!disabled.count("fold_constants")) graph = fold_constants(graph, evaluator, quantized);
     if (!disabled.count("remove_no_ops")) graph = remove_no_ops(graph);
     if (!disabled.count("merge_common")) graph = merge_common(graph);
     if (graph == before || graph->nodes().size() == before->nodes().size()) break;

@@ -11,8 +11,11 @@
 
 namespace sardonyx {
 
+// What becomes of the DequantizeLinear of a constant in a graph that dequantizes other values too: Keep
+// leaves it to the fusions, which look for integers behind it.
+enum class Quantized { Keep, Fold };
 // Folds nodes whose inputs are constants, and If nodes whose condition is one.
-GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator);
+GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator, Quantized quantized = Quantized::Fold);
 // Removes nodes that pass an input through: Identity, Dropout at inference, Cast to the same type,
 // Reshape, Transpose, Slice, Pad, Expand that change nothing.
 GraphPtr remove_no_ops(const GraphPtr& graph);
@@ -27,6 +30,7 @@ GraphPtr decompose_unsupported(const GraphPtr& graph, const std::function<bool(c
 // The passes of the stage "simplified", by name, in the order they run.
 const std::vector<std::string>& simplify_pass_names();
 // Runs them, except those in `disabled`, until nothing changes. Types must be inferred before.
-GraphPtr simplify(GraphPtr graph, Evaluator& evaluator, const std::set<std::string>& disabled);
+GraphPtr simplify(GraphPtr graph, Evaluator& evaluator, const std::set<std::string>& disabled,
+                  Quantized quantized = Quantized::Fold);
 
 }  // namespace sardonyx

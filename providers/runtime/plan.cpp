@@ -4,6 +4,7 @@
 #include <atomic>
 #include <set>
 
+#include "ops/registry/operator.h"
 #include "providers/runtime/dispatch.h"
 #include "providers/runtime/planner.h"
 
@@ -170,8 +171,67 @@ int Planner::add_reorder(ValueId id, int from, Layout to) {
   return result;
 }
 
+// The last read of a value that was left to its readers is the last read of what it is made of.
+void Planner::read(ValueId id) {
+  if (id == kNone || --state(id).uses != 0) return;
+  const NodeId maker = graph_.producer(id);
+  if (maker == kNone || !waiting_[static_cast<size_t>(maker)]) return;
+  for (const ValueId input : graph_.node(maker).inputs) read(input);
+}
+
+bool Planner::waits_for_readers(NodeId id) {
+  const Node& node = graph_.node(id);
+  const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
+  if (!op || !op->is_computed_where_read || !options_.epilogues || !op->elementwise_in(graph_, node))
+    return false;
+  const ValueState& s = state(node.outputs[0]);
+  return !s.escapes && readiness(id) == Readiness::Ready && !state(node.inputs[0]).known &&
+         std::any_of(s.readers.begin(), s.readers.end(),
+                     [&](NodeId reader) { return is_elementwise(graph_.node(reader)); });
+}
+
+bool Planner::plan_waiting_inputs(NodeId id) {
+  const Node& node = graph_.node(id);
+  const auto waits = [&](ValueId value) {
+    return value != kNone && graph_.producer(value) != kNone && !state(value).available() &&
+           waiting_[static_cast<size_t>(graph_.producer(value))] != 0;
+  };
+  const auto size = [&](ValueId value) {
+    return element_count(desc_of(graph_.node(graph_.producer(value)).inputs[0]).dims);
+  };
+  ValueId largest = kNone;
+  for (const ValueId input : node.inputs)
+    if (waits(input) && (largest == kNone || size(input) > size(largest))) largest = input;
+  if (largest == kNone) return false;
+  const auto plan = [&](NodeId maker, NodeId reader) {
+    Choice choice;
+    std::vector<ValueId> operands;
+    const Node& made = graph_.node(maker);
+    memory_rank_ = desc_of(made.inputs[0]).dims.size();
+    may_read_.emplace();
+    if (reader != kNone) may_read_->insert(reader);
+    choose(maker, choice, operands);
+    may_read_.reset();
+    if (reader != kNone && choice.context->absorbed_ == 0) return;
+    commit(maker, choice, operands);
+  };
+  if (is_elementwise(node)) {
+    plan(graph_.producer(largest), id);
+    if (absorbed_[static_cast<size_t>(id)]) return true;
+  }
+  for (const ValueId input : node.inputs)
+    if (waits(input)) plan(graph_.producer(input), kNone);
+  return false;
+}
+
 void Planner::plan_node(NodeId id) {
-  if (absorbed_[static_cast<size_t>(id)]) return;
+  if (absorbed_[static_cast<size_t>(id)] || begun_[static_cast<size_t>(id)]) return;
+  begun_[static_cast<size_t>(id)] = 1;
+  if (waits_for_readers(id)) {
+    waiting_[static_cast<size_t>(id)] = 1;
+    return;
+  }
+  if (plan_waiting_inputs(id)) return;
   const Readiness ready = readiness(id);
   if (ready == Readiness::Deferred) return defer(id);
   if (ready == Readiness::Never) return interpret(id);

@@ -1,6 +1,7 @@
 // Which kernel a node gets, in which layouts, and with which of the nodes behind it.
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "graph/bodies.h"
 #include "ops/registry/operator.h"
@@ -11,7 +12,7 @@
 namespace sardonyx {
 
 namespace {
-constexpr size_t kMaxFollowers = 12;
+constexpr size_t kMaxFollowers = 24;
 }  // namespace
 
 Planner::Readiness Planner::readiness(NodeId id) const {
@@ -61,8 +62,7 @@ void Planner::interpret(NodeId id) {
     if (value != kNone && state(value).available() && graph_.value(value).kind != ValueKind::Constant)
       step.reads.emplace_back(value, tensor_in(value, Layout::Plain));
   for (const auto& [value, tensor] : step.reads) used(tensor);
-  for (const ValueId value : node.inputs)
-    if (value != kNone) --state(value).uses;
+  for (const ValueId value : node.inputs) read(value);
   for (const ValueId made : node.outputs)
     if (made != kNone) state(made).origin = Origin::Step;
   plan_.steps.push_back(std::move(step));
@@ -78,8 +78,7 @@ Dims padded_to(Dims dims, size_t rank) {
 // Whether an elementwise node can be computed together with `made`: its inputs are among these, or there
 // already.
 bool Planner::may_follow(const Node& node, const std::vector<ValueId>& made, Layout memory) {
-  const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
-  if (!op || !op->is_elementwise || node.outputs.size() != 1) return false;
+  if (!is_elementwise(node) || node.outputs.size() != 1) return false;
   if (state(node.output(0)).origin == Origin::Deferred) return false;
   for (const ValueId id : node.inputs) {
     if (id == kNone || std::find(made.begin(), made.end(), id) != made.end()) continue;
@@ -92,6 +91,47 @@ bool Planner::may_follow(const Node& node, const std::vector<ValueId>& made, Lay
   return true;
 }
 
+bool Planner::is_elementwise(const Node& node) const {
+  const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
+  return op && op->elementwise_in(graph_, node);
+}
+
+// Such as the scale of a product, which stands behind the product in the graph.
+bool Planner::plan_early(NodeId id) {
+  constexpr int64_t kMaxElements = 4096;
+  const Node& node = graph_.node(id);
+  if (absorbed_[static_cast<size_t>(id)] || begun_[static_cast<size_t>(id)] || !is_elementwise(node) ||
+      node.outputs.size() != 1 || readiness(id) != Readiness::Ready)
+    return false;
+  for (const ValueId input : node.inputs)
+    if (input != kNone && desc_of(input).size() > kMaxElements) return false;
+  const size_t rank = std::exchange(memory_rank_, 0);
+  const auto may_read = std::exchange(may_read_, std::nullopt);
+  plan_node(id);
+  memory_rank_ = rank;
+  may_read_ = may_read;
+  return state(node.outputs[0]).available();
+}
+
+bool Planner::missing_inputs(const Node& next, const std::vector<ValueId>& made, Layout memory,
+                             std::vector<NodeId>& missing) {
+  for (const ValueId input : next.inputs) {
+    if (input == kNone || state(input).available()) continue;
+    if (std::find(made.begin(), made.end(), input) != made.end()) continue;
+    const NodeId maker = graph_.producer(input);
+    if (maker == kNone) return false;
+    if (!waiting_[static_cast<size_t>(maker)] && !waits_for_readers(maker)) {
+      if (!plan_early(maker)) return false;
+      continue;
+    }
+    waiting_[static_cast<size_t>(maker)] = 1;
+    if (std::find(missing.begin(), missing.end(), maker) != missing.end()) continue;
+    if (!may_follow(graph_.node(maker), made, memory)) return false;
+    missing.push_back(maker);
+  }
+  return true;
+}
+
 std::vector<PrepareContext::Follower> Planner::followers_of(const Node& node, Layout memory,
                                                             std::vector<ValueId>& operands) {
   std::vector<PrepareContext::Follower> followers;
@@ -100,12 +140,12 @@ std::vector<PrepareContext::Follower> Planner::followers_of(const Node& node, La
     if (node.outputs[i] != kNone) return followers;
   std::vector<ValueId> made = {node.output(0)};
   std::set<NodeId> candidates(state(made[0]).readers.begin(), state(made[0]).readers.end()), taken;
-  while (!candidates.empty() && followers.size() < kMaxFollowers) {
-    const NodeId id = *candidates.begin();
-    candidates.erase(candidates.begin());
+  if (may_read_) candidates = *may_read_;
+  // What readers compute anew may have other readers.
+  const auto recomputed = [&](ValueId id) { return waiting_[static_cast<size_t>(graph_.producer(id))] != 0; };
+  const auto add = [&](NodeId id) {
     const Node& next = graph_.node(id);
-    if (absorbed_[static_cast<size_t>(id)] || !may_follow(next, made, memory)) continue;
-    PrepareContext::Follower follower{&next, {}, true};
+    PrepareContext::Follower follower{&next, {}, !waiting_[static_cast<size_t>(id)]};
     for (const ValueId input : next.inputs) {
       const auto own = std::find(made.begin(), made.end(), input);
       if (input == kNone) {
@@ -120,13 +160,30 @@ std::vector<PrepareContext::Follower> Planner::followers_of(const Node& node, La
     }
     taken.insert(id);
     made.push_back(next.output(0));
-    candidates.insert(state(made.back()).readers.begin(), state(made.back()).readers.end());
+    if (!recomputed(made.back()))
+      candidates.insert(state(made.back()).readers.begin(), state(made.back()).readers.end());
     for (size_t k = 0; k + 1 < made.size() && follower.closes; ++k) {
+      if (recomputed(made[k])) continue;
       const ValueState& s = state(made[k]);
       follower.closes = !s.escapes && std::all_of(s.readers.begin(), s.readers.end(),
                                                   [&](NodeId reader) { return taken.count(reader) != 0; });
     }
     followers.push_back(std::move(follower));
+  };
+  while (!candidates.empty() && followers.size() < kMaxFollowers) {
+    const NodeId id = *candidates.begin();
+    candidates.erase(candidates.begin());
+    std::vector<NodeId> missing;
+    const bool planned = begun_[static_cast<size_t>(id)] && !waiting_[static_cast<size_t>(id)] &&
+                         !(may_read_ && may_read_->count(id) != 0);
+    if (absorbed_[static_cast<size_t>(id)] || planned || taken.count(id) != 0 ||
+        !missing_inputs(graph_.node(id), made, memory, missing))
+      continue;
+    std::vector<ValueId> then = made;
+    for (const NodeId other : missing) then.push_back(graph_.node(other).outputs[0]);
+    if (!may_follow(graph_.node(id), then, memory)) continue;
+    for (const NodeId other : missing) add(other);
+    add(id);
   }
   return followers;
 }
@@ -161,8 +218,7 @@ Layout Planner::elementwise_layout(const Node& node) {
 bool Planner::choose(NodeId id, Choice& choice, std::vector<ValueId>& operands) {
   const Node& node = graph_.node(id);
   const PlanNode& info = nodes_[static_cast<size_t>(id)];
-  const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
-  const Layout memory = op && op->is_elementwise ? elementwise_layout(node) : Layout::Plain;
+  const Layout memory = is_elementwise(node) ? elementwise_layout(node) : Layout::Plain;
   std::deque<Tensor> reshaped;
   std::string reasons;
   for (const KernelEntry* kernel : in_order(*info.kernels, options_.prefer_kernel)) {

@@ -52,8 +52,7 @@ bool Planner::fold(const Node& node, Choice& choice) {
     state(node.outputs[i]).known = &value;
     state(node.outputs[i]).made = true;
   }
-  for (const ValueId id : node.inputs)
-    if (id != kNone) --state(id).uses;
+  for (const ValueId id : node.inputs) read(id);
   return true;
 }
 
@@ -105,15 +104,17 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
   step.prepared = std::move(choice.prepared);
   step.kernel = std::move(choice.kernel);
   std::vector<ValueId> reads = node.inputs;
-  for (const ValueId value : node.inputs)
-    if (value != kNone) --state(value).uses;
+  if (!waiting_[static_cast<size_t>(id)])
+    for (const ValueId value : node.inputs) read(value);
   ValueId made = node.output(0);
   for (size_t k = 0; k < ctx.absorbed_; ++k) {
     const auto& follower = ctx.followers_[k];
     step.absorbed.push_back(follower.node);
-    absorbed_[static_cast<size_t>(graph_.producer(follower.node->output(0)))] = 1;
-    for (const ValueId value : follower.node->inputs)
-      if (value != kNone) --state(value).uses;
+    const size_t absorbed = static_cast<size_t>(graph_.producer(follower.node->output(0)));
+    if (!waiting_[absorbed]) {
+      absorbed_[absorbed] = 1;
+      for (const ValueId value : follower.node->inputs) read(value);
+    }
     for (const auto& source : follower.inputs) {
       if (source.made >= 0 || source.input < first_operand(node)) continue;
       if (reads.size() <= source.input) reads.resize(source.input + 1, kNone);

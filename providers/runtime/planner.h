@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <deque>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "providers/runtime/plan.h"
@@ -20,7 +21,11 @@ class Planner {
         scope_(scope),
         options_(options),
         values_(graph.values().size()),
-        absorbed_(nodes.size(), 0) {}
+        absorbed_(nodes.size(), 0),
+        begun_(nodes.size(), 1),
+        waiting_(nodes.size(), 0) {
+    for (const NodeId n : scope) begun_[static_cast<size_t>(n)] = 0;
+  }
   Plan run(const std::vector<PlanInput>& inputs);
 
  private:
@@ -75,11 +80,27 @@ class Planner {
   static void run_now(const Prepared& prepared, RunContext& run, size_t scratch);
   void plan_node(NodeId id);
   Readiness readiness(NodeId id) const;
+  // Whether a node waits for its readers, each of which computes it anew, or has it made when nothing else
+  // helps.
+  bool waits_for_readers(NodeId id);
+  // Makes the inputs that were left to their readers; true when the node is computed together with one of
+  // them.
+  bool plan_waiting_inputs(NodeId id);
+  bool is_elementwise(const Node& node) const;
+  // A read of a value is planned.
+  void read(ValueId id);
   void interpret(NodeId id);
   void defer(NodeId id);
   bool may_follow(const Node& node, const std::vector<ValueId>& made, Layout memory);
   std::vector<PrepareContext::Follower> followers_of(const Node& node, Layout memory,
                                                      std::vector<ValueId>& operands);
+  // Plans a small elementwise node, whose inputs are there, before its turn; false when it is not such a
+  // node.
+  bool plan_early(NodeId id);
+  // The nodes that must be computed for `next` to follow, of those that wait for readers; false when it
+  // cannot.
+  bool missing_inputs(const Node& next, const std::vector<ValueId>& made, Layout memory,
+                      std::vector<NodeId>& missing);
   void fill_input(PrepareContext& ctx, size_t i, ValueId id, Layout layout);
   Layout elementwise_layout(const Node& node);
   bool choose(NodeId id, Choice& choice, std::vector<ValueId>& operands);
@@ -96,6 +117,9 @@ class Planner {
   const PlanOptions& options_;
   std::vector<ValueState> values_;
   std::vector<char> absorbed_;
+  std::vector<char> begun_;                       // nodes whose turn has come, or that are not in scope
+  std::vector<char> waiting_;                     // nodes that are left to their readers
+  std::optional<std::set<NodeId>> may_read_;      // the readers of the node at hand that may follow; all
   std::vector<std::vector<ValueId>> on_storage_;  // the values whose bytes a storage holds
   std::deque<Tensor> known_;
   size_t memory_rank_ = 0;  // the largest rank among the inputs of the node at hand

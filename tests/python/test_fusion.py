@@ -362,6 +362,37 @@ def test_layer_norm_by_moments(order):
     stays("layer_norm", normalization(nodes, feeds, outputs="yr"), feeds)
 
 
+FLAX = [MEANS + "q = Mul(x, x) w2 = ReduceMean<axes=[-1]>(q) k = Mul(m, m) v0 = Sub(w2, k) v = Max(zero, v0) ",
+        MEANS + "q = Pow(x, two) w2 = ReduceMean<axes=[2]>(q) k = Pow(m, two) v0 = Sub(w2, k) v = Relu(v0) ",
+        MEANS + "q = Mul(x, x) w2 = ReduceMean<axes=[-1]>(q) k = Mul(m, m) v = Sub(w2, k) "]
+ROOT = " e = Add(v, eps) s = Sqrt(e) i = Reciprocal(s) "
+
+
+@pytest.mark.parametrize("end", ["r = Mul(i, w) p = Mul(d, r) y = Add(p, b)", "r = Mul(w, i) y = Mul(r, d)",
+                                 "n = Mul(d, i) t = Mul(n, w) y = Add(b, t)", "y = Mul(d, i)"])
+@pytest.mark.parametrize("variance", FLAX)
+def test_layer_norm_of_flax(variance, end):
+    """The variance as E[x^2] - E[x]^2."""
+    feeds = {"x": 0.5 + normal(3, 5, 13)}
+    model = normalization(variance + ROOT + end, feeds, zero=0)
+    fuses("layer_norm", "LayerNormalization", model, feeds, gone=["ReduceMean"])
+    # Far from zero the difference of squares has no digit left; the statistics about the mean have.
+    far = {"x": 3000 + normal(3, 5, 13)}
+    got, = sx.InferenceSession(model).run(None, far)
+    near, = sx.InferenceSession(model).run(None, {"x": far["x"] - np.float32(3000)})
+    np.testing.assert_allclose(got, near, atol=0.02)
+
+
+@pytest.mark.parametrize("change", [("Mul(m, m)", "Mul(m, x)"), ("Sub(w2, k)", "Sub(k, w2)"), ("Max(zero", "Max(eps"),
+                                    ("Mul(x, x)", "Mul(x, w)"), ("ReduceMean<axes=[-1]>(q)", "ReduceMean<axes=[1]>(q)")],
+                         ids=str)
+def test_variances_that_are_none(change):
+    feeds = {"x": 0.5 + normal(3, 5, 13)}
+    nodes = (FLAX[0] + ROOT + "r = Mul(i, w) p = Mul(d, r) y = Add(p, b)").replace(*change)
+    model = normalization(nodes, feeds, zero=0)
+    assert operators(model) == operators(model, "layer_norm")
+
+
 def test_layer_norm_that_is_added_to_something_of_its_shape():
     feeds = {"x": normal(3, 5, 13), "r": normal(3, 5, 13)}
     model = normalization(LAYER[0] + " t = Mul(n, w) y = Add(t, r)", feeds)

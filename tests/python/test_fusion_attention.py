@@ -217,3 +217,59 @@ def test_names_of_passes():
 def test_unoptimized_graphs_are_not_fused():
     model = build("s = Sigmoid(x) y = Mul(x, s)", {"x": normal(2, 3)})
     assert "Swish" not in sx.inspect(model, optimize="none")["operators"]["cpu"]
+
+
+WHERE = {"kept": "u = Where(c, s, low)", "filled": "u = Where(c, low, s)", "and a sum": "w = Where(c, s, low) u = Add(w, m)",
+         "and a sum before": "w = Where(c, low, s) u = Add(m, w)"}
+
+
+def where_model(form, feeds, condition, low, outputs=("y",), **more):
+    nodes = SCORES[1] + " " + WHERE[form] + " p = Softmax<axis=-1>(u) y = MatMul(p, v)"
+    feeds = {**feeds, "m": normal(11, 7, seed=5)} if "sum" in form else feeds
+    constants = dict(c=condition, low=np.asarray(low, np.float32), **numbers(**SCALES), **more)
+    return build(nodes, feeds, outputs, symbolic=False, **constants), feeds
+
+
+@pytest.mark.parametrize("low", [-np.inf, np.finfo(np.float32).min, [-1e32]], ids=str)
+@pytest.mark.parametrize("shape", [(7,), (11, 7), (1, 1, 1, 7), (2, 1, 11, 7)], ids=str)
+@pytest.mark.parametrize("form", WHERE)
+def test_masks_by_where(form, shape, low):
+    condition = np.random.default_rng(3).random(shape) < 0.5
+    condition[..., 0] = "kept" in form or form == "and a sum"  # some key is left
+    model, feeds = where_model(form, heads(), condition, low)
+    fuses("attention", "Attention", model, feeds, gone=["Softmax", "Transpose"])
+
+
+@pytest.mark.parametrize("form", ["kept", "filled"])
+def test_rows_masked_by_a_number_average_the_values(form):
+    condition = np.full((11, 7), form == "kept")
+    condition[3] = form == "filled"
+    model, feeds = where_model(form, heads(), condition, np.finfo(np.float32).min)
+    fuses("attention", "Attention", model, feeds, gone=["Softmax"])
+    got = sx.InferenceSession(model).run(None, feeds)[0]
+    np.testing.assert_allclose(got[:, :, 3], feeds["v"].mean(axis=2), rtol=1e-5, atol=1e-6)
+
+
+def test_a_causal_mask_that_is_computed():
+    nodes = (T + "a = MatMul(q, kt) s = Mul(a, scale) c = Cast<to=9>(f) u = Where(c, s, low) p = Softmax<axis=-1>(u) "
+             "y = MatMul(p, v)")
+    feeds = {**heads(), "f": np.tril(np.ones((11, 7), np.float32))}
+    model = build(nodes, feeds, inputs={"f": "11,7"}, low=np.float32(-np.inf), **numbers(**SCALES))
+    fuses("attention", "Attention", model, feeds, gone=["Softmax"])
+
+
+@pytest.mark.parametrize("low", [-1e4, -1e9, np.inf, 0, np.nan], ids=str)
+def test_fillings_that_a_sum_does_not_give(low):
+    model, feeds = where_model("kept", heads(), np.tril(np.ones((11, 7), bool)), low)
+    assert "Attention" not in operators(model)
+
+
+@pytest.mark.parametrize("shape", [(11, 1), (1,), (3, 1, 1, 1, 7)], ids=str)
+def test_conditions_that_only_where_broadcasts(shape):
+    model, feeds = where_model("kept", heads(), np.ones(shape, bool), -np.inf)
+    stays("attention", model, feeds)
+
+
+def test_where_that_somebody_looks_into():
+    model, feeds = where_model("kept", heads(), np.tril(np.ones((11, 7), bool)), -1e32, outputs="yu")
+    stays("attention", model, feeds)

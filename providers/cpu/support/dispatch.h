@@ -10,6 +10,8 @@
 
 namespace sardonyx::cpu {
 
+inline bool is_f32_or_bf16(DType dtype) { return dtype == DType::Float32 || dtype == DType::BFloat16; }
+
 template <typename... Ts>
 struct Types {};
 template <typename A, typename B>

@@ -4,6 +4,7 @@
 
 #include "ops/activation.h"
 #include "ops/elementwise.h"
+#include "providers/cpu/support/dispatch.h"
 
 namespace sardonyx::cpu {
 
@@ -44,6 +45,13 @@ std::optional<Dims> broadcast_to(Dims operand, const Dims& dims) {
   return operand;
 }
 
+// The number in a constant of one element.
+std::optional<float> number(const Tensor* constant) {
+  if (!constant || constant->size() != 1) return std::nullopt;
+  return constant->dtype() == DType::BFloat16 ? static_cast<float>(*constant->data<BFloat16>())
+                                              : *constant->data<float>();
+}
+
 }  // namespace
 
 dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout) {
@@ -61,9 +69,6 @@ dnnl::memory::desc onednn_in_layout(DType dtype, const Dims& dims, Layout layout
   return onednn_strided(dtype, dims, strides);
 }
 
-namespace {
-
-// The other input of a binary operator whose one input is what the chain has made so far.
 std::optional<size_t> other_input(const PrepareContext::Follower& follower, int made) {
   if (follower.inputs.size() != 2) return std::nullopt;
   for (const size_t i : {0, 1})
@@ -72,19 +77,8 @@ std::optional<size_t> other_input(const PrepareContext::Follower& follower, int 
   return std::nullopt;
 }
 
-bool is_f32_or_bf16(DType dtype) { return dtype == DType::Float32 || dtype == DType::BFloat16; }
-
-// The number in a constant of one element.
-std::optional<float> number(const Tensor* constant) {
-  if (!constant || constant->size() != 1) return std::nullopt;
-  return constant->dtype() == DType::BFloat16 ? static_cast<float>(*constant->data<BFloat16>())
-                                              : *constant->data<float>();
-}
-
-}  // namespace
-
 Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
-                         const DescribeOperand& describe) {
+                         const DescribeOperand& describe, size_t first) {
   Epilogue epilogue;
   epilogue.result = dtype;
   if (!is_f32_or_bf16(dtype)) return epilogue;
@@ -96,10 +90,12 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
   };
   std::vector<PostOp> ops;
   size_t closed = 0;
-  int made = 0;
   DType type = dtype;
   bool rounded = false;
-  for (const auto& follower : ctx.followers()) {
+  int made = static_cast<int>(first);
+  bool closes = first == 0 || ctx.followers()[first - 1].closes;
+  for (size_t f = first; f < ctx.followers().size(); ++f) {
+    const auto& follower = ctx.followers()[f];
     const std::string& op = follower.node->op;
     if (op == "Cast" && dtype == DType::BFloat16 && follower.inputs[0].made == made) {
       type = static_cast<DType>(parse_attributes<CastAttributes>(follower.node->attributes).to.value_or(0));
@@ -129,10 +125,10 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
     }
     ops.back().made = type;
     ++made;
-    if (follower.closes) closed = ops.size();
+    if (follower.closes) closed = ops.size(), closes = true;
   }
   ops.resize(closed);
-  epilogue.count = closed;
+  epilogue.count = closes ? first + closed : 0;
   if (closed != 0) epilogue.result = ops.back().made;
   for (const PostOp& op : ops) {
     if (op.eltwise) epilogue.ops.append_eltwise(op.eltwise->algorithm, op.eltwise->alpha, op.eltwise->beta);

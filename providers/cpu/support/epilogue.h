@@ -29,11 +29,14 @@ struct Epilogue {
 using DescribeOperand = std::function<std::optional<std::pair<dnnl::memory::desc, Layout>>(
     const TensorDesc& operand, const Dims& padded)>;
 
-// As many of ctx.followers() as oneDNN computes with NaN going through, for a primitive on f32 or bf16.
-// Output 0 will have `dims`. What a primitive on bf16 makes is rounded once, after the last of them, and may
-// end as f32. The caller absorbs them when its primitive is made.
+// As many of ctx.followers() from number `first` on as oneDNN computes with NaN going through, for a
+// primitive on f32 or bf16. Output 0 will have `dims`. What a primitive on bf16 makes is rounded once, after
+// the last of them, and may end as f32. The caller absorbs them, and those before, when its primitive is
+// made.
 Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dims,
-                         const DescribeOperand& describe);
+                         const DescribeOperand& describe, size_t first = 0);
+// The other input of a binary follower whose one input is made by follower number `made` - 1 (0: the kernel).
+std::optional<size_t> other_input(const PrepareContext::Follower& follower, int made);
 void absorb(PrepareContext& ctx, const Epilogue& epilogue);
 // Without the axes in `dropped`, which are in ascending order.
 Dims without(Dims dims, const std::vector<size_t>& dropped);

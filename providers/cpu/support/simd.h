@@ -89,6 +89,8 @@ void add_int32(const int32_t* x, const int32_t* offset, int32_t* y, int64_t n);
 // y[j * y_row + i] = x[i * x_row + j] ^ flip; unlike elsewhere, y may not be x.
 void transpose(const uint8_t* x, int64_t x_row, int64_t rows, int64_t columns, uint8_t* y, int64_t y_row,
                uint8_t flip);
+// y[i] = table[x[i]]
+void look_up(const uint8_t* table, const uint8_t* x, uint8_t* y, int64_t n);
 // The smallest and the largest of x and 0; NaN where x has one.
 void range_with_zero(const float* x, int64_t n, float* lowest, float* highest);
 
