@@ -17,8 +17,8 @@ void register_activation(OperatorRegistry& r) {
        {"Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "ThresholdedRelu", "Swish", "Selu", "HardSigmoid",
         "HardSwish", "Sigmoid", "Softplus", "Softsign", "Mish", "Gelu", "Shrink"})
     r.op(name).elementwise();
-  for (const char* name : {"Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "ThresholdedRelu", "Swish", "Selu",
-                           "HardSigmoid", "HardSwish", "Sigmoid", "Softplus", "Softsign", "Mish", "Gelu"})
+  for (const char* name : {"Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "Swish", "Selu", "HardSigmoid",
+                           "HardSwish", "Sigmoid", "Softplus", "Softsign", "Mish", "Gelu"})
     r.op(name).narrows(Narrow::Between);
 }
 

@@ -108,13 +108,6 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
                      &s.window.pad_begin, &s.window.pad_end})
     *list = without(*list, idle);
   typename Primitive::primitive_desc desc;
-  const double outputs = static_cast<double>(element_count(s.transposed ? s.x_dims() : s.y_dims()));
-  const double operations = 2 * outputs * static_cast<double>(s.transposed ? s.out_channels : s.in_channels) *
-                            static_cast<double>(element_count(s.window.kernel));
-  const bool serial = onednn_small(
-      operations, static_cast<double>(element_size(dtype)) *
-                      static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
-  const OneDnnSerial scope(serial);
   const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
   const Dims y_dims = whole.y_dims();
   const auto describe_operand = [&](const TensorDesc& operand, const Dims& padded) {
@@ -128,6 +121,17 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
   };
   const Epilogue epilogue =
       followed ? onednn_epilogue(ctx, dtype, y_dims, describe_operand) : Epilogue{{}, {}, 0, dtype};
+  // One channel a group is half as fast, and a function after the convolution costs as much as some products.
+  const double outputs = static_cast<double>(element_count(s.y_dims())),
+               summed = static_cast<double>(element_count(s.transposed ? s.x_dims() : s.y_dims()));
+  const double operations = (s.groups > 1 && s.in_channels == 1 ? 4 : 2) * summed *
+                                static_cast<double>(s.transposed ? s.out_channels : s.in_channels) *
+                                static_cast<double>(element_count(s.window.kernel)) +
+                            30 * outputs * epilogue.ops.len();
+  const bool serial = onednn_small(
+      operations, static_cast<double>(element_size(dtype)) *
+                      static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
+  const OneDnnSerial scope(serial);
   const Descs d = describe(s, {dtype, s.bias ? ctx.dtype(2) : dtype, epilogue.result}, layout);
   dnnl::primitive_attr attributes = onednn_attributes();
   attributes.set_post_ops(epilogue.ops);

@@ -46,8 +46,11 @@ class Lowering {
 
   bool can_lower(const Node& node) const {
     const Operator* op = operator_of(node);
-    return op && op->narrow != Narrow::Never && is_f32(node.input(0)) &&
-           (op->keeps_outputs || is_f32(node.output(0)));
+    if (!op || op->narrow == Narrow::Never) return false;
+    if (!op->keeps_outputs && !is_f32(node.output(0))) return false;
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      if (takes_low(node, i)) return true;
+    return false;
   }
 
   bool any_low_input(const Node& node) const {

@@ -48,7 +48,8 @@ class InferenceSession:
     source: a path, the bytes of a model, or a Model (sessions of one Model share its weights).
     providers: names in order of preference. threads: 0 takes the CPUs this process may use.
     precision: "highest" computes f32 as f32, "high" on the CPU the same; "medium" stores bf16 and sums in f32,
-    where the CPU multiplies bf16. Inputs and outputs keep their types. optimize: "all" or "none". disabled_passes: passes left out.
+    where the CPU multiplies bf16. Inputs and outputs keep their types.
+    optimize: "all" or "none". disabled_passes: passes left out.
     free_dimensions: {name: size} fixes symbolic dimensions. seed: of random operators.
     profile: record every node for profile(). max_nodes, max_nesting, max_bytes: limits.
     Raises FileError, ModelError, UnsupportedError, InputError, LimitError.

@@ -162,8 +162,37 @@ def test_what_is_lowered(build):
     assert any(not np.array_equal(a, b) for a, b in zip(run(model, net.feeds), highest))
 
 
+# Operators that follow their input into bf16, each between two convolutions: (what it reads besides, attributes).
+FOLLOWERS = {
+    **{op: ([], {}) for op in ("Relu", "LeakyRelu", "Elu", "Celu", "Selu", "HardSigmoid", "HardSwish", "Sigmoid", "Softplus", "Softsign",
+                               "Mish", "Gelu", "Abs", "Neg", "Tanh", "Softmax")},
+    "PRelu": ([np.full((16, 1, 1), 0.2, np.float32)], {}), "Sum": ([np.ones((16, 1, 1), np.float32)] * 2, {}),
+    "Max": ([np.full(8, 0.1, np.float32)] * 2, {}), "Min": ([np.full(8, 0.1, np.float32)], {}),
+    "Clip": ([np.float32(-0.3), np.float32(0.4)], {}), "InstanceNormalization": ([np.ones(16, np.float32)] * 2, {}),
+    "GroupNormalization": ([np.ones(16, np.float32)] * 2, {"num_groups": 4}),
+    "BatchNormalization": ([np.linspace(0.5, 1, 16, dtype=np.float32)] * 4, {}),
+    "Gather": ([np.arange(15, -1, -1)], {"axis": 1}), "Pad": ([np.array([0, 0, 1, 1, 0, 0, 1, 2]), np.float32(0.1)], {}),
+    "Resize": (["", "", np.array([2, 16, 13, 9])], {"mode": "linear"}), "Tile": ([np.array([1, 1, 2, 1])], {}),
+    "Expand": ([np.array([2, 16, 8, 8])], {}), "Slice": ([np.array([1]), np.array([7]), np.array([2])], {}),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"disabled_passes": ["layouts"]}, {"optimize": "none"}, {"prefer_kernel": "ref"}], ids=str)
+@pytest.mark.parametrize("op", FOLLOWERS)
+def test_followers(op, options):
+    net = Net()
+    operands, attributes = FOLLOWERS[op]
+    x = net.conv(net.input(2, 8, 8, 8), 8, 16)
+    y = net.add(op, x, *(net.constant(a) if isinstance(a, (np.ndarray, np.generic)) else a for a in operands), **attributes)
+    model = net.model(net.conv(y, 16, 6, 1), y)
+    for got, expected in zip(run(model, net.feeds, **options), run(model, net.feeds, "highest"), strict=True):
+        assert got.dtype == np.float32 and distance(got, expected) < 0.02
+    if LOWERS and options.get("optimize") != "none" and op not in ("Expand", "BatchNormalization", "GroupNormalization"):  # gone before
+        assert "bfloat16" in lowered(model)[op]
+
+
 @needs_bfloat16
-@pytest.mark.parametrize("op", ["Exp", "Log", "Sqrt", "Sin", "Reciprocal", "Floor"])
+@pytest.mark.parametrize("op", ["Exp", "Log", "Sqrt", "Sin", "Reciprocal", "Floor", "ThresholdedRelu", "LogSoftmax"])
 def test_functions_that_stay_f32(op):
     net = Net()
     x = net.add("Abs", net.add("MatMul", net.input(4, 16), net.floats(16, 8)))

@@ -1,5 +1,6 @@
 #include "providers/cpu/support/epilogue.h"
 
+#include <cmath>
 #include <optional>
 
 #include "ops/activation.h"
@@ -130,13 +131,31 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
   ops.resize(closed);
   epilogue.count = closes ? first + closed : 0;
   if (closed != 0) epilogue.result = ops.back().made;
+  // Products with numbers and sums with numbers next to each other are one function.
+  std::optional<Eltwise> linear;
+  const auto append_linear = [&] {
+    if (linear) epilogue.ops.append_eltwise(linear->algorithm, linear->alpha, linear->beta);
+    linear.reset();
+  };
   for (const PostOp& op : ops) {
+    if (op.eltwise && op.eltwise->algorithm == dnnl::algorithm::eltwise_linear) {
+      if (linear && std::isfinite(linear->alpha * op.eltwise->alpha)) {
+        linear->alpha *= op.eltwise->alpha;
+        linear->beta = linear->beta * op.eltwise->alpha + op.eltwise->beta;
+      } else {
+        append_linear();
+        linear = op.eltwise;
+      }
+      continue;
+    }
+    if (op.eltwise || op.operand) append_linear();
     if (op.eltwise) epilogue.ops.append_eltwise(op.eltwise->algorithm, op.eltwise->alpha, op.eltwise->beta);
     if (!op.operand) continue;
     epilogue.operands.push_back(*op.operand);
     epilogue.operands.back().post_op = epilogue.ops.len();
     epilogue.ops.append_binary(op.binary, op.operand->desc);
   }
+  append_linear();
   return epilogue;
 }
 
