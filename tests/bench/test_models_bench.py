@@ -160,3 +160,20 @@ def test_usage(bench, options):
     code, report, text = bench(*options)
     assert code == 2 and report is None
     assert options[0] in text and "expected" in text
+
+
+def test_quantized_models(tmp_path):
+    if not (MODELS / "ppocr/ch_PP-OCRv4_rec_infer.onnx").is_file() or not (MODELS / "sklearn/china.jpg").is_file():
+        pytest.skip("no model: run tools/fetch_models")
+    pytest.importorskip("PIL")
+    pytest.importorskip("onnxruntime.quantization")
+    quantize = [sys.executable, ROOT / "bench/quantize_models.py", tmp_path, "--rows", "ppocr_recognition"]
+    assert subprocess.run(quantize, capture_output=True, timeout=300).returncode == 0
+    report = tmp_path / "report.json"
+    command = [sys.executable, ROOT / "bench/models.py", "--quantized", tmp_path, "--rounds", "1", "--round-ms", "10",
+               "--threads", "1", "--json", report]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    row, = json.loads(report.read_text())["rows"]
+    assert row["row"] == "ppocr_recognition.qdq" and row["status"] == "measured"
+    assert 0 < row["errors"]["sardonyx"] < 0.15

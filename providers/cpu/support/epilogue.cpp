@@ -17,18 +17,16 @@ struct Eltwise {
 };
 
 // Only functions that keep NaN: oneDNN's own relu and clip give a number for it, and so may those of its
-// functions that do not multiply by their argument.
+// functions that do not multiply by their argument. Swish and HardSwish are quicker as a pass of our own over
+// the result: inside a convolution oneDNN takes some 10 and 3 ns for 16 elements.
 std::optional<Eltwise> eltwise_of(const Node& node) {
   using Algorithm = dnnl::algorithm;
   // x * clip(1e30 x, 0, 1): x for x above 1e-30, and 0 below 0.
   if (node.op == "Relu") return Eltwise{Algorithm::eltwise_hardswish, 1e30f, 0};
-  if (node.op == "HardSwish") return Eltwise{Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f};
   if (node.op == "LeakyRelu") {
     const float alpha = parse_attributes<LeakyReluAttributes>(node.attributes).alpha;
     if (alpha != 0) return Eltwise{Algorithm::eltwise_relu, alpha, 0};
   }
-  if (node.op == "Swish")
-    return Eltwise{Algorithm::eltwise_swish, parse_attributes<AlphaAttributes>(node.attributes).alpha, 0};
   if (node.op == "Mish") return Eltwise{Algorithm::eltwise_mish, 0, 0};
   if (node.op == "Gelu") {
     const bool tanh = parse_attributes<GeluAttributes>(node.attributes).approximate == "tanh";
