@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "graph/shape.h"
+#include "graph/bytes.h"
 #include "providers/cpu/recurrent.h"
 #include "providers/cpu/support/pack_cache.h"
 #include "providers/cpu/support/panel_gemm.h"
@@ -378,7 +379,7 @@ Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
     const int64_t floats = checked_mul(p.panels * kPanel, k, "packed weights");
     if (const Tensor* source = ctx.constant(input))
       packed = packed_constant(*source, "recurrent " + to_string(source->dims()), floats, [&](float* to) {
-        pack_weights(p, source->data<float>(), k, 0, p.panels, to);
+        pack_weights(p, TensorBytes(*source).data<float>(), k, 0, p.panels, to);
       });
     else
       at = place(floats);

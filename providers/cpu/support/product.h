@@ -38,6 +38,8 @@ class Product {
                                      const Tensor* b = nullptr, bool bias = false,
                                      const Followed* followed = nullptr);
   const Epilogue& epilogue() const { return epilogue_; }
+  // Whether run() reads b; a constant that was packed is not.
+  bool reads_b() const { return !primitive_ || b_.reads(); }
   // `run`: the context of a kernel that is this product and nothing else; may be null where there is no
   // epilogue.
   void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr,
