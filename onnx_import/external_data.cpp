@@ -28,6 +28,7 @@ class Descriptor {
     return *this;
   }
   int get() const { return fd_; }
+  int take() { return std::exchange(fd_, -1); }
   bool open() const { return fd_ >= 0; }
 
  private:
@@ -73,14 +74,33 @@ std::vector<std::string> contained_parts(const std::string& location, const std:
 
 }  // namespace
 
-std::shared_ptr<Buffer> map_file(const std::string& path) {
+MappedFile::MappedFile(const std::string& path) : path_(path) {
   const std::string what = "file '" + path + "'";
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!file.open()) throw FileError(what, "a readable file", std::strerror(errno));
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) throw FileError(what, "a readable file", std::strerror(errno));
   if (!S_ISREG(info.st_mode)) throw FileError(what, "a regular file", kind_of(info.st_mode));
-  return map_descriptor(file, static_cast<size_t>(info.st_size), what);
+  mapping_ = map_descriptor(file, static_cast<size_t>(info.st_size), what);
+  changed_ = info.st_mtim;
+  descriptor_ = file.take();
+}
+
+MappedFile::~MappedFile() { ::close(descriptor_); }
+
+const void* MappedFile::open(size_t offset, size_t) const {
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0 || static_cast<size_t>(info.st_size) != bytes() ||
+      info.st_mtim.tv_sec != changed_.tv_sec || info.st_mtim.tv_nsec != changed_.tv_nsec)
+    throw FileError("file '" + path_ + "'", "the file that was loaded, of which weights are still to be read",
+                    "one that was written to since");
+  return static_cast<const char*>(data()) + offset;
+}
+
+void MappedFile::close(size_t offset, size_t bytes) const noexcept {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = (offset + page - 1) / page * page, end = (offset + bytes) / page * page;
+  if (end > begin) ::madvise(static_cast<char*>(mapping_->data()) + begin, end - begin, MADV_DONTNEED);
 }
 
 std::shared_ptr<Buffer> ExternalFiles::map(const std::string& location) {

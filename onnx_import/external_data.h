@@ -1,12 +1,14 @@
 // Tensor data that lies in files beside the model.
 #pragma once
 
+#include <ctime>
+
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
 
-#include "sardonyx/tensor.h"
+#include "graph/bytes.h"
 
 namespace sardonyx {
 
@@ -33,6 +35,23 @@ class ExternalFiles {
 };
 
 // A file of the caller's choice, mapped whole. FileError when it cannot be read or is not a regular file.
-std::shared_ptr<Buffer> map_file(const std::string& path);
+class MappedFile final : public ByteSource {
+ public:
+  explicit MappedFile(const std::string& path);
+  ~MappedFile() override;
+  const void* data() const { return mapping_->data(); }
+  size_t bytes() const { return mapping_->bytes(); }
+  // FileError when the file was changed in place since it was mapped: reading past its new end would be a
+  // fault.
+  const void* open(size_t offset, size_t bytes) const override;
+  // Gives the pages back that lie wholly within; the file has them again.
+  void close(size_t offset, size_t bytes) const noexcept override;
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+  struct timespec changed_ {};
+  std::shared_ptr<Buffer> mapping_;
+};
 
 }  // namespace sardonyx

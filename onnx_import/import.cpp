@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <optional>
 
 #include "onnx_import/external_data.h"
 #include "onnx_import/functions.h"
 #include "onnx_import/import_graph.h"
+#include "onnx_import/outline.h"
 #include "onnx_import/parse.h"
 
 namespace sardonyx {
@@ -16,6 +18,9 @@ namespace sardonyx {
 namespace {
 
 constexpr int64_t kNewestIr = 14;
+// Of files of this size, tensors of this size stay in the file until they are needed. Smaller files are
+// copied: they are more likely to be written to while they are in use.
+constexpr size_t kMappedFile = size_t{32} << 20, kMappedTensor = size_t{64} << 10;
 
 // Whatever the caller allows, the importer recurses over nesting and counts bytes in 64 bits.
 ImportLimits bounded(ImportLimits limits) {
@@ -34,12 +39,17 @@ Opsets model_opsets(const onnx::ModelProto& proto) {
   return opsets;
 }
 
+// `file`: where the bytes lie, if large tensors may stay there until they are needed.
 std::shared_ptr<const Model> import_message(const void* data, size_t bytes, const std::string& folder,
-                                            const ImportLimits& requested) {
+                                            const ImportLimits& requested,
+                                            std::shared_ptr<const MappedFile> file = nullptr) {
   if (bytes > static_cast<size_t>(std::numeric_limits<int>::max()))
     throw LimitError("model", "at most 2 GB without its external data", std::to_string(bytes) + " bytes");
   onnx::ModelProto proto;
-  if (!parse_message(data, bytes, proto))
+  std::optional<Outline> outline;
+  if (file) outline = outline_model(data, bytes, kMappedTensor);
+  if (outline ? !parse_message(outline->bytes.data(), outline->bytes.size(), proto)
+              : !parse_message(data, bytes, proto))
     throw ModelError("model", "a serialized onnx.ModelProto",
                      "bytes that are damaged, truncated, or nested deeper than " +
                          std::to_string(kMaxMessageDepth) + " messages");
@@ -71,19 +81,22 @@ std::shared_ptr<const Model> import_message(const void* data, size_t bytes, cons
   const Functions functions(proto, model->opsets);
   survey(proto.graph(), model->opsets, functions, limits);
   TensorReader tensors(folder);
+  if (outline) tensors.outlined(std::move(outline->regions), file);
   GraphImporter importer(proto.ir_version(), functions, tensors, limits, bytes);
   model->graph = importer.import(*proto.mutable_graph(), model->opsets);
+  if (file) file->close(0, bytes);
   return model;
 }
 
 }  // namespace
 
 std::shared_ptr<const Model> import_file(const std::string& path, const ImportLimits& limits) {
-  const std::shared_ptr<Buffer> file = map_file(path);
+  const auto file = std::make_shared<MappedFile>(path);
   std::string folder = std::filesystem::path(path).parent_path().string();
   if (folder.empty()) folder = ".";
   try {
-    auto model = std::make_shared<Model>(*import_message(file->data(), file->bytes(), folder, limits));
+    auto model = std::make_shared<Model>(*import_message(file->data(), file->bytes(), folder, limits,
+                                                         file->bytes() >= kMappedFile ? file : nullptr));
     model->path = path;
     return model;
   } catch (Error& error) {

@@ -216,6 +216,16 @@ Tensor TensorReader::external(const onnx::TensorProto& proto, DType dtype, Dims 
   return tensor;
 }
 
+const OutlinedBytes* TensorReader::region_of(const onnx::TensorProto& proto) const {
+  const auto& fields = proto.unknown_fields();
+  for (int i = regions_.empty() ? 0 : fields.field_count(); i-- > 0;)  // the last counts
+    if (fields.field(i).number() == kOutlinedField &&
+        fields.field(i).type() == google::protobuf::UnknownField::TYPE_VARINT &&
+        fields.field(i).varint() < regions_.size())
+      return &regions_[fields.field(i).varint()];
+  return nullptr;
+}
+
 Tensor TensorReader::read(onnx::TensorProto& proto) {
   const std::string what = called("tensor", proto.name());
   if (!is_valid_dtype(proto.data_type()) || proto.data_type() == 0)
@@ -233,7 +243,22 @@ Tensor TensorReader::read(onnx::TensorProto& proto) {
     return external(proto, dtype, std::move(dims), bytes, what);
   if (storage_fields(proto) > 1) throw ModelError(what, "elements in one field", "elements in several");
   Tensor tensor;
-  if (!proto.raw_data().empty()) {
+  if (const OutlinedBytes* region = region_of(proto)) {
+    if (dtype == DType::String) throw ModelError(what, "strings in string_data", "raw_data");
+    if (storage_fields(proto) > 0) throw ModelError(what, "elements in one field", "elements in several");
+    if (static_cast<int64_t>(region->bytes) != bytes)
+      throw ModelError(what + " raw_data",
+                       std::to_string(bytes) + " bytes for " + dtype_name(dtype) + to_string(dims),
+                       std::to_string(region->bytes));
+    if (element_bits(dtype) >= 8 && dtype != DType::Bool) {
+      tensor = Tensor(dtype, std::move(dims), std::make_shared<Buffer>(file_, region->offset, region->bytes));
+    } else {
+      tensor = Tensor(dtype, std::move(dims));
+      unpack_elements(dtype, static_cast<const uint8_t*>(file_->open(region->offset, region->bytes)), count,
+                      tensor.mutable_data());
+      if (dtype == DType::Bool) normalize_bools(tensor.mutable_data<uint8_t>(), count);
+    }
+  } else if (!proto.raw_data().empty()) {
     if (dtype == DType::String) throw ModelError(what, "strings in string_data", "raw_data");
     if (static_cast<int64_t>(proto.raw_data().size()) != bytes)
       throw ModelError(what + " raw_data",

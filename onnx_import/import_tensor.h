@@ -6,8 +6,10 @@
 
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "onnx_import/external_data.h"
+#include "onnx_import/outline.h"
 #include "sardonyx/tensor.h"
 
 namespace sardonyx {
@@ -17,6 +19,11 @@ namespace sardonyx {
 class TensorReader {
  public:
   explicit TensorReader(std::string folder) : files_(std::move(folder)) {}
+  // The model's bytes were outlined: tensors that say so have theirs in these parts of a file.
+  void outlined(std::vector<OutlinedBytes> regions, std::shared_ptr<const MappedFile> file) {
+    regions_ = std::move(regions);
+    file_ = std::move(file);
+  }
 
   // ModelError when the message contradicts itself: type, dimensions, storage field or its length.
   Tensor dense(onnx::TensorProto& proto);
@@ -34,7 +41,12 @@ class TensorReader {
   Tensor external(const onnx::TensorProto& proto, DType dtype, Dims dims, int64_t bytes,
                   const std::string& what);
 
+  // The part of the file where the bytes of raw_data are, or null.
+  const OutlinedBytes* region_of(const onnx::TensorProto& proto) const;
+
   ExternalFiles files_;
+  std::vector<OutlinedBytes> regions_;
+  std::shared_ptr<const MappedFile> file_;
   std::unordered_map<const void*, Tensor> read_;
   int64_t sparse_allowance_ = int64_t{1} << 30;  // bytes of dense memory that sparse tensors may still take
 };

@@ -84,9 +84,8 @@ Tensor& RunContext::allocate(size_t i, DType dtype, Dims dims) {
   if (dtype == DType::String || !allocate_) {
     outputs_[i] = Tensor(dtype, std::move(dims));
   } else {
-    const int64_t bytes =
-        checked_mul(element_count(dims), static_cast<int64_t>(element_size(dtype)), "bytes of a tensor");
-    outputs_[i] = Tensor(dtype, std::move(dims), allocate_(run_, static_cast<size_t>(bytes)));
+    const TensorDesc desc{dtype, std::move(dims)};
+    outputs_[i] = Tensor(dtype, desc.dims, allocate_(run_, desc.bytes()));
   }
   return outputs_[i].tensor();
 }

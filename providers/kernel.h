@@ -30,6 +30,11 @@ struct TensorDesc {
   Dims dims;
   Layout layout = Layout::Plain;
   int64_t size() const { return element_count(dims); }
+  // LimitError when there are too many.
+  size_t bytes() const {
+    return static_cast<size_t>(
+        checked_mul(size(), static_cast<int64_t>(element_size(dtype)), "bytes of a tensor"));
+  }
 };
 
 class RunContext;

@@ -2,6 +2,7 @@
 // sparse tensor.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -26,17 +27,28 @@ SARDONYX_API std::string to_string(const Dims& dims);  // "[2, 3]"
 // Bytes that this process may still take: the machine's available memory, bounded by its cgroup.
 SARDONYX_API size_t available_memory();
 
+class ByteSource;
+
 // A block of memory with an owner. device 0 is the host; other numbers are given out by providers.
 class SARDONYX_API Buffer {
  public:
   Buffer(void* data, size_t bytes, std::function<void(void*)> release, int device = 0)
       : data_(data), bytes_(bytes), device_(device), release_(std::move(release)) {}
+  // Memory that is taken, and filled from `offset` of the source on, when data() is first called.
+  Buffer(std::shared_ptr<const ByteSource> source, size_t offset, size_t bytes);
   ~Buffer() {
     if (release_) release_(data_);
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  void* data() const { return data_; }
+  // FileError when it comes from a file that has changed meanwhile.
+  void* data() const {
+    void* data = data_.load(std::memory_order_acquire);
+    return data || !source_ ? data : fill();
+  }
+  bool is_filled() const { return !source_ || data_.load(std::memory_order_acquire); }
+  const std::shared_ptr<const ByteSource>& source() const { return source_; }  // null: it has none
+  size_t source_offset() const { return source_offset_; }
   size_t bytes() const { return bytes_; }
   int device() const { return device_; }
   // 64-byte aligned host memory, uninitialised. LimitError when it cannot be had.
@@ -45,10 +57,13 @@ class SARDONYX_API Buffer {
   static std::shared_ptr<Buffer> strings(size_t n);
 
  private:
-  void* data_;
+  void* fill() const;
+  mutable std::atomic<void*> data_;
   size_t bytes_;
   int device_;
   std::function<void(void*)> release_;
+  std::shared_ptr<const ByteSource> source_;
+  size_t source_offset_ = 0;
 };
 
 // A dense row-major array: dtype, dimensions and a shared buffer at a byte offset. Copying a Tensor

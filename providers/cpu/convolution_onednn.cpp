@@ -164,7 +164,8 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
       OneDnnArguments& arguments = run.kept<OneDnnArguments>();
       arguments.begin();
       arguments.add(DNNL_ARG_SRC, x.desc(), x.load(memory, run.input(0).data()));
-      arguments.add(DNNL_ARG_WEIGHTS, weights.desc(), weights.load(memory, run.input(1).data()));
+      arguments.add(DNNL_ARG_WEIGHTS, weights.desc(),
+                    weights.load(memory, weights.reads() ? run.input(1).data() : nullptr));
       arguments.add(DNNL_ARG_DST, y.desc(), y.begin_store(memory, run.output(0).mutable_data()));
       arguments.add(DNNL_ARG_SCRATCHPAD, work_desc, memory + work);
       if (biased) arguments.add(DNNL_ARG_BIAS, bias_desc, run.input(2).data());

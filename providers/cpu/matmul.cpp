@@ -197,8 +197,8 @@ Prepared prepare_matmul(PrepareContext& ctx) {
   ctx.output(0, product->result(), s.dims);
   absorb(ctx, product->epilogue());
   return [product = *product](RunContext& run) {
-    product.run(run.scratch(), run.input(0).data(), run.input(1).data(), run.output(0).mutable_data(),
-                nullptr, &run);
+    product.run(run.scratch(), run.input(0).data(), product.reads_b() ? run.input(1).data() : nullptr,
+                run.output(0).mutable_data(), nullptr, &run);
   };
 }
 
@@ -239,8 +239,8 @@ Prepared prepare_gemm(PrepareContext& ctx) {
       finish = [s](RunContext& r) { scale_and_add<T>(s, r.in<T>(2), r.out<T>(0)); };
     });
   return [product = *product, bias, finish](RunContext& run) {
-    product.run(run.scratch(), run.input(0).data(), run.input(1).data(), run.output(0).mutable_data(),
-                bias ? run.input(2).data() : nullptr, &run);
+    product.run(run.scratch(), run.input(0).data(), product.reads_b() ? run.input(1).data() : nullptr,
+                run.output(0).mutable_data(), bias ? run.input(2).data() : nullptr, &run);
     if (finish) finish(run);
   };
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "graph/shape.h"
+#include "graph/bytes.h"
 #include "providers/cpu/recurrent.h"
 #include "providers/cpu/support/pack_cache.h"
 #include "providers/cpu/support/panel_bfloat16.h"
@@ -440,8 +441,9 @@ Prepared prepare_recurrent_f32(PrepareContext& ctx, Cell cell) {
     checked_mul(p.panels * kPanel, checked_add(k, 1, "packed weights"), "packed weights");
     const int64_t floats = p.panels * p.panel_floats(k);
     if (const Tensor* source = ctx.constant(input))
-      packed = packed_constant(*source, "recurrent " + to_string(source->dims()), floats,
-                               [&](float* to) { pack_weights(p, source->data(), k, 0, p.panels, to); });
+      packed = packed_constant(*source, "recurrent " + to_string(source->dims()), floats, [&](float* to) {
+        pack_weights(p, TensorBytes(*source).data(), k, 0, p.panels, to);
+      });
     else
       at = place(floats);
   };

@@ -193,8 +193,7 @@ Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector
   ctx.output_layout(0, layout);
   if (out_size == 0) return [](RunContext&) {};
   // The tables below are not made for an output that there is no memory for.
-  check_available(static_cast<size_t>(
-      checked_mul(out_size, static_cast<int64_t>(element_size(dtype)), "bytes of a tensor")));
+  check_available(ctx.outputs_[0].desc.bytes());
   // Neighbouring axes that stay as they are become one; those behind the last resized axis are the block.
   ResamplePlan plan;
   for (const AxisScale& axis : ordered) {

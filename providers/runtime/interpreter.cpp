@@ -180,8 +180,7 @@ void Executor::execute(Run& run, Step& step) {
     if (output.kind == PrepareContext::OutputKind::Alias) {
       ctx.outputs_[i] = ctx.inputs_[static_cast<size_t>(output.shares)].tensor().reshaped(output.desc.dims);
     } else if (output.kind == PrepareContext::OutputKind::Static) {
-      const size_t bytes = static_cast<size_t>(checked_mul(
-          output.desc.size(), static_cast<int64_t>(element_size(output.desc.dtype)), "bytes of a tensor"));
+      const size_t bytes = output.desc.bytes();
       const Tensor* preset =
           run.presets.empty() || !wanted ? nullptr : run.presets[static_cast<size_t>(node.outputs[i])];
       if (preset && provider.device() == 0 && preset->dtype() == output.desc.dtype &&

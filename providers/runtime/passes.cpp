@@ -10,6 +10,7 @@
 #include "graph/print.h"
 #include "ops/registry/operator.h"
 #include "ops/registry/schema.h"
+#include "providers/kernel.h"
 
 namespace sardonyx {
 
@@ -41,9 +42,8 @@ bool worth_folding(const Graph& graph, const Node& node, size_t input_bytes) {
       continue;
     }
     try {
-      const int64_t bytes =
-          checked_mul(element_count(*dims), static_cast<int64_t>(element_size(type.dtype)), "bytes");
-      if (static_cast<size_t>(bytes) > std::max(kFoldFreely, kFoldGrowth * input_bytes)) return false;
+      if (TensorDesc{type.dtype, *dims}.bytes() > std::max(kFoldFreely, kFoldGrowth * input_bytes))
+        return false;
     } catch (const Error&) {
       return false;
     }

@@ -150,8 +150,7 @@ int Planner::add_reorder(ValueId id, int from, Layout to) {
   const bool constant = storage_of(from).kind == PlanStorage::Kind::Constant;
   PlanStorage storage;
   storage.kind = constant ? PlanStorage::Kind::Constant : PlanStorage::Kind::Arena;
-  storage.bytes = static_cast<size_t>(
-      checked_mul(source.size(), static_cast<int64_t>(element_size(source.dtype)), "bytes of a tensor"));
+  storage.bytes = source.bytes();
   TensorDesc desc = source;
   desc.layout = to;
   if (constant) {

@@ -165,8 +165,7 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
         state(value).known = &known_.emplace_back(part_of(*known, output.desc.dims, first_byte(output)));
       continue;
     }
-    const size_t bytes = static_cast<size_t>(
-        checked_mul(desc.size(), static_cast<int64_t>(element_size(desc.dtype)), "bytes of a tensor"));
+    const size_t bytes = desc.bytes();
     int storage = output.shares < 0
                       ? -1
                       : share_storage(node, output, step.inputs[static_cast<size_t>(output.shares)], bytes);

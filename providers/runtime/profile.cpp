@@ -13,10 +13,10 @@ struct Side {
   PortDims dims;
   size_t bytes = 0;
 
-  void add(DType dtype, const Dims& shape) {
-    text += (text.empty() ? "" : " ") + (dtype_name(dtype) + to_string(shape));
-    dims.emplace_back(shape);
-    bytes += static_cast<size_t>(element_count(shape)) * element_size(dtype);
+  void add(const TensorDesc& desc) {
+    text += (text.empty() ? "" : " ") + (dtype_name(desc.dtype) + to_string(desc.dims));
+    dims.emplace_back(desc.dims);
+    bytes += desc.bytes();
   }
   void add_other(const char* kind) {
     text += (text.empty() ? "" : " ") + std::string(kind);
@@ -28,8 +28,7 @@ Side side_of(const Plan& plan, const std::vector<int>& tensors, size_t ports) {
   Side side;
   for (size_t i = 0; i < tensors.size(); ++i) {
     if (tensors[i] >= 0) {
-      const TensorDesc& desc = plan.tensors[static_cast<size_t>(tensors[i])].desc;
-      side.add(desc.dtype, desc.dims);
+      side.add(plan.tensors[static_cast<size_t>(tensors[i])].desc);
     } else if (i < ports) {
       side.add_other("_");
     } else {
@@ -43,7 +42,7 @@ Side side_of(const std::vector<Value>& values) {
   Side side;
   for (const Value& value : values)
     if (value.is_tensor())
-      side.add(value.tensor().dtype(), value.tensor().dims());
+      side.add({value.tensor().dtype(), value.tensor().dims()});
     else
       side.add_other(value.defined() ? value.kind_name() : "_");
   return side;

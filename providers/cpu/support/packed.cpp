@@ -2,6 +2,8 @@
 
 #include <mutex>
 
+#include "graph/bytes.h"
+
 namespace sardonyx::cpu {
 
 namespace {
@@ -37,7 +39,7 @@ std::shared_ptr<Buffer> onednn_pack(const Tensor& constant, const dnnl::memory::
     if (e.source.lock() == constant.buffer() && e.offset == constant.offset() && e.from == from && e.to == to)
       if (auto packed = e.packed.lock()) return packed;
   auto packed = Buffer::host(to.get_size());
-  reorder_now(from, constant.data(), to, packed->data());
+  reorder_now(from, TensorBytes(constant).data(), to, packed->data());
   entries.push_back({constant.buffer(), packed, constant.offset(), from, to});
   return packed;
 }

@@ -38,6 +38,8 @@ class OneDnnOperand {
   static OneDnnOperand target(ScratchPlan& scratch, const dnnl::memory::desc& plain,
                               const dnnl::memory::desc& made);
 
+  // Whether load() reads what it is given; a packed constant is left where it lies, which may be a file.
+  bool reads() const { return !packed_; }
   // What the primitive sees.
   const dnnl::memory::desc& desc() const { return wanted_; }
   // Its data; for a source, after reordering `plain` into it where needed.

@@ -40,6 +40,8 @@ class Product {
   const Epilogue& epilogue() const { return epilogue_; }
   // Of c: that of the operands, unless what follows converts it.
   DType result() const { return epilogue_.count != 0 ? epilogue_.result : dtype_; }
+  // Whether run() reads b; a constant that was packed is not.
+  bool reads_b() const { return !primitive_ || b_.reads(); }
   // `run`: the context of a kernel that is this product and nothing else; may be null where there is no
   // epilogue.
   void run(std::byte* scratch, const void* a, const void* b, void* c, const void* bias = nullptr,
