@@ -443,3 +443,22 @@ def test_rms_norm(core, end, dtype):
 def test_rms_norm_that_is_none(nodes, outputs):
     feeds = {"x": normal(13, 13, 13)}
     stays("rms_norm", normalization(nodes, feeds, outputs=outputs), feeds)
+
+
+@pytest.mark.parametrize("nodes, shape", [
+    ("y = ReduceMean<axes=[2, 3]>(x)", (2, 5, 7, 9)), ("y = ReduceMean<axes=[-1, -2]>(x)", (2, 5, 7, 9)),
+    ("y = ReduceMean<axes=[4, 2, 3], keepdims=1>(x)", (1, 3, 4, 5, 6)),
+    ("c = Conv(x, w) m = ReduceMean<axes=[2, 3]>(c) y = Mul(c, m)", (1, 5, 8, 8))])
+def test_global_average(nodes, shape):
+    constants = {"w": normal(6, 5, 3, 3, seed=1)} if "Conv" in nodes else {}
+    feeds = {"x": normal(*shape)}
+    fuses("global_average", "GlobalAveragePool", build(nodes, feeds, **constants), feeds, gone=["ReduceMean"])
+
+
+@pytest.mark.parametrize("nodes, shape", [
+    ("y = ReduceMean<axes=[1, 2]>(x)", (2, 5, 7, 9)), ("y = ReduceMean<axes=[2]>(x)", (2, 5, 7, 9)),
+    ("y = ReduceMean<axes=[2, 3], keepdims=0>(x)", (2, 5, 7, 9)), ("y = ReduceMean<axes=[1]>(x)", (4, 5)), ("y = ReduceMean<axes=[2]>(x)", (3, 4, 30)),
+    ("y = ReduceMean(x)", (2, 5, 7, 9)), ("y = ReduceSum(x, a)", (2, 5, 7, 9))])
+def test_global_average_that_is_none(nodes, shape):
+    feeds = {"x": normal(*shape)}
+    stays("global_average", build(nodes, feeds, a=np.array([2, 3])), feeds)
