@@ -273,7 +273,7 @@ def test_onnxruntime_quantize_static(tmp_path, activations, per_channel):
                                  weight_type=quantization.QuantType.QInt8)
     model = (tmp_path / "qdq.onnx").read_bytes()
     found = operators(model)
-    assert found["QLinearConv"] == 3 and found["MatMulInteger"] == 1, found
+    assert not VNNI or (found["QLinearConv"] == 3 and found["MatMulInteger"] == 1), found
     want, = expected(model, m.feeds)
     truth, = expected((tmp_path / "float.onnx").read_bytes(), m.feeds)
     noise = np.abs(want - truth).max()

@@ -1,5 +1,6 @@
 #include <omp.h>
 
+#include "providers/cpu/quantization.h"
 #include "providers/runtime/host_provider.h"
 #include "providers/runtime/registry.h"
 
@@ -17,6 +18,12 @@ class CpuProvider final : public HostMemoryProvider {
   // OpenMP keeps the count for each calling thread, so every run sets it.
   void enter(int threads) override {
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
+  }
+  // Without its instructions for them, integers are multiplied by plain loops.
+  bool prefers(const Node& node) const override {
+    const bool integers = node.is("QLinearConv") || node.is("QLinearMatMul") || node.is("ConvInteger") ||
+                          node.is("MatMulInteger");
+    return supports(node) && (!integers || onednn_int8_is_exact());
   }
 };
 
