@@ -120,7 +120,11 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
         }
         if (optimize) graph = simplify(graph, *evaluator, disabled, Quantized::Keep);
       } else if (stage == "fused" && optimize) {
-        FusionOptions fusions{disabled, supported, {}};
+        const auto preferred = [&](const Node& node) {
+          return host->prefers(node) || std::any_of(providers.begin(), providers.end(),
+                                                    [&](const auto& p) { return p->prefers(node); });
+        };
+        FusionOptions fusions{disabled, preferred, {}};
         if (log_enabled("fusion"))
           fusions.report = [](const Fusion& fusion, const Graph& before, const Graph& after) {
             log_line(fmt::format("fusion {}: {} nodes become {}", fusion.name, before.nodes().size(),
@@ -131,7 +135,8 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
         Quantized weights = Quantized::Keep;
         for (int round = 0; round < kMaxRounds; ++round) {
           if (round == kMaxRounds / 2) weights = Quantized::Fold;
-          const GraphPtr next = simplify(fuse(graph, evaluator.get(), fusions), *evaluator, disabled, weights);
+          const GraphPtr next =
+              simplify(fuse(graph, evaluator.get(), fusions), *evaluator, disabled, weights);
           if (next == graph && weights == Quantized::Fold) break;
           if (next == graph) weights = Quantized::Fold;
           graph = next;

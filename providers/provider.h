@@ -51,6 +51,8 @@ class Provider {
   virtual bool multiplies_bfloat16() const { return false; }
   // Whether the provider has a kernel for the operator at all; the kernel may still decline shapes.
   virtual bool supports(const Node& node) const { return !kernels().find(node.domain, node.op).empty(); }
+  // Whether a fusion may bring the operator in: it is not slower here than what it stands for.
+  virtual bool prefers(const Node& node) const { return supports(node); }
 };
 
 }  // namespace sardonyx

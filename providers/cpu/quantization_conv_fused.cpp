@@ -40,16 +40,23 @@ Prepared prepare_fused(PrepareContext& ctx, const ConvPorts& ports) {
   if (!ctx.layouts()) return decline("tensors are in plain order");
   if (!onednn_int8_is_exact()) return decline("this processor's 8-bit products would saturate");
   const IntegerConvolution c = integer_convolution(ctx, ports);
-  if (!is_byte(c.x_dtype) || c.w_dtype != DType::Int8 || (ports.quantized() && !is_byte(c.y_dtype)))
-    return decline("only 8-bit integers with signed weights");
+  if (!is_byte(c.x_dtype) || !is_byte(c.w_dtype) || (ports.quantized() && !is_byte(c.y_dtype)))
+    return decline("only 8-bit integers");
   if (c.window.rank() > 3 || c.empty()) return decline("more than three spatial dimensions, or nothing");
-  const Tensor* weights = ctx.constant(ports.w);
-  if (!weights || !ZeroPoint::fits(ctx, ports.x_zero)) return decline("only constant weights");
+  const Tensor* constant = ctx.constant(ports.w);
+  if (!constant || !ZeroPoint::fits(ctx, ports.x_zero)) return decline("only constant weights");
+  std::vector<int32_t> zeros{0};
   if (ctx.has_input(ports.w_zero)) {
     if (!ctx.constant(ports.w_zero)) return decline("only a constant zero point of the weights");
-    const auto zeros = elements_as<int32_t>(*ctx.constant(ports.w_zero));
-    if (std::any_of(zeros.begin(), zeros.end(), [](int32_t z) { return z != 0; }))
-      return decline("only symmetric weights");
+    zeros = elements_as<int32_t>(*ctx.constant(ports.w_zero));
+  }
+  const bool flips = c.w_dtype == DType::UInt8;
+  if (std::any_of(zeros.begin(), zeros.end(), [&](int32_t z) { return z != (flips ? 128 : 0); }))
+    return decline("only symmetric weights");
+  Tensor weights = *constant;  // as s8
+  if (flips) {
+    weights = Tensor(DType::Int8, constant->dims());
+    flip_signs(constant->data<uint8_t>(), weights.mutable_data<uint8_t>(), constant->size());
   }
   const auto describe = [&](const TensorDesc& operand, const Dims& padded) {
     std::optional<std::pair<Memory::desc, Layout>> seen;
@@ -105,14 +112,14 @@ Prepared prepare_fused(PrepareContext& ctx, const ConvPorts& ports) {
                                               begin, end, attributes);
     if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
     const dnnl::convolution_forward primitive(desc);
-    const auto packed = OneDnnOperand::source(scratch, plain, desc.weights_desc(), weights);
+    const auto packed = OneDnnOperand::source(scratch, plain, desc.weights_desc(), &weights);
     const Memory::desc work = desc.scratchpad_desc();
     const size_t work_at = scratch.add(work.get_size());
     ctx.output(0, tail.dtype, c.y_dims);
     ctx.output_layout(0, Layout::ChannelsLast);
     ctx.want(ports.x, Layout::ChannelsLast);
     absorb(ctx, tail.epilogue);
-    return [=, weights = *weights](RunContext& run) {
+    return [=](RunContext& run) {
       const OneDnnSerial run_scope(serial);
       OneDnnArguments& arguments = run.kept<OneDnnArguments>();
       arguments.begin();

@@ -54,7 +54,12 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
     return decline("more than one zero point");
   const Tensor* constant = ctx.constant(ports.b);
   const bool flips = p.b_dtype == DType::UInt8;
-  if (flips && constant) return decline("constant unsigned weights");
+  Tensor weights;  // as s8
+  if (flips && constant) {
+    weights = Tensor(DType::Int8, constant->dims());
+    flip_signs(constant->data<uint8_t>(), weights.mutable_data<uint8_t>(), constant->size());
+    constant = &weights;
+  }
 
   int64_t m = p.m;
   Memory::dims batch = p.batch, a_dims, b_dims;
@@ -105,7 +110,8 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
   const ZeroPoint b_zero = ctx.has_input(ports.b_zero) && ctx.input(ports.b_zero).size() != 1
                                ? ZeroPoint()
                                : ZeroPoint(ctx, scratch, ports.b_zero, DNNL_ARG_WEIGHTS, flips ? -128 : 0);
-  const size_t flipped_at = flips ? scratch.add(static_cast<size_t>(b_bytes)) : 0;
+  const bool flips_in_run = flips && !constant;
+  const size_t flipped_at = flips_in_run ? scratch.add(static_cast<size_t>(b_bytes)) : 0;
   dnnl::primitive_attr attributes = onednn_attributes();
   if (tail.scale.used())
     attributes.set_scales_mask(DNNL_ARG_WEIGHTS, tail.scale.one ? 0 : 1 << (c_dims.size() - 1));
@@ -125,8 +131,8 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
     absorb(ctx, tail.epilogue);
     return [=](RunContext& run) {
       const OneDnnSerial run_scope(serial);
-      const void* b_data = run.input(ports.b).data();
-      if (flips) {
+      const void* b_data = weights.defined() ? weights.data() : run.input(ports.b).data();
+      if (flips_in_run) {
         uint8_t* flipped = reinterpret_cast<uint8_t*>(run.scratch() + flipped_at);
         flip_signs(static_cast<const uint8_t*>(b_data), flipped, b_bytes);
         b_data = flipped;

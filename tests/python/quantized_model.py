@@ -1,6 +1,7 @@
 """What the tests of quantized models share: a builder of graphs, and the comparison with onnxruntime, which runs the
 file as it is, operator by operator in float."""
 
+import os
 import pathlib
 
 import ml_dtypes
@@ -15,7 +16,8 @@ from test_fusion import operators
 
 FUSIONS = ("quantized_movement", "quantize_pairs", "quantized_conv", "quantized_matmul")
 U8, S8 = np.uint8, np.int8
-VNNI = "avx512_vnni" in pathlib.Path("/proc/cpuinfo").read_text()
+# Elsewhere products of integers are not brought in.
+VNNI = "avx512_vnni" in pathlib.Path("/proc/cpuinfo").read_text() and "ONEDNN_MAX_CPU_ISA" not in os.environ
 
 
 class Model:
@@ -108,7 +110,7 @@ def check(model, feeds, steps=1):
 def becomes(model, feeds, steps=1, **counts):
     """The operators that run, by count, and the results."""
     found = operators(model)
-    assert {name: found.get(name, 0) for name in counts} == counts, found
+    assert not VNNI or {name: found.get(name, 0) for name in counts} == counts, found
     check(model, feeds, steps)
 
 

@@ -1,12 +1,17 @@
 """Models between QuantizeLinear and DequantizeLinear: what runs on integers gives what onnxruntime gives for the file
 as it is, operator by operator in float, within one step of the output; with the fusions left out too."""
 
+import json
+import os
+import subprocess
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 import sardonyx as sx
-from quantized_model import FUSIONS, S8, U8, Model, becomes, check, close, conv, expected, stays, weights
+from quantized_model import FUSIONS, S8, U8, VNNI, Model, becomes, check, close, conv, expected, stays, weights
 from test_fusion import operators
 
 
@@ -286,3 +291,15 @@ def test_a_pair_that_changes_nothing():
     again = m.quantize(m.dequantize(x, 0.1, 7), 0.1, 7)
     check(m.build(again), m.feeds, steps=0)
     becomes(m.build(m.op("DequantizeLinear", again, m.constant(0.3, np.float32))), m.feeds, steps=0, QuantizeLinear=0)
+
+
+def test_processors_without_instructions_for_integers(tmp_path):
+    """There the operators stay f32: plain loops over integers would be slower."""
+    m = Model()
+    y = conv(m, m.bytes((1, 16, 8, 8), 0.02, 100), 0.02, (8, 16, 3, 3))
+    (tmp_path / "m.onnx").write_bytes(m.build(m.quantize(y, 0.1, 100)))
+    program = f"import sardonyx, json; print(json.dumps(sardonyx.inspect({str(tmp_path / 'm.onnx')!r})['operators']))"
+    for isa, op in [("AVX2", "Conv"), *[("ALL", "QLinearConv")] * VNNI]:
+        done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "ONEDNN_MAX_CPU_ISA": isa},
+                              capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["cpu"].get(op) == 1, (isa, done.stdout)

@@ -1,5 +1,6 @@
 #include <omp.h>
 
+#include "providers/cpu/quantization.h"
 #include "providers/cpu/support/onednn.h"
 #include "providers/runtime/host_provider.h"
 #include "providers/runtime/registry.h"
@@ -20,6 +21,12 @@ class CpuProvider final : public HostMemoryProvider {
     if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
   }
   bool multiplies_bfloat16() const override { return onednn_multiplies_bfloat16(); }
+  // Without its instructions for them, integers are multiplied by plain loops.
+  bool prefers(const Node& node) const override {
+    const bool integers = node.is("QLinearConv") || node.is("QLinearMatMul") || node.is("ConvInteger") ||
+                          node.is("MatMulInteger");
+    return supports(node) && (!integers || onednn_int8_is_exact());
+  }
 };
 
 const bool registered = [] {
