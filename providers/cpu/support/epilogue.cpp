@@ -1,5 +1,7 @@
 #include "providers/cpu/support/epilogue.h"
 
+#include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "ops/activation.h"
@@ -17,7 +19,7 @@ struct Eltwise {
 // functions that do not multiply by their argument.
 std::optional<Eltwise> eltwise_of(const Node& node) {
   using Algorithm = dnnl::algorithm;
-  // x * clip(1e30 x, 0, 1): x for x above 1e-30, and 0 below 0.
+  // x * clip(1e30 x, 0, 1): x for x above 1e-30, 0 below 0, but NaN for minus infinity: see Epilogue::exact.
   if (node.op == "Relu") return Eltwise{Algorithm::eltwise_hardswish, 1e30f, 0};
   if (node.op == "HardSwish") return Eltwise{Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f};
   if (node.op == "LeakyRelu") {
@@ -111,16 +113,35 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
   }
   ops.resize(closed);
   epilogue.count = closed;
-  for (const PostOp& op : ops) {
-    if (!op.operand) {
-      epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
+  dnnl::post_ops exact;
+  bool relu = false;
+  for (size_t i = 0; i < closed; ++i) {
+    const PostOp& op = ops[i];
+    if (op.operand) {
+      epilogue.operands.push_back(*op.operand);
+      epilogue.operands.back().post_op = epilogue.ops.len();
+      for (dnnl::post_ops* list : {&epilogue.ops, &exact})
+        list->append_binary(op.eltwise.algorithm, op.operand->desc);
       continue;
     }
-    epilogue.operands.push_back(*op.operand);
-    epilogue.operands.back().post_op = epilogue.ops.len();
-    epilogue.ops.append_binary(op.eltwise.algorithm, op.operand->desc);
+    epilogue.ops.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
+    if (ctx.followers()[i].node->op == "Relu") {
+      relu = true;
+      exact.append_eltwise(dnnl::algorithm::eltwise_elu, 0, 0);  // 0 * (exp(x) - 1) up to 0
+    } else {
+      exact.append_eltwise(op.eltwise.algorithm, op.eltwise.alpha, op.eltwise.beta);
+    }
   }
+  if (relu) epilogue.exact = exact;
   return epilogue;
+}
+
+bool Epilogue::to_repeat(const Tensor& output) const {
+  // Infinity times 0 is an invalid operation, of which the processor keeps a flag: there is nothing to search
+  // where none was met.
+  if (!exact || !onednn_met_invalid()) return false;
+  const float* y = output.data<float>();
+  return std::any_of(y, y + output.size(), [](float v) { return std::isnan(v); });
 }
 
 void absorb(PrepareContext& ctx, const Epilogue& epilogue) {

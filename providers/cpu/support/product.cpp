@@ -80,6 +80,13 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   }
 }
 
+dnnl::matmul::primitive_desc Product::describe(const Memory::desc& b, const dnnl::post_ops& ops) const {
+  dnnl::primitive_attr attributes = onednn_attributes();
+  attributes.set_post_ops(ops);
+  return biased_ ? dnnl::matmul::primitive_desc(onednn_engine(), a_, b, bias_, c_, attributes)
+                 : dnnl::matmul::primitive_desc(onednn_engine(), a_, b, c_, attributes);
+}
+
 bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bool bias,
                           const Followed* followed) {
   const ProductShape& s = shape_;
@@ -108,17 +115,13 @@ bool Product::plan_onednn(ScratchPlan& scratch, DType dtype, const Tensor* b, bo
       };
       epilogue_ = onednn_epilogue(*followed->ctx, dtype, followed->dims, describe);
     }
-    dnnl::primitive_attr attributes = onednn_attributes();
-    attributes.set_post_ops(epilogue_.ops);
-    dnnl::matmul::primitive_desc desc;
+    biased_ = bias;
     if (bias) {
       Dims dims(s.batch.size() + 1, 1);
       dims.push_back(s.n);
       bias_ = onednn_dense(dtype, dims);
-      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, bias_, c_, attributes);
-    } else {
-      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, c_, attributes);
     }
+    const dnnl::matmul::primitive_desc desc = describe(wanted, epilogue_.ops);
     if (onednn_is_ref(desc)) {
       epilogue_ = {};
       return false;
@@ -200,6 +203,10 @@ void Product::run(std::byte* scratch, const void* a, const void* b, void* c, con
     if (bias) arguments.add(DNNL_ARG_BIAS, bias_, bias);
     if (run) epilogue_.add_arguments(arguments, *run);
     arguments.execute(*primitive_);
+    if (run && epilogue_.to_repeat(run->output(0))) {
+      const auto exact = describe(b_.desc(), *epilogue_.exact);
+      arguments.execute_instead(dnnl::matmul(exact), exact.scratchpad_desc());
+    }
     return;
   }
   if (kind_ != Kind::Matrices)
