@@ -79,16 +79,14 @@ void check_feed(const ValueDescription& d, const Value& value) {
     throw InputError("input '" + d.name + "'", expected, got);
   };
   if (d.dtype == DType::Undefined) {
-    if (d.type.rfind("seq(", 0) == 0 && !value.is_sequence())
-      refuse(d.type, value.kind_name());
+    if (d.type.rfind("seq(", 0) == 0 && !value.is_sequence()) refuse(d.type, value.kind_name());
     if (d.type.rfind("map(", 0) == 0 && !value.is_map()) refuse(d.type, value.kind_name());
     if (!value.defined()) refuse(d.type, "an undefined value");
     return;
   }
   if (!value.is_tensor()) refuse(d.type, value.kind_name());
   const Tensor& tensor = value.tensor();
-  if (tensor.dtype() != d.dtype)
-    refuse(d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
+  if (tensor.dtype() != d.dtype) refuse(d.type, std::string("tensor(") + dtype_name(tensor.dtype()) + ")");
   if (!d.has_shape) return;
   if (tensor.dims().size() != d.shape.size())
     refuse("rank " + std::to_string(d.shape.size()) + " " + shape_text(d),
@@ -164,12 +162,7 @@ class Session::Impl {
     graph = pipeline.run(*model, options);
     for (const ValueId id : graph->inputs()) inputs.push_back(describe_value(graph->value(id)));
     for (const ValueId id : graph->outputs()) outputs.push_back(describe_value(graph->value(id)));
-    try {
-      all = std::make_shared<Executor>(graph, state);
-    } catch (Error& e) {
-      e.add_file(model->path);
-      throw;
-    }
+    all = of_model([&] { return std::make_shared<Executor>(graph, state); });
   }
 
   std::shared_ptr<Executor> executor_for(const std::vector<std::string>& wanted) {
@@ -194,6 +187,22 @@ class Session::Impl {
 
   std::vector<Value> run(const Feeds& feeds, const std::vector<std::string>& wanted,
                          const RunOptions& run_options) {
+    return of_model([&] { return run_checked(feeds, wanted, run_options); });
+  }
+
+  // What f gives; errors name the model's file.
+  template <typename F>
+  std::invoke_result_t<F> of_model(F&& f) const {
+    try {
+      return f();
+    } catch (Error& e) {
+      if (!model->path.empty()) e.add_file(model->path);
+      throw;
+    }
+  }
+
+  std::vector<Value> run_checked(const Feeds& feeds, const std::vector<std::string>& wanted,
+                                 const RunOptions& run_options) {
     refuse_after_fork();
     std::shared_ptr<Executor> executor;
     try {
@@ -231,13 +240,7 @@ class Session::Impl {
     scope.random.seed = options.seed;
     scope.random.step = step++;
     for (const auto& provider : state->providers) provider->enter(state->threads);
-    std::vector<Value> results;
-    try {
-      results = executor->run(std::move(in), {}, scope, &presets);
-    } catch (Error& e) {
-      e.add_file(model->path);
-      throw;
-    }
+    std::vector<Value> results = executor->run(std::move(in), {}, scope, &presets);
     for (size_t i = 0; i < presets.size(); ++i)
       if (presets[i].defined()) fill(presets[i], outputs_of(*executor, i), results[i]);
     return results;
@@ -320,29 +323,31 @@ std::vector<Value> Session::run(const Feeds& feeds, const std::vector<std::strin
 }
 
 void Session::warm_up(const std::vector<std::map<std::string, Dims>>& shapes) {
-  for (const auto& set : shapes) {
-    Feeds feeds;
-    for (const auto& input : impl_->inputs) {
-      const auto it = set.find(input.name);
-      Dims dims;
-      if (it != set.end())
-        dims = it->second;
-      else if (input.has_default)
-        continue;
-      else
-        for (const auto& d : input.shape) {
-          if (d.value < 0)
-            throw InputError("warm-up shape of input '" + input.name + "'", "dims for " + shape_text(input),
-                             "none");
-          dims.push_back(d.value);
-        }
-      feeds[input.name] = Tensor::zeros(input.dtype, dims);
+  impl_->of_model([&] {
+    for (const auto& set : shapes) {
+      Feeds feeds;
+      for (const auto& input : impl_->inputs) {
+        const auto it = set.find(input.name);
+        Dims dims;
+        if (it != set.end())
+          dims = it->second;
+        else if (input.has_default)
+          continue;
+        else
+          for (const auto& d : input.shape) {
+            if (d.value < 0)
+              throw InputError("warm-up shape of input '" + input.name + "'", "dims for " + shape_text(input),
+                               "none");
+            dims.push_back(d.value);
+          }
+        feeds[input.name] = Tensor::zeros(input.dtype, dims);
+      }
+      for (const auto& [name, dims] : set)
+        if (!feeds.count(name))
+          throw InputError("warm-up shape", suggest(name, impl_->inputs), "'" + name + "'");
+      run(feeds);
     }
-    for (const auto& [name, dims] : set)
-      if (!feeds.count(name))
-        throw InputError("warm-up shape", suggest(name, impl_->inputs), "'" + name + "'");
-    run(feeds);
-  }
+  });
 }
 
 std::string Session::plan(const Feeds& feeds) {

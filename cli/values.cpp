@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -175,6 +176,19 @@ Value read_value(const std::string& path, const std::string& kind) {
   return value_from_proto(bytes.data(), bytes.size(), kind);
 }
 
+namespace {
+// InputError unless the session has an input of this name.
+void check_name(const std::string& option, const std::string& name, const Session& session) {
+  std::vector<std::string> names;
+  for (const auto& input : session.inputs()) names.push_back("'" + input.name + "'");
+  if (std::find(names.begin(), names.end(), "'" + name + "'") != names.end()) return;
+  throw InputError(
+      option,
+      names.empty() ? "none: the model has no inputs" : fmt::format("one of {}", fmt::join(names, ", ")),
+      "'" + name + "'");
+}
+}  // namespace
+
 Feeds FeedArguments::make(const Session& session) const {
   std::map<std::string, std::string> files;
   std::map<std::string, Dims> dims_of;
@@ -186,13 +200,14 @@ Feeds FeedArguments::make(const Session& session) const {
     const auto [name, dims] = split_assignment(text, "--shape");
     dims_of[name] = parse_dims(dims);
   }
+  for (const auto& [name, file] : files) check_name("--input", name, session);
+  for (const auto& [name, dims] : dims_of) check_name("--shape", name, session);
   std::mt19937_64 random(seed + 1);
   Feeds feeds;
   for (const auto& input : session.inputs()) {
     const auto file = files.find(input.name);
     if (file == files.end() && input.has_default) continue;
     const std::string source = file == files.end() ? "random" : file->second;
-    if (file != files.end()) files.erase(file);
     const bool made = source == "random" || source == "zeros";
     const bool raw = !made && !ends_with(source, ".npy") && !ends_with(source, ".pb") &&
                      source.find(".npz") == std::string::npos;
@@ -234,8 +249,6 @@ Feeds FeedArguments::make(const Session& session) const {
           source == "zeros" ? Tensor::zeros(input.dtype, dims) : random_tensor(input.dtype, dims, random);
     }
   }
-  for (const auto& [name, file] : files)
-    feeds[name] = read_value(file);  // the session says that it has no such input
   return feeds;
 }
 

@@ -360,3 +360,20 @@ def test_a_second_output_without_the_first():
     x = np.array([1, 2, 4, 3], np.float32).reshape(1, 1, 2, 2)
     assert [v.item() for v in session.run(["k"], {"x": x})] == [2]
     assert [v.item() for v in session.run(["k", "y"], {"x": x})] == [2, 4]
+
+
+def test_errors_of_a_call_name_the_file(tmp_path):
+    path = tmp_path / "doubling.onnx"
+    path.write_bytes(double_model())
+    session = sx.InferenceSession(str(path))
+    x = np.ones((2, 3), np.float32)
+    calls = [lambda: session.run(None, {"z": x}), lambda: session.run(None, {}), lambda: session.run(["none"], {"x": x}),
+             lambda: session.run(None, {"x": x.astype(np.int64)}), lambda: session.warm_up([{"z": [1]}]),
+             lambda: session.run(None, {"x": x}, output_buffers={"z": x})]
+    for call in calls:
+        with pytest.raises(sx.InputError) as caught:
+            call()
+        assert caught.value.file == str(path) and str(caught.value).startswith(f"{path}: ")
+    with pytest.raises(sx.InputError) as caught:
+        sx.InferenceSession(double_model()).run(None, {})
+    assert caught.value.file == ""

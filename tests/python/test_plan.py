@@ -244,6 +244,81 @@ def test_nan_goes_through_what_is_computed_together(op, root):
         np.testing.assert_allclose(got[finite], expected[finite], atol=2e-6, rtol=2e-5, err_msg=str(options))
 
 
+RELU_ROOTS = {
+    "conv 1x1": ("Conv", (2, 16, 9, 11), (24, 16, 1, 1), {}),
+    "conv 1x1, large": ("Conv", (1, 64, 56, 56), (64, 64, 1, 1), {}),
+    "conv 3x3": ("Conv", (1, 16, 12, 10), (24, 16, 3, 3), {"pads": [1] * 4}),
+    "conv 3x3, large": ("Conv", (1, 32, 40, 40), (48, 32, 3, 3), {"pads": [1] * 4, "strides": [2, 2]}),
+    "conv of images": ("Conv", (1, 3, 32, 32), (20, 3, 7, 7), {"pads": [3] * 4, "strides": [2, 2]}),
+    "depthwise": ("Conv", (1, 40, 30, 30), (40, 1, 3, 3), {"pads": [1] * 4, "group": 40}),
+    "grouped": ("Conv", (1, 32, 20, 20), (32, 8, 3, 3), {"pads": [1] * 4, "group": 4}),
+    "of one dimension": ("Conv", (1, 24, 300), (24, 24, 5), {"pads": [2, 2]}),
+    "transposed": ("ConvTranspose", (1, 16, 14, 14), (16, 24, 2, 2), {"strides": [2, 2]}),
+    "gemm": ("Gemm", (70, 96), (96, 64), {}),
+    "gemm, large": ("Gemm", (300, 256), (256, 200), {}),
+    "product": ("MatMul", (2, 40, 96), (96, 64), {}),
+}
+
+
+@pytest.mark.parametrize("residual", [False, True], ids=["alone", "after Add"])
+@pytest.mark.parametrize("root", RELU_ROOTS)
+def test_relu_of_minus_infinity(root, residual):
+    """Where a sum is minus infinity, ReLU gives 0 also when it is computed with what makes the sum; NaN stays."""
+    op, shape, weights, attributes = RELU_ROOTS[root]
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal(shape).astype(np.float32)
+    w = np.abs(rng.standard_normal(weights)).astype(np.float32) * 0.1
+    constants = [numpy_helper.from_array(w, "w")]
+    names = ["x", "w"]
+    if op != "MatMul":
+        bias = rng.standard_normal(weights[0] if op == "Conv" else weights[1]).astype(np.float32)
+        bias[3], bias[5], bias[6] = -np.inf, np.inf, np.nan
+        constants.append(numpy_helper.from_array(bias, "b"))
+        names.append("b")
+    nodes = [helper.make_node(op, names, ["a"], **attributes)]
+    feeds = {"x": x}
+    if residual:
+        nodes.append(helper.make_node("Add", ["a", "r"], ["s"]))
+
+    def model(output, extra=()):
+        graph = helper.make_graph(
+            [*nodes, *extra], "g",
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in feeds.items()],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)], constants)
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        return made.SerializeToString()
+
+    if residual:
+        # Its shape is that of what the product makes.
+        plain = helper.make_model(helper.make_graph(
+            nodes[:1], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("a", TensorProto.FLOAT, None)], constants),
+            opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+        feeds["r"] = rng.standard_normal(reference(plain, {"x": x})[0].shape).astype(np.float32)
+    total, last = ("s" if residual else "a"), helper.make_node("Relu", ["s" if residual else "a"], ["y"])
+    for infinite in (False, True):
+        if infinite:
+            for place in ((0,) * len(shape), tuple(d // 2 for d in shape)):
+                feeds["x"][place] = -np.inf
+        sums = sx.InferenceSession(model(total), optimize="none").run(None, feeds)[0]
+        assert np.isneginf(sums).any() == (infinite or op != "MatMul")
+        expected = np.where(np.isnan(sums), sums, np.maximum(sums, 0))
+        for threads in (1, 2):
+            session = sx.InferenceSession(model("y", [last]), threads=threads)
+            assert "+Relu" in session.plan(feeds) or "Add+Relu" in session.plan(feeds)
+            for _ in range(2):
+                got = session.run(None, feeds)[0]
+                np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+                finite = np.isfinite(expected)
+                np.testing.assert_array_equal(got[np.isinf(expected)], expected[np.isinf(expected)])
+                np.testing.assert_allclose(got[finite], expected[finite], atol=2e-4, rtol=2e-4)
+            # And nothing of it stays for inputs without infinities.
+            ordinary = dict(feeds, x=np.ones(shape, np.float32))
+            want = sx.InferenceSession(model(total), optimize="none").run(None, ordinary)[0]
+            np.testing.assert_allclose(session.run(None, ordinary)[0], np.where(np.isnan(want), want, np.maximum(want, 0)),
+                                       atol=2e-4, rtol=2e-4)
+
+
 def test_one_plan_for_each_shape():
     """Shapes come and go, many more of them than plans are kept."""
     graph = helper.make_graph(

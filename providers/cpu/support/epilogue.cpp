@@ -1,5 +1,6 @@
 #include "providers/cpu/support/epilogue.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -21,7 +22,7 @@ struct Eltwise {
 // the result: inside a convolution oneDNN takes some 10 and 3 ns for 16 elements.
 std::optional<Eltwise> eltwise_of(const Node& node) {
   using Algorithm = dnnl::algorithm;
-  // x * clip(1e30 x, 0, 1): x for x above 1e-30, and 0 below 0.
+  // x * clip(1e30 x, 0, 1): x for x above 1e-30, 0 below 0, but NaN for minus infinity: see Epilogue::exact.
   if (node.op == "Relu") return Eltwise{Algorithm::eltwise_hardswish, 1e30f, 0};
   if (node.op == "LeakyRelu") {
     const float alpha = parse_attributes<LeakyReluAttributes>(node.attributes).alpha;
@@ -129,13 +130,24 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
   ops.resize(closed);
   epilogue.count = closes ? first + closed : 0;
   if (closed != 0) epilogue.result = ops.back().made;
+  dnnl::post_ops exact;
+  bool relu = false;
+  const auto append = [&](const Eltwise& op, bool is_relu) {
+    epilogue.ops.append_eltwise(op.algorithm, op.alpha, op.beta);
+    relu = relu || is_relu;
+    if (is_relu)
+      exact.append_eltwise(dnnl::algorithm::eltwise_elu, 0, 0);  // 0 * (exp(x) - 1) up to 0
+    else
+      exact.append_eltwise(op.algorithm, op.alpha, op.beta);
+  };
   // Products with numbers and sums with numbers next to each other are one function.
   std::optional<Eltwise> linear;
   const auto append_linear = [&] {
-    if (linear) epilogue.ops.append_eltwise(linear->algorithm, linear->alpha, linear->beta);
+    if (linear) append(*linear, false);
     linear.reset();
   };
-  for (const PostOp& op : ops) {
+  for (size_t i = 0; i < closed; ++i) {
+    const PostOp& op = ops[i];
     if (op.eltwise && op.eltwise->algorithm == dnnl::algorithm::eltwise_linear) {
       if (linear && std::isfinite(linear->alpha * op.eltwise->alpha)) {
         linear->alpha *= op.eltwise->alpha;
@@ -147,14 +159,25 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       continue;
     }
     if (op.eltwise || op.operand) append_linear();
-    if (op.eltwise) epilogue.ops.append_eltwise(op.eltwise->algorithm, op.eltwise->alpha, op.eltwise->beta);
+    if (op.eltwise) append(*op.eltwise, ctx.followers()[first + i].node->op == "Relu");
     if (!op.operand) continue;
     epilogue.operands.push_back(*op.operand);
     epilogue.operands.back().post_op = epilogue.ops.len();
-    epilogue.ops.append_binary(op.binary, op.operand->desc);
+    for (dnnl::post_ops* list : {&epilogue.ops, &exact}) list->append_binary(op.binary, op.operand->desc);
   }
   append_linear();
+  if (relu) epilogue.exact = exact;
   return epilogue;
+}
+
+bool Epilogue::to_repeat(const Tensor& output) const {
+  // Infinity times 0 is an invalid operation, of which the processor keeps a flag: there is nothing to search
+  // where none was met.
+  if (!exact || !onednn_met_invalid()) return false;
+  const auto any_nan = [n = output.size()](const auto* y) {
+    return std::any_of(y, y + n, [](auto v) { return std::isnan(static_cast<float>(v)); });
+  };
+  return output.dtype() == DType::BFloat16 ? any_nan(output.data<BFloat16>()) : any_nan(output.data<float>());
 }
 
 void absorb(PrepareContext& ctx, const Epilogue& epilogue) {

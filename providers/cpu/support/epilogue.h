@@ -18,10 +18,16 @@ struct Epilogue {
     Layout layout;  // in which it is read
   };
   dnnl::post_ops ops;
+  // Where a ReLU is among them. Of minus infinity the form of it in `ops` makes NaN; the one here does not,
+  // but takes several times as long.
+  std::optional<dnnl::post_ops> exact;
   std::vector<Operand> operands;
   size_t count = 0;                 // the followers that these compute
   DType result = DType::Undefined;  // of output 0
   void add_arguments(OneDnnArguments& arguments, const RunContext& run) const;
+  // After a primitive with `ops` made the output: whether some NaN in it may be a ReLU of minus infinity,
+  // so that one with `exact` has to make it again.
+  bool to_repeat(const Tensor& output) const;
 };
 
 // How an operand, whose dims are `padded` with ones in front to the rank of output 0, looks to the primitive,

@@ -2,6 +2,8 @@
 
 #include <omp.h>
 
+#include <cfenv>
+
 namespace sardonyx::cpu {
 
 const dnnl::engine& onednn_engine() {
@@ -90,6 +92,28 @@ void OneDnnArguments::execute(const dnnl::primitive& primitive) {
   } catch (const dnnl::error& e) {
     throw ProviderError(std::string("oneDNN: ") + e.message);
   }
+}
+
+void OneDnnArguments::execute_instead(const dnnl::primitive& primitive,
+                                      const dnnl::memory::desc& scratchpad) const {
+  const auto scratch = Buffer::host(scratchpad.get_size());
+  std::unordered_map<int, dnnl::memory> arguments = {
+      {DNNL_ARG_SCRATCHPAD, onednn_memory(scratchpad, scratch->data())}};
+  for (size_t i = 0; i < arguments_.size(); ++i) arguments.emplace(arguments_[i].arg, memories_[i]);
+  onednn_execute(primitive, arguments);
+}
+
+bool onednn_met_invalid() {
+  const auto take_flag = [] {
+    const bool met = std::fetestexcept(FE_INVALID) != 0;
+    if (met) std::feclearexcept(FE_INVALID);
+    return met;
+  };
+  if (omp_in_parallel() || omp_get_max_threads() == 1) return take_flag();
+  bool met = false;
+#pragma omp parallel reduction(|| : met)
+  met = take_flag() || met;
+  return met;
 }
 
 OneDnnSerial::OneDnnSerial(bool serial) {

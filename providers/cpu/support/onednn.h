@@ -46,6 +46,8 @@ class OneDnnArguments {
   void add(int argument, const dnnl::memory::desc& desc, const void* data);
   // On the calling thread's stream; failures become ProviderError.
   void execute(const dnnl::primitive& primitive);
+  // Another primitive, that is made for the same arguments but for its scratch memory, which it takes anew.
+  void execute_instead(const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad) const;
 
  private:
   std::vector<dnnl::memory> memories_;
@@ -66,6 +68,10 @@ class OneDnnSerial {
  private:
   int threads_ = 0;  // to be set again; 0 when nothing was changed
 };
+
+// Whether one of the threads that run primitives has met an invalid operation (infinity times 0, a comparison
+// with NaN) since this was last asked. Outside of primitives.
+bool onednn_met_invalid();
 
 // Whether work of so many operations on so many bytes is too little to wake other threads for.
 inline bool onednn_small(double operations, double bytes) { return operations / 100 + bytes / 20 < 40000; }

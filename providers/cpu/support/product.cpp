@@ -80,6 +80,13 @@ std::optional<Product> Product::plan(ScratchPlan& scratch, DType dtype, const Pr
   }
 }
 
+dnnl::matmul::primitive_desc Product::describe(const Memory::desc& b, const dnnl::post_ops& ops) const {
+  dnnl::primitive_attr attributes = onednn_attributes();
+  attributes.set_post_ops(ops);
+  return biased_ ? dnnl::matmul::primitive_desc(onednn_engine(), a_, b, bias_, c_, attributes)
+                 : dnnl::matmul::primitive_desc(onednn_engine(), a_, b, c_, attributes);
+}
+
 bool Product::plan_onednn(ScratchPlan& scratch, const Tensor* b, DType bias, const Followed* followed) {
   const ProductShape& s = shape_;
   const DType dtype = dtype_;
@@ -115,17 +122,13 @@ bool Product::plan_onednn(ScratchPlan& scratch, const Tensor* b, DType bias, con
       epilogue_ = onednn_epilogue(*followed->ctx, dtype, followed->dims, describe);
       c_ = matrix_desc(result(), s, s.c_batch, s.m, s.n, s.c_row, 1);
     }
-    dnnl::primitive_attr attributes = onednn_attributes();
-    attributes.set_post_ops(epilogue_.ops);
-    dnnl::matmul::primitive_desc desc;
-    if (bias != DType::Undefined) {
+    biased_ = bias != DType::Undefined;
+    if (biased_) {
       Dims dims(s.batch.size() + 1, 1);
       dims.push_back(s.n);
       bias_ = onednn_dense(bias, dims);
-      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, bias_, c_, attributes);
-    } else {
-      desc = dnnl::matmul::primitive_desc(onednn_engine(), a_, wanted, c_, attributes);
     }
+    const dnnl::matmul::primitive_desc desc = describe(wanted, epilogue_.ops);
     if (onednn_is_ref(desc)) return without_epilogue();
     primitive_ = dnnl::matmul(desc);
     b_ = OneDnnOperand::source(scratch, plain, desc.weights_desc(), b);
@@ -203,6 +206,10 @@ void Product::run(std::byte* scratch, const void* a, const void* b, void* c, con
     if (bias) arguments.add(DNNL_ARG_BIAS, bias_, bias);
     if (run) epilogue_.add_arguments(arguments, *run);
     arguments.execute(*primitive_);
+    if (run && epilogue_.to_repeat(run->output(0))) {
+      const auto exact = describe(b_.desc(), *epilogue_.exact);
+      arguments.execute_instead(dnnl::matmul(exact), exact.scratchpad_desc());
+    }
     return;
   }
   if (kind_ != Kind::Matrices)

@@ -50,6 +50,7 @@ class Product {
  private:
   enum class Kind { Matrices, MatrixVector, VectorMatrix };
   bool plan_onednn(ScratchPlan& scratch, const Tensor* b, DType bias, const Followed* followed);
+  dnnl::matmul::primitive_desc describe(const dnnl::memory::desc& b, const dnnl::post_ops& ops) const;
   // Offsets of a, b and c at a linear index over the batch.
   std::array<int64_t, 3> batch_offsets(int64_t index) const;
   void run_dots(const float* a, const float* b, float* c, const float* bias) const;
@@ -63,7 +64,7 @@ class Product {
   dnnl::memory::desc a_, c_, bias_, work_;
   OneDnnOperand b_;
   size_t work_offset_ = 0;
-  bool serial_ = false;
+  bool serial_ = false, biased_ = false;
   Epilogue epilogue_;
 };
 
