@@ -95,6 +95,14 @@ std::vector<size_t> idle_dimensions(const Window& w) {
   return idle;
 }
 
+constexpr int64_t kLongRow = 12;
+constexpr double kCostly = 1e8;  // operations from which on a run takes as long as making the kernels
+
+template <typename PrimitiveDesc>
+std::string implementation(const PrimitiveDesc& desc) {
+  return desc.impl_info_str();
+}
+
 // `followed`: the nodes that follow are computed too.
 template <typename Primitive>
 Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLayout layout,
@@ -147,6 +155,12 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
   };
   try {
     desc = make(d.x_wanted, d.weights_wanted, d.y_wanted, epilogue.ops);
+    // Along long enough rows, where oneDNN would write dozens of small kernels for one convolution, which
+    // takes ten times as long as running it, its older implementation needs one and is as fast.
+    const bool along_a_row = s.window.rank() == 1 && element_count(s.window.out) >= kLongRow;
+    if (along_a_row && operations < kCostly && implementation(desc).rfind("brgconv:", 0) == 0 &&
+        !(desc.next_impl() && implementation(desc).rfind("jit:", 0) == 0))
+      desc = make(d.x_wanted, d.weights_wanted, d.y_wanted, epilogue.ops);
     if (onednn_is_ref(desc))
       return epilogue.count != 0 ? prepare_primitive<Primitive>(ctx, whole, layout, algorithm, false)
                                  : decline("oneDNN has only its reference implementation for this shape");
