@@ -18,17 +18,18 @@ struct Eltwise {
 };
 
 // Only functions that keep NaN: oneDNN's own relu and clip give a number for it, and so may those of its
-// functions that do not multiply by their argument. In f32, Swish and HardSwish are quicker as a pass of our
-// own over the result: inside a convolution oneDNN takes some 10 and 3 ns for 16 elements. In bf16 that pass
-// would round once more.
-std::optional<Eltwise> eltwise_of(const Node& node, DType dtype) {
+// functions that do not multiply by their argument. In f32, a pass of our own over the result is quicker for
+// Swish, which takes oneDNN some 10 ns for 16 elements inside a convolution, and on one thread for HardSwish,
+// which takes 3: there no thread has to wait for another. In bf16 such a pass would round once more.
+std::optional<Eltwise> eltwise_of(const Node& node, DType dtype, int threads) {
   using Algorithm = dnnl::algorithm;
   const bool narrow = dtype == DType::BFloat16;
-  if (narrow && node.op == "HardSwish") return Eltwise{Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f};
   if (narrow && node.op == "Swish")
     return Eltwise{Algorithm::eltwise_swish, parse_attributes<AlphaAttributes>(node.attributes).alpha, 0};
   // x * clip(1e30 x, 0, 1): x for x above 1e-30, 0 below 0, but NaN for minus infinity: see Epilogue::exact.
   if (node.op == "Relu") return Eltwise{Algorithm::eltwise_hardswish, 1e30f, 0};
+  if (node.op == "HardSwish" && (narrow || threads > 1))
+    return Eltwise{Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f};
   if (node.op == "LeakyRelu") {
     const float alpha = parse_attributes<LeakyReluAttributes>(node.attributes).alpha;
     if (alpha != 0) return Eltwise{Algorithm::eltwise_relu, alpha, 0};
@@ -108,7 +109,7 @@ Epilogue onednn_epilogue(const PrepareContext& ctx, DType dtype, const Dims& dim
       if (!is_f32_or_bf16(type) || (rounded && type == DType::Float32)) break;
       rounded = type == DType::BFloat16;
       ops.push_back({});
-    } else if (const auto eltwise = eltwise_of(*follower.node, dtype);
+    } else if (const auto eltwise = eltwise_of(*follower.node, dtype, ctx.threads());
                eltwise && follower.inputs[0].made == made) {
       ops.push_back({*eltwise, std::nullopt});
     } else if (const auto input = other_input(follower, made); input && (op == "Add" || op == "Mul")) {
