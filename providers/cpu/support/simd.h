@@ -51,7 +51,7 @@ using BinaryRow = void (*)(const float* x, int64_t x_step, const float* y, int64
 enum class Binary { Add, Sub, Mul, Div, Max, Min, PRelu };
 BinaryRow row(Binary op);
 
-// The same on the bits of bf16, rounded once; null where there is no such loop.
+// The same on the bits of bf16, rounded once.
 using NarrowBinaryRow = void (*)(const uint16_t* x, int64_t x_step, const uint16_t* y, int64_t y_step,
                                  uint16_t* out, int64_t n);
 NarrowBinaryRow narrow_row(Binary op);

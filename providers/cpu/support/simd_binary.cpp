@@ -7,6 +7,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "providers/cpu/support/simd_bfloat16-inl.h"
 #include "providers/cpu/support/simd_loop-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -32,21 +33,35 @@ HWY_INLINE V apply(V x, V y) {
   if constexpr (kOp == Binary::PRelu) return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, y), x);
 }
 
+// Elements as they are, or f32 from the bits of bf16.
+template <class Tag, typename T>
+HWY_INLINE hn::Vec<Tag> load(Tag tag, const T* p) {
+  if constexpr (std::is_same_v<T, hn::TFromD<Tag>>)
+    return hn::LoadU(tag, p);
+  else
+    return cpu::HWY_NAMESPACE::load_row(tag, p);
+}
+
 // A row of elements, or one element repeated. Loads past the end of a row go through a copy.
-template <bool kStep, class Tag>
+template <bool kStep, class Tag, typename T = hn::TFromD<Tag>>
 class Operand {
  public:
-  using T = hn::TFromD<Tag>;
-  HWY_INLINE Operand(const T* p) : p_(p), repeated_(hn::Set(Tag(), kStep ? T{} : *p)) {}
+  HWY_INLINE Operand(const T* p) : p_(p), repeated_(hn::Zero(Tag())) {
+    if constexpr (!kStep) {
+      HWY_ALIGN T buffer[hn::MaxLanes(Tag())];
+      for (T& element : buffer) element = *p;
+      repeated_ = load(Tag(), buffer);
+    }
+  }
   HWY_INLINE hn::Vec<Tag> at(int64_t i) const {
-    if constexpr (kStep) return hn::LoadU(Tag(), p_ + i);
+    if constexpr (kStep) return load(Tag(), p_ + i);
     return repeated_;
   }
   HWY_INLINE hn::Vec<Tag> last(int64_t i, int64_t count) const {
     if constexpr (kStep) {
       HWY_ALIGN T buffer[hn::MaxLanes(Tag())];
       copy_in(buffer, p_ + i, count);
-      return hn::Load(Tag(), buffer);
+      return load(Tag(), buffer);
     }
     return repeated_;
   }
@@ -63,25 +78,31 @@ HWY_INLINE void store_last(hn::Vec<Tag> v, hn::TFromD<Tag>* out, int64_t count) 
   copy_out(buffer, out, count);
 }
 
-template <Binary kOp, bool kX, bool kY>
-void stepped(const float* x, const float* y, float* out, int64_t n) {
-  const Operand<kX, D> left(x);
-  const Operand<kY, D> right(y);
+// T: float, or uint16_t for the bits of bf16, computed in f32.
+template <Binary kOp, bool kX, bool kY, typename T>
+void stepped(const T* x, const T* y, T* out, int64_t n) {
+  using cpu::HWY_NAMESPACE::store_row;
+  const Operand<kX, D, T> left(x);
+  const Operand<kY, D, T> right(y);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(apply<kOp>(left.at(i), right.at(i)), D(), out + i);
-  if (i < n) store_last<D>(apply<kOp>(left.last(i, n - i), right.last(i, n - i)), out + i, n - i);
+  for (; i + lanes <= n; i += lanes) store_row(apply<kOp>(left.at(i), right.at(i)), D(), out + i);
+  if (i == n) return;
+  HWY_ALIGN T buffer[hn::MaxLanes(D())];
+  store_row(apply<kOp>(left.last(i, n - i), right.last(i, n - i)), D(), buffer);
+  copy_out(buffer, out + i, n - i);
 }
 
-template <Binary kOp>
-void loop(const float* x, int64_t x_step, const float* y, int64_t y_step, float* out, int64_t n) {
+template <Binary kOp, typename T>
+void loop(const T* x, int64_t x_step, const T* y, int64_t y_step, T* out, int64_t n) {
   if (x_step && y_step) return stepped<kOp, true, true>(x, y, out, n);
   if (x_step) return stepped<kOp, true, false>(x, y, out, n);
   if (y_step) return stepped<kOp, false, true>(x, y, out, n);
   stepped<kOp, false, false>(x, y, out, n);
 }
 
-BinaryRow find_binary(Binary op) {
+template <typename Row>
+Row find(Binary op) {
   switch (op) {
     case Binary::Add:
       return loop<Binary::Add>;
@@ -100,6 +121,9 @@ BinaryRow find_binary(Binary op) {
   }
   return nullptr;
 }
+
+BinaryRow find_binary(Binary op) { return find<BinaryRow>(op); }
+NarrowBinaryRow find_narrow(Binary op) { return find<NarrowBinaryRow>(op); }
 
 template <Comparison kOp>
 HWY_INLINE hn::Vec<hn::Rebind<uint8_t, D>> compare(V x, V y) {
@@ -191,9 +215,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sardonyx::cpu::simd {
 HWY_EXPORT(find_binary);
+HWY_EXPORT(find_narrow);
 HWY_EXPORT(find_comparison);
 HWY_EXPORT(select_rows);
 BinaryRow row(Binary op) { return HWY_DYNAMIC_DISPATCH(find_binary)(op); }
+NarrowBinaryRow narrow_row(Binary op) { return HWY_DYNAMIC_DISPATCH(find_narrow)(op); }
 CompareRow row(Comparison op) { return HWY_DYNAMIC_DISPATCH(find_comparison)(op); }
 void select(const uint8_t* condition, int64_t condition_step, const uint32_t* x, int64_t x_step,
             const uint32_t* y, int64_t y_step, uint32_t* out, int64_t n) {
