@@ -18,17 +18,14 @@ struct Eltwise {
 };
 
 // Only functions that keep NaN: oneDNN's own relu and clip give a number for it, and so may those of its
-// functions that do not multiply by their argument. In f32, a pass of our own over the result is quicker for
-// Swish, which takes oneDNN some 10 ns for 16 elements inside a convolution, and on one thread for HardSwish,
-// which takes 3: there no thread has to wait for another. In bf16 such a pass would round once more.
+// functions that do not multiply by their argument. A pass of our own over the result is quicker for Swish,
+// which takes oneDNN some 10 ns for 16 elements inside a convolution, and in f32 on one thread for HardSwish,
+// which takes 3: there no thread has to wait for another. In bf16 the pass rounds once more.
 std::optional<Eltwise> eltwise_of(const Node& node, DType dtype, int threads) {
   using Algorithm = dnnl::algorithm;
-  const bool narrow = dtype == DType::BFloat16;
-  if (narrow && node.op == "Swish")
-    return Eltwise{Algorithm::eltwise_swish, parse_attributes<AlphaAttributes>(node.attributes).alpha, 0};
   // x * clip(1e30 x, 0, 1): x for x above 1e-30, 0 below 0, but NaN for minus infinity: see Epilogue::exact.
   if (node.op == "Relu") return Eltwise{Algorithm::eltwise_hardswish, 1e30f, 0};
-  if (node.op == "HardSwish" && (narrow || threads > 1))
+  if (node.op == "HardSwish" && (dtype == DType::BFloat16 || threads > 1))
     return Eltwise{Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f};
   if (node.op == "LeakyRelu") {
     const float alpha = parse_attributes<LeakyReluAttributes>(node.attributes).alpha;
