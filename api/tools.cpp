@@ -117,6 +117,7 @@ std::vector<TracedValue> trace(const LoadedModel& model, const std::string& stag
   auto traced = std::make_shared<Model>(*model.get());
   traced->graph = std::move(builder).build();
   SessionOptions as_it_is = options;
+  as_it_is.free_dimensions.clear();  // the stage has them already
   as_it_is.optimize = "none";
   Session session{LoadedModel(traced), as_it_is};
   std::vector<Value> results = session.run(feeds);

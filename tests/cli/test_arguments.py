@@ -29,3 +29,9 @@ def test_a_misspelt_name(doubling, command, option, value):
 def test_a_name_that_is_spelt_right(doubling):
     done = sardonyx("run", doubling, "-s", "samples=3", "-i", "samples=zeros")
     assert done.returncode == 0 and "y: float[3] min 0 max 0" in done.stdout
+
+
+@pytest.mark.parametrize("against", ["stage", "onnxruntime"])
+def test_a_symbolic_dimension_of_a_comparison(doubling, against):
+    done = sardonyx("diff", doubling, "--against", against, "--dim", "n=3")
+    assert done.returncode == 0 and "1 values agree" in done.stdout, done.stderr
