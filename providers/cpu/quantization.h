@@ -31,6 +31,8 @@ bool onednn_int8_is_exact();
 
 // y[i] = x[i] with the highest bit turned over: u8 minus 128 as s8, or s8 plus 128 as u8.
 void flip_signs(const uint8_t* x, uint8_t* y, int64_t n);
+// Weights of 8 bits as s8: unsigned ones less 128.
+Tensor signed_weights(const Tensor& weights);
 
 // Sums modulo 2^32.
 inline int32_t wrapped_product_sum(int32_t a, int32_t b, int32_t c, int32_t d) {  // a * b + c * d

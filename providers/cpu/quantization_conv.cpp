@@ -200,12 +200,7 @@ class OneDnnConvolution {
                                                       strides, dilates, zeros, zeros, onednn_attributes());
     if (onednn_is_ref(desc_)) return;
     primitive_ = dnnl::convolution_forward(desc_);
-    const Tensor* constant = ctx.constant(c.ports.w);
-    weights_ = *constant;
-    if (c.w_dtype == DType::UInt8) {
-      weights_ = Tensor(DType::Int8, constant->dims());
-      flip_signs(constant->data<uint8_t>(), weights_.mutable_data<uint8_t>(), constant->size());
-    }
+    weights_ = signed_weights(*ctx.constant(c.ports.w));
     const int64_t filter = c.in * c.taps;
     for (int64_t m = 0; m < c.out_channels(); ++m) {
       const int8_t* from = weights_.data<int8_t>() + m * filter;

@@ -53,11 +53,7 @@ Prepared prepare_fused(PrepareContext& ctx, const ConvPorts& ports) {
   const bool flips = c.w_dtype == DType::UInt8;
   if (std::any_of(zeros.begin(), zeros.end(), [&](int32_t z) { return z != (flips ? 128 : 0); }))
     return decline("only symmetric weights");
-  Tensor weights = *constant;  // as s8
-  if (flips) {
-    weights = Tensor(DType::Int8, constant->dims());
-    flip_signs(constant->data<uint8_t>(), weights.mutable_data<uint8_t>(), constant->size());
-  }
+  const Tensor weights = signed_weights(*constant);
   const auto describe = [&](const TensorDesc& operand, const Dims& padded) {
     std::optional<std::pair<Memory::desc, Layout>> seen;
     const bool full_rank = operand.dims.size() == c.y_dims.size();
@@ -88,7 +84,7 @@ Prepared prepare_fused(PrepareContext& ctx, const ConvPorts& ports) {
                      plain = onednn_dense(DType::Int8, w_dims),
                      any(w_dims, Memory::data_type::s8, Memory::format_tag::any),
                      channels = onednn_dense(DType::Float32, {c.out_channels()}),
-                     one = onednn_dense(DType::Float32, {1});
+                     scale = onednn_dense(DType::Float32, {tail.scale.one ? 1 : c.out_channels()});
   const double operations =
       2 * static_cast<double>(element_count(c.y_dims)) * static_cast<double>(c.in * c.taps);
   const bool serial =
@@ -124,15 +120,12 @@ Prepared prepare_fused(PrepareContext& ctx, const ConvPorts& ports) {
       OneDnnArguments& arguments = run.kept<OneDnnArguments>();
       arguments.begin();
       arguments.add(DNNL_ARG_SRC, x, run.input(ports.x).data());
-      arguments.add(DNNL_ARG_WEIGHTS, packed.desc(), packed.load(run.scratch(), weights.data()));
+      arguments.add(DNNL_ARG_WEIGHTS, packed.desc(),
+                    packed.load(run.scratch(), packed.reads() ? weights.data() : nullptr));
       arguments.add(DNNL_ARG_DST, y, run.output(0).data());
       arguments.add(DNNL_ARG_SCRATCHPAD, work, run.scratch() + work_at);
-      if (tail.bias.used()) arguments.add(DNNL_ARG_BIAS, channels, tail.bias.data(run));
-      if (tail.scale.used())
-        arguments.add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, tail.scale.one ? one : channels,
-                      tail.scale.data(run));
       zero.add_argument(arguments, run);
-      tail.epilogue.add_arguments(arguments, run);
+      tail.add_arguments(arguments, run, channels, scale);
       arguments.execute(primitive);
     };
   } catch (const dnnl::error& e) {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "graph/bytes.h"
 #include "graph/shape.h"
 #include "providers/cpu/quantization_matmul.h"
 #include "providers/cpu/support/elementwise.h"
@@ -23,6 +24,29 @@ void flip_signs(const uint8_t* x, uint8_t* y, int64_t n) {
   parallel_for(n, grain_for(0.1), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) y[i] = x[i] ^ 0x80;
   });
+}
+
+Tensor signed_weights(const Tensor& weights) {
+  if (weights.dtype() != DType::UInt8) return weights;
+  Tensor flipped(DType::Int8, weights.dims());
+  flip_signs(TensorBytes(weights).data<uint8_t>(), flipped.mutable_data<uint8_t>(), weights.size());
+  return flipped;
+}
+
+IntegerProduct::Matrices IntegerProduct::matrices() const {
+  const bool joined = b_matrices == 1 && a_matrices == batches;
+  const int64_t rows = joined ? m * batches : m;
+  Matrices dims;
+  if (!joined)
+    for (size_t d = 0; d < batch.size(); ++d) {
+      dims.a.push_back(a_strides[d] ? batch[d] : 1);
+      dims.b.push_back(b_strides[d] ? batch[d] : 1);
+      dims.c.push_back(batch[d]);
+    }
+  dims.a.insert(dims.a.end(), {rows, k});
+  dims.b.insert(dims.b.end(), {k, n});
+  dims.c.insert(dims.c.end(), {rows, n});
+  return dims;
 }
 
 namespace {
@@ -261,23 +285,10 @@ class OneDnnProduct {
  public:
   OneDnnProduct(PrepareContext& ctx, const IntegerProduct& p, const Finish& finish) : p_(p), finish_(finish) {
     ScratchPlan scratch(ctx);
-    Memory::dims batch = p.batch, a_batch, b_batch;
-    int64_t m = p.m;
-    if (p.b_matrices == 1 && p.a_matrices == p.batches) {  // all rows against one matrix
-      m *= p.batches;
-      batch.clear();
-    }
-    for (size_t d = 0; d < batch.size(); ++d) {
-      a_batch.push_back(p.a_strides[d] ? batch[d] : 1);
-      b_batch.push_back(p.b_strides[d] ? batch[d] : 1);
-    }
-    const auto matrix = [](Memory::dims dims, int64_t rows, int64_t columns) {
-      dims.insert(dims.end(), {rows, columns});
-      return dims;
-    };
-    a_ = onednn_dense(DType::UInt8, matrix(a_batch, m, p.k));
-    c_ = onednn_dense(DType::Int32, matrix(batch, m, p.n));
-    const Memory::desc plain = onednn_dense(DType::Int8, matrix(b_batch, p.k, p.n));
+    const auto dims = p.matrices();
+    a_ = onednn_dense(DType::UInt8, dims.a);
+    c_ = onednn_dense(DType::Int32, dims.c);
+    const Memory::desc plain = onednn_dense(DType::Int8, dims.b);
     const Tensor* constant = ctx.constant(p.ports.b);
     const Memory::desc any(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any);
     desc_ =
@@ -287,11 +298,7 @@ class OneDnnProduct {
     flip_a_ = p.a_dtype == DType::Int8;
     flip_b_ = p.b_dtype == DType::UInt8;
     if (constant) {
-      constant_b_ = *constant;
-      if (flip_b_) {
-        constant_b_ = Tensor(DType::Int8, constant->dims());
-        flip_signs(constant->data<uint8_t>(), constant_b_.mutable_data<uint8_t>(), constant->size());
-      }
+      constant_b_ = signed_weights(*constant);
       constant_sums_ = column_sums(p, constant_b_.data<int8_t>());
     }
     b_ = OneDnnOperand::source(scratch, plain, desc_.weights_desc(), constant ? &constant_b_ : nullptr);

@@ -36,6 +36,12 @@ struct IntegerProduct {
 
   int64_t a_matrix(int64_t i) const { return matrix(i, a_strides); }
   int64_t b_matrix(int64_t i) const { return matrix(i, b_strides); }
+  // The operands and the result as a batched product: where one matrix B serves all, the rows of all matrices
+  // A are those of one.
+  struct Matrices {
+    Dims a, b, c;
+  };
+  Matrices matrices() const;
 
  private:
   int64_t matrix(int64_t i, const Dims& strides) const {

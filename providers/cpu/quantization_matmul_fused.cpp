@@ -54,29 +54,11 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
     return decline("more than one zero point");
   const Tensor* constant = ctx.constant(ports.b);
   const bool flips = p.b_dtype == DType::UInt8;
-  Tensor weights;  // as s8
-  if (flips && constant) {
-    weights = Tensor(DType::Int8, constant->dims());
-    flip_signs(constant->data<uint8_t>(), weights.mutable_data<uint8_t>(), constant->size());
-    constant = &weights;
-  }
+  const Tensor weights = constant ? signed_weights(*constant) : Tensor();
 
-  int64_t m = p.m;
-  Memory::dims batch = p.batch, a_dims, b_dims;
-  if (p.b_matrices == 1 && p.a_matrices == p.batches) {  // all rows against one matrix
-    m *= p.batches;
-    batch.clear();
-  }
-  for (size_t d = 0; d < batch.size(); ++d) {
-    a_dims.push_back(p.a_strides[d] ? batch[d] : 1);
-    b_dims.push_back(p.b_strides[d] ? batch[d] : 1);
-  }
-  const auto matrix = [](Memory::dims dims, int64_t rows, int64_t columns) {
-    dims.insert(dims.end(), {rows, columns});
-    return dims;
-  };
-  const Memory::dims c_dims = matrix(batch, m, p.n);
-  Memory::dims row_dims(batch.size() + 1, 1);
+  const auto matrices = p.matrices();
+  const Dims& c_dims = matrices.c;
+  Dims row_dims(c_dims.size() - 1, 1);
   row_dims.push_back(p.n);
   const Memory::desc row = onednn_dense(DType::Float32, row_dims);
   const auto describe = [&](const TensorDesc& operand, const Dims& padded) {
@@ -94,10 +76,9 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
   const IntegerTail& tail = *found;
   if (tail.bias.used() && tail.bias.one && p.n != 1) return decline("one bias for all columns");
 
-  const Memory::desc a = onednn_dense(p.a_dtype, matrix(a_dims, m, p.k)),
-                     plain = onednn_dense(DType::Int8, matrix(b_dims, p.k, p.n)),
-                     c = onednn_dense(tail.dtype, c_dims), one = onednn_dense(DType::Float32, {1}),
-                     columns = onednn_dense(DType::Float32, {p.n});
+  const Memory::desc a = onednn_dense(p.a_dtype, matrices.a), plain = onednn_dense(DType::Int8, matrices.b),
+                     c = onednn_dense(tail.dtype, c_dims),
+                     scale = onednn_dense(DType::Float32, {tail.scale.one ? 1 : p.n});
   const Memory::desc wanted =
       constant ? Memory::desc(plain.get_dims(), plain.get_data_type(), Memory::format_tag::any) : plain;
   const double operations = 2 * static_cast<double>(results) * static_cast<double>(p.k);
@@ -124,14 +105,15 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
                                        : Desc(onednn_engine(), a, wanted, c, attributes);
     if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
     const dnnl::matmul primitive(desc);
-    const auto b = OneDnnOperand::source(scratch, plain, desc.weights_desc(), constant);
+    const auto b = OneDnnOperand::source(scratch, plain, desc.weights_desc(), constant ? &weights : nullptr);
     const Memory::desc work = desc.scratchpad_desc();
     const size_t work_at = scratch.add(work.get_size());
     ctx.output(0, tail.dtype, p.out);
     absorb(ctx, tail.epilogue);
     return [=](RunContext& run) {
       const OneDnnSerial run_scope(serial);
-      const void* b_data = weights.defined() ? weights.data() : run.input(ports.b).data();
+      const void* b_data = nullptr;
+      if (b.reads()) b_data = weights.defined() ? weights.data() : run.input(ports.b).data();
       if (flips_in_run) {
         uint8_t* flipped = reinterpret_cast<uint8_t*>(run.scratch() + flipped_at);
         flip_signs(static_cast<const uint8_t*>(b_data), flipped, b_bytes);
@@ -143,13 +125,9 @@ Prepared prepare_fused(PrepareContext& ctx, const ProductPorts& ports) {
       arguments.add(DNNL_ARG_WEIGHTS, b.desc(), b.load(run.scratch(), b_data));
       arguments.add(DNNL_ARG_DST, c, run.output(0).data());
       arguments.add(DNNL_ARG_SCRATCHPAD, work, run.scratch() + work_at);
-      if (tail.bias.used()) arguments.add(DNNL_ARG_BIAS, row, tail.bias.data(run));
-      if (tail.scale.used())
-        arguments.add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, tail.scale.one ? one : columns,
-                      tail.scale.data(run));
       a_zero.add_argument(arguments, run);
       b_zero.add_argument(arguments, run);
-      tail.epilogue.add_arguments(arguments, run);
+      tail.add_arguments(arguments, run, row, scale);
       arguments.execute(primitive);
     };
   } catch (const dnnl::error& e) {

@@ -201,6 +201,14 @@ class Tracker {
 
 }  // namespace
 
+void IntegerTail::add_arguments(OneDnnArguments& arguments, const RunContext& run,
+                                const dnnl::memory::desc& bias_desc,
+                                const dnnl::memory::desc& scale_desc) const {
+  if (bias.used()) arguments.add(DNNL_ARG_BIAS, bias_desc, bias.data(run));
+  if (scale.used()) arguments.add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, scale_desc, scale.data(run));
+  epilogue.add_arguments(arguments, run);
+}
+
 void IntegerTail::take_followers(const PrepareContext& ctx, const Dims& dims,
                                  const DescribeOperand& describe) {
   Tracker tracker(ctx, dims, describe, {dtype, 1, zero_});

@@ -38,6 +38,11 @@ struct IntegerTail {
   static std::optional<IntegerTail> followers(const PrepareContext& ctx, const Dims& dims,
                                               size_t channel_axis, const DescribeOperand& describe);
 
+  // Scale, bias and the operands of the post-ops. The descriptions are made for the primitive once: those of
+  // `bias` and `scale` as it wants them.
+  void add_arguments(OneDnnArguments& arguments, const RunContext& run, const dnnl::memory::desc& bias_desc,
+                     const dnnl::memory::desc& scale_desc) const;
+
  private:
   void append_quantization(float scale, int zero);
   int zero_ = 0;  // of the output of QLinearConv or QLinearMatMul
