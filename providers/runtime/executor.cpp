@@ -218,8 +218,7 @@ void Executor::run_plan(Run& run, const std::shared_ptr<const Plan>& plan) {
   bind(run, *plan, *frame);
   for (size_t i = 0; i < plan->steps.size(); ++i) {
     const PlanStep& step = plan->steps[i];
-    if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
-      throw CancelledError("run cancelled");
+    run.scope.check_cancelled();
     at_node(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
             [&] { run_step(run, plan, *frame, i); });
   }
@@ -231,29 +230,27 @@ void Executor::run_plan(Run& run, const std::shared_ptr<const Plan>& plan) {
 
 void Executor::run_nodes(Run& run, const std::vector<NodeId>& nodes) {
   for (const NodeId id : nodes) {
-    if (run.scope.cancel && run.scope.cancel->load(std::memory_order_relaxed))
-      throw CancelledError("run cancelled");
+    run.scope.check_cancelled();
     Step& step = *steps_[static_cast<size_t>(id)];
     at_node(step.description, [&] { execute(run, step); });
   }
 }
 
-// An output of the graph, on the host.
-Value Executor::result_of(Run& run, ValueId id) {
+const Value& Executor::value_of(const Run& run, ValueId id) const {
   const ValueInfo& info = graph_->value(id);
-  Value value = info.kind == ValueKind::Constant || info.kind == ValueKind::Variable
-                    ? info.constant
-                    : run.slots[static_cast<size_t>(id)];
-  if (value.is_tensor() && value.tensor().device() != 0) {
-    Tensor host(value.tensor().dtype(), value.tensor().dims());
-    for (const auto& provider : state_->providers)
-      if (provider->device() == value.tensor().device()) {
-        run.queue(*provider).copy_to_host(host, value.tensor());
-        run.queue(*provider).synchronize();
-      }
-    value = std::move(host);
-  }
-  return value;
+  return info.kind == ValueKind::Constant || info.kind == ValueKind::Variable
+             ? info.constant
+             : run.slots[static_cast<size_t>(id)];
+}
+
+Tensor Executor::on_host(Run& run, const Tensor& tensor) {
+  Tensor host(tensor.dtype(), tensor.dims());
+  for (const auto& provider : state_->providers)
+    if (provider->device() == tensor.device()) {
+      run.queue(*provider).copy_to_host(host, tensor);
+      run.queue(*provider).synchronize();
+    }
+  return host;
 }
 
 std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Value>& captures,
@@ -279,7 +276,11 @@ std::vector<Value> Executor::run(std::vector<Value> inputs, const std::vector<Va
   }
   for (Segment* segment = whole_.get(); segment;) segment = run_segment(run, *segment);
   std::vector<Value> outputs;
-  for (const ValueId id : graph_->outputs()) outputs.push_back(result_of(run, id));
+  for (const ValueId id : graph_->outputs()) {
+    const Value& value = value_of(run, id);
+    const bool elsewhere = value.is_tensor() && value.tensor().device() != 0;
+    outputs.push_back(elsewhere ? Value(on_host(run, value.tensor())) : value);
+  }
   for (auto& [provider, queue] : run.queues)
     if (!provider->synchronous()) queue->synchronize();
   return outputs;

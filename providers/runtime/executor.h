@@ -38,6 +38,10 @@ struct RunScope {
   CancelFlag cancel;
   RandomState random;
   LoopBudget* loops = nullptr;  // outlives the run; null: unbounded
+  // CancelledError when the run was cancelled.
+  void check_cancelled() const {
+    if (cancel && cancel->load(std::memory_order_relaxed)) throw CancelledError("run cancelled");
+  }
 };
 
 class Executor {
@@ -70,7 +74,10 @@ class Executor {
   Segment* run_segment(Run& run, Segment& segment);
   void run_plan(Run& run, const std::shared_ptr<const Plan>& plan);
   void run_nodes(Run& run, const std::vector<NodeId>& nodes);
-  Value result_of(Run& run, ValueId id);
+  // A constant, a variable, or what the run has for it.
+  const Value& value_of(const Run& run, ValueId id) const;
+  // A copy of a device's tensor.
+  Tensor on_host(Run& run, const Tensor& tensor);
   void bind(Run& run, const Plan& plan, Frame& frame);
   void unbind(const Plan& plan, Frame& frame);
   void run_step(Run& run, const std::shared_ptr<const Plan>& plan, Frame& frame, size_t index);

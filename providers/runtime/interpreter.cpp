@@ -60,13 +60,7 @@ void Executor::execute(Run& run, Step& step) {
     if (copy.defined()) return copy;
     const Tensor& from = value.tensor();
     if (device == 0) {
-      Tensor host(from.dtype(), from.dims());
-      for (const auto& p : state_->providers)
-        if (p->device() == from.device()) {
-          run.queue(*p).copy_to_host(host, from);
-          run.queue(*p).synchronize();
-        }
-      copy = std::move(host);
+      copy = on_host(run, from);
     } else {
       Tensor there(from.dtype(), from.dims(), target->allocate(from.bytes()));
       run.queue(*target).copy_from_host(there, from);
@@ -79,9 +73,7 @@ void Executor::execute(Run& run, Step& step) {
     return slot;
   };
   const auto fetch = [&](ValueId id, Provider* target) -> Value {
-    const ValueInfo& info = graph_->value(id);
-    const Value& value =
-        info.kind == ValueKind::Constant || info.kind == ValueKind::Variable ? info.constant : value_at(id);
+    const Value& value = value_of(run, id);
     if (value.is_tensor() && target && value.tensor().device() != target->device() &&
         value.tensor().device() != 0)
       return located(id, located(id, value, nullptr), target);
