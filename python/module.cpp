@@ -112,10 +112,7 @@ struct PySession {
       results = session.run(values, outputs, options);
     }
     nb::list list;
-    for (Value& value : results) {
-      Value one = std::move(value);
-      list.append(python::value_to_python(one));
-    }
+    for (Value& value : results) list.append(python::value_to_python(std::move(value)));
     return list;
   }
 };

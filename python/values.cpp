@@ -128,10 +128,11 @@ Value value_from_python(nb::handle object) {
   throw InputError("value", "an array, list, dict or None", nb::cast<std::string>(nb::str(object.type())));
 }
 
-nb::object value_to_python(const Value& value) {
+nb::object value_to_python(Value value) {
   if (value.is_tensor()) {
-    const Tensor& tensor = value.tensor();
-    if (tensor.dtype() == DType::String) {
+    Tensor& tensor = value.tensor();
+    const DType dtype = tensor.dtype();
+    if (dtype == DType::String) {
       nb::list items, dims;
       for (int64_t i = 0; i < tensor.size(); ++i) {
         const std::string& s = tensor.data<std::string>()[i];
@@ -140,7 +141,7 @@ nb::object value_to_python(const Value& value) {
       for (const int64_t d : tensor.dims()) dims.append(d);
       return nb::make_tuple("strings", items, dims);
     }
-    return nb::make_tuple(array_from_tensor(tensor), static_cast<int>(tensor.dtype()));
+    return nb::make_tuple(array_from_tensor(std::move(tensor)), static_cast<int>(dtype));
   }
   if (value.is_sequence()) {
     nb::list list;

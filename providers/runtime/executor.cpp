@@ -1,6 +1,7 @@
 #include "providers/runtime/executor.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -207,25 +208,24 @@ void Executor::run_step(Run& run, const std::shared_ptr<const Plan>& plan, Frame
 }
 
 void Executor::run_plan(Run& run, const std::shared_ptr<const Plan>& plan) {
-  std::unique_ptr<Frame> frame = state_->frames.take(plan->id);
-  if (!frame) {
-    if (plan->largest == kNone)
-      frame = make_frame(*plan, *state_->pool);
-    else
-      at_node(steps_[static_cast<size_t>(plan->largest)]->description,
-              [&] { frame = make_frame(*plan, *state_->pool); });
-  }
-  bind(run, *plan, *frame);
+  std::optional<FrameCache::Lease> lease;
+  const auto take = [&] { lease.emplace(state_->frames, *plan, *state_->pool); };
+  if (plan->largest == kNone)
+    take();
+  else
+    at_node(steps_[static_cast<size_t>(plan->largest)]->description, take);
+  Frame& frame = **lease;
+  bind(run, *plan, frame);
   for (size_t i = 0; i < plan->steps.size(); ++i) {
     const PlanStep& step = plan->steps[i];
     run.scope.check_cancelled();
     at_node(step.id == kNone ? step.node->name : steps_[static_cast<size_t>(step.id)]->description,
-            [&] { run_step(run, plan, *frame, i); });
+            [&] { run_step(run, plan, frame, i); });
   }
   for (const auto& [id, tensor] : plan->results)
-    run.slots[static_cast<size_t>(id)] = frame->tensors[static_cast<size_t>(tensor)];
-  unbind(*plan, *frame);
-  state_->frames.give(plan->id, std::move(frame));
+    run.slots[static_cast<size_t>(id)] = frame.tensors[static_cast<size_t>(tensor)];
+  unbind(*plan, frame);
+  lease->keep();
 }
 
 void Executor::run_nodes(Run& run, const std::vector<NodeId>& nodes) {
