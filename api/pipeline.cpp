@@ -8,6 +8,7 @@
 #include "graph/builder.h"
 #include "graph/print.h"
 #include "onnx_import/upgrade.h"
+#include "ops/registry/decompose.h"
 #include "ops/registry/fusion.h"
 #include "ops/registry/schema.h"
 #include "providers/runtime/executor.h"

@@ -8,6 +8,7 @@
 #include "graph/print.h"
 #include "onnx_import/export.h"
 #include "onnx_import/import.h"
+#include "ops/registry/decompose.h"
 #include "ops/registry/flops.h"
 #include "ops/registry/operator.h"
 #include "ops/registry/schema.h"

@@ -19,7 +19,7 @@ function(sardonyx_register out room namespace registry header function)
 endfunction()
 
 file(GLOB sardonyx_sources CONFIGURE_DEPENDS
-  graph/*.cpp ops/*.cpp ops/fusion/*.cpp ops/registry/*.cpp providers/*.cpp providers/runtime/*.cpp providers/runtime/host/*.cpp
+  graph/*.cpp autodiff/*.cpp ops/*.cpp ops/fusion/*.cpp ops/registry/*.cpp providers/*.cpp providers/runtime/*.cpp providers/runtime/host/*.cpp
   providers/cpu/*.cpp providers/cpu/support/*.cpp onnx_import/*.cpp onnx_import/upgrade/*.cpp api/*.cpp)
 sardonyx_register(register_ops ops sardonyx OperatorRegistry ops/registry/operator.h register_all_operators)
 sardonyx_register(register_fusions ops/fusion sardonyx FusionRegistry ops/registry/fusion.h register_all_fusions)

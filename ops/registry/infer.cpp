@@ -8,6 +8,7 @@
 #include <set>
 
 #include "ops/registry/operator.h"
+#include "ops/registry/own_schema.h"
 #include "ops/registry/propagate.h"
 #include "ops/registry/proto.h"
 #include "ops/registry/schema.h"
@@ -432,6 +433,7 @@ void GraphInference::learn_outputs(const Node& node) {
 }  // namespace
 
 GraphPtr infer_types(const GraphPtr& graph, Evaluator* evaluator) {
+  with_own_schemas();
   return GraphInference(*graph, evaluator).run(nullptr, nullptr, nullptr);
 }
 

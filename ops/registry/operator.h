@@ -13,6 +13,9 @@
 
 namespace sardonyx {
 
+// The domain of the operators that ONNX lacks, which all decompose into ones that it has.
+inline constexpr const char* kOwnDomain = "ai.sardonyx";
+
 // The vocabulary in which decompositions are written: the node at hand, the types of its inputs, and
 // operators appended to a builder. Ids are values of the builder's graph.
 class Compose {
@@ -25,7 +28,8 @@ class Compose {
   bool has(size_t i) const { return node_.input(i) != kNone; }
   ValueId in(size_t i) const { return node_.input(i); }
   bool wants(size_t i) const { return node_.output(i) != kNone; }
-  // The type of an input; a tensor of Unknown dtype cannot occur after inference.
+  // The type of an input, valid until something is appended; a tensor of Unknown dtype cannot occur after
+  // inference.
   const Type& type(size_t i) const { return builder_.graph().value(in(i)).type; }
   DType dtype(size_t i) const { return type(i).dtype; }
   // -1 when unknown.
@@ -47,16 +51,30 @@ class Compose {
                            Attributes attributes = {}) {
     return builder_.ops(name, std::move(inputs), outputs, std::move(attributes));
   }
+  // An operator of kOwnDomain with one output.
+  ValueId own(const std::string& name, std::vector<ValueId> inputs, Attributes attributes = {}) {
+    return builder_.ops(name, std::move(inputs), 1, std::move(attributes), kOwnDomain)[0];
+  }
   ValueId add(ValueId a, ValueId b) { return op("Add", {a, b}); }
   ValueId sub(ValueId a, ValueId b) { return op("Sub", {a, b}); }
   ValueId mul(ValueId a, ValueId b) { return op("Mul", {a, b}); }
   ValueId div(ValueId a, ValueId b) { return op("Div", {a, b}); }
+  ValueId neg(ValueId a) { return op("Neg", {a}); }
   ValueId where(ValueId c, ValueId a, ValueId b) { return op("Where", {c, a, b}); }
   ValueId cast(ValueId x, DType to) {
     return op("Cast", {x}, sardonyx::attributes({{"to", static_cast<int64_t>(to)}}));
   }
   // A scalar constant of the given dtype (any float, integer or bool).
   ValueId scalar(DType dtype, double value);
+  ValueId shape_of(ValueId x) { return op("Shape", {x}); }
+  ValueId transpose(ValueId x, std::vector<int64_t> perm) {
+    return op("Transpose", {x}, sardonyx::attributes({{"perm", std::move(perm)}}));
+  }
+  // Sums over constant axes.
+  ValueId reduce_sum(ValueId x, std::vector<int64_t> axes, bool keepdims = true) {
+    return op("ReduceSum", {x, ints(std::move(axes))},
+              sardonyx::attributes({{"keepdims", int64_t{keepdims}}}));
+  }
   // A one-dimensional int64 constant.
   ValueId ints(std::vector<int64_t> values);
 
@@ -70,6 +88,26 @@ class Compose {
 // (kNone for an output the node does not want). An empty vector declines: not for this node.
 using Decompose = std::function<std::vector<ValueId>(Compose&)>;
 
+class Differentiate;
+// Appends what gives the cotangents of a node's inputs (ops/registry/gradient.h).
+using Gradient = std::function<void(Differentiate&)>;
+
+// An input or output of an operator of this project's own.
+struct OwnInput {
+  std::string name;
+  std::string type = "T";  // "T": a float type, the same everywhere; else ONNX's name, "tensor(int64)"
+  bool optional = false;
+};
+struct OwnOutput {
+  std::string name;
+  int dtype_of = 0;  // the input whose dtype it has
+  int dims_of = -1;  // the input whose dims it has, or
+  int dims_in = -1;  // the input whose numbers are its dims; with neither they are unknown
+};
+struct OwnSchema {
+  std::vector<OwnInput> inputs;
+  std::vector<OwnOutput> outputs;
+};
 // The dims of a node's inputs or outputs: nothing for a port that is left out, is no tensor, or is of unknown
 // shape.
 using PortDims = std::vector<std::optional<Dims>>;
@@ -125,6 +163,9 @@ struct Operator {
   std::vector<int> narrow_inputs;  // those that become bf16; empty: every one that is f32
   bool keeps_constants = false;    // a constant operand may stay f32 beside bf16
   bool keeps_outputs = false;      // outputs stay f32
+  Gradient gradient;               // empty: that of its decomposition, or none
+  std::string no_gradient;         // why there is none
+  std::optional<OwnSchema> own;    // for operators of kOwnDomain
   CountFlops count_flops;          // empty for operators whose time is that of moving their data
 
   Operator& shape_operands(std::vector<int> inputs) {
@@ -138,6 +179,23 @@ struct Operator {
   // Decomposed by the function body of ONNX's own schema. Only for bodies that are equal to the `ref`
   // kernels or a closed form in f64 on extreme inputs: many compute in f32 or overflow.
   Operator& decomposes_by_schema();
+  Operator& differentiates(Gradient f) {
+    gradient = std::move(f);
+    return *this;
+  }
+  // Its derivative is zero wherever there is one: nothing flows back.
+  Operator& gradient_is_zero() {
+    return differentiates([](Differentiate&) {});
+  }
+  Operator& non_differentiable(std::string why) {
+    no_gradient = std::move(why);
+    return *this;
+  }
+  // Gives an operator of kOwnDomain its ports.
+  Operator& ports(std::vector<OwnInput> inputs, std::vector<OwnOutput> outputs) {
+    own = OwnSchema{std::move(inputs), std::move(outputs)};
+    return *this;
+  }
   Operator& flops(CountFlops f) {
     count_flops = std::move(f);
     return *this;

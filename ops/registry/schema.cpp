@@ -7,6 +7,7 @@
 #include <shared_mutex>
 #include <tuple>
 
+#include "ops/registry/own_schema.h"
 #include "ops/registry/proto.h"
 
 namespace sardonyx {
@@ -14,6 +15,7 @@ namespace sardonyx {
 namespace {
 
 const onnx::OpSchema* raw_schema(const std::string& domain, const std::string& name, int version) {
+  with_own_schemas();
   if (version <= 0) version = canonical_opset(domain);
   return onnx::OpSchemaRegistry::Schema(name, version, domain);
 }
@@ -88,6 +90,7 @@ const OpSchemaInfo* find_schema(const std::string& domain, const std::string& na
 }
 
 std::vector<const OpSchemaInfo*> newest_schemas() {
+  with_own_schemas();
   std::map<std::pair<std::string, std::string>, const OpSchemaInfo*> newest;
   for (const auto& schema : onnx::OpSchemaRegistry::get_all_schemas())
     if (const auto* info = find_schema(schema.domain(), schema.Name(), 0))
@@ -99,6 +102,7 @@ std::vector<const OpSchemaInfo*> newest_schemas() {
 
 int canonical_opset(const std::string& domain) {
   static const std::map<std::string, int> versions = [] {
+    with_own_schemas();
     std::map<std::string, int> result;
     for (const auto& [name, range] : onnx::OpSchemaRegistry::DomainToVersionRange::Instance().Map())
       result[name] = range.second;
@@ -110,6 +114,7 @@ int canonical_opset(const std::string& domain) {
 
 std::vector<int> schema_versions(const std::string& domain, const std::string& name) {
   static const auto all = [] {
+    with_own_schemas();
     std::map<std::pair<std::string, std::string>, std::vector<int>> result;
     for (const auto& schema : onnx::OpSchemaRegistry::get_all_schemas_with_history())
       result[{schema.domain(), schema.Name()}].push_back(schema.since_version());

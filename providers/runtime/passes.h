@@ -1,7 +1,6 @@
 // Rewrites of a graph before it runs. Each takes a graph and returns the next; bodies are rewritten too.
 #pragma once
 
-#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -21,11 +20,6 @@ GraphPtr fold_constants(const GraphPtr& graph, Evaluator& evaluator, Quantized q
 GraphPtr remove_no_ops(const GraphPtr& graph);
 // Merges nodes that compute the same from the same.
 GraphPtr merge_common(const GraphPtr& graph);
-
-// Replaces each node for which `supported` says no by its decomposition, until nothing changes; types are
-// inferred after each round. Nodes without a decomposition stay.
-GraphPtr decompose_unsupported(const GraphPtr& graph, const std::function<bool(const Node&)>& supported,
-                               Evaluator* evaluator);
 
 // The passes of the stage "simplified", by name, in the order they run.
 const std::vector<std::string>& simplify_pass_names();

@@ -14,6 +14,7 @@
 
 namespace sardonyx::test {
 void register_case_tests();
+void register_gradient_tests();
 
 namespace {
 int export_cases(const std::filesystem::path& folder) {
@@ -40,5 +41,6 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   sardonyx::test::register_fake_provider();
   sardonyx::test::register_case_tests();
+  sardonyx::test::register_gradient_tests();
   return RUN_ALL_TESTS();
 }

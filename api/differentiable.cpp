@@ -1,0 +1,19 @@
+#include "api/differentiable.h"
+
+#include "autodiff/backward.h"
+#include "onnx_import/upgrade.h"
+#include "ops/registry/schema.h"
+
+namespace sardonyx {
+
+GraphPtr differentiable(GraphPtr graph, Evaluator* evaluator) {
+  graph = infer_types(upgrade_graph(infer_types(graph, evaluator)), evaluator);
+  // A decomposition by a function body may be written at an older opset.
+  for (;;) {
+    const GraphPtr next = prepare_gradient(graph, evaluator);
+    if (next == graph) return graph;
+    graph = infer_types(upgrade_graph(next), evaluator);
+  }
+}
+
+}  // namespace sardonyx

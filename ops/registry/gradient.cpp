@@ -1,0 +1,77 @@
+#include "ops/registry/gradient.h"
+
+#include "ops/registry/schema.h"
+
+namespace sardonyx {
+
+ValueId Differentiate::out(size_t i) {
+  Node& node = builder().node(id_);
+  if (i >= node.outputs.size()) node.outputs.resize(i + 1, kNone);
+  if (node.outputs[i] == kNone) {
+    const ValueId id = builder().value();
+    builder().node(id_).outputs[i] = id;
+    return id;
+  }
+  return node.outputs[i];
+}
+
+Type Differentiate::out_type(size_t i) { return builder().graph().value(out(i)).type; }
+
+ValueId Differentiate::zeros_like(ValueId x, DType dtype) {
+  Tensor zero(dtype, {1});
+  std::fill_n(static_cast<std::byte*>(zero.mutable_data()), zero.bytes(), std::byte{0});
+  return op("ConstantOfShape", {shape_of(x)}, sardonyx::attributes({{"value", Value(std::move(zero))}}));
+}
+
+ValueId Differentiate::cotangent_or_zeros(size_t i) {
+  if (cotangent(i) != kNone) return cotangent(i);
+  const DType dtype = out_type(i).dtype;
+  return zeros_like(out(i), dtype == DType::Undefined ? this->dtype(0) : dtype);
+}
+
+void Differentiate::give(size_t input, ValueId cotangent) {
+  if (!needs(input) || cotangent == kNone) return;
+  ValueId& slot = given_.at(input);
+  slot = slot == kNone ? cotangent : add(slot, cotangent);
+}
+
+void Differentiate::give_capture(size_t i, ValueId cotangent) {
+  if (!needs_capture(i) || cotangent == kNone) return;
+  ValueId& slot = captures_given_.at(i);
+  slot = slot == kNone ? cotangent : add(slot, cotangent);
+}
+
+void Differentiate::give_summed(size_t input, ValueId cotangent) {
+  if (needs(input) && cotangent != kNone) give(input, sum_to(cotangent, out_type(0), in(input)));
+}
+
+ValueId Differentiate::sum_to(ValueId x, const Type& x_type, ValueId like) {
+  const Type& type = builder().graph().value(like).type;
+  if (type.shape && x_type.shape && x_type.shape->size() >= type.shape->size()) {
+    const auto &from = *x_type.shape, &to = *type.shape;
+    const size_t lead = from.size() - to.size();
+    std::vector<int64_t> axes, kept_axes;
+    bool certain = true;
+    for (size_t i = 0; i < lead; ++i) axes.push_back(static_cast<int64_t>(i));
+    for (size_t i = 0; i < to.size(); ++i) {
+      const Dim &a = from[lead + i], &b = to[i];
+      if (b.known() && b.value == 1) {
+        if (!(a.known() && a.value == 1)) kept_axes.push_back(static_cast<int64_t>(lead + i));
+      } else if (!(b.known() || (a.symbol == b.symbol && !b.symbol.empty()))) {
+        certain = false;
+      }
+    }
+    if (certain) {
+      if (!kept_axes.empty()) x = reduce_sum(x, kept_axes);
+      return axes.empty() ? x : reduce_sum(x, axes, false);
+    }
+  }
+  return own("SumTo", {x, shape_of(like)});
+}
+
+bool has_gradient(const Node& node) {
+  const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
+  return op && op->gradient;
+}
+
+}  // namespace sardonyx

@@ -1,0 +1,73 @@
+// The case table's gradients: every case of an operator that has one, in f64 against central differences.
+#include <gtest/gtest.h>
+
+#include "ops/registry/operator.h"
+#include "tests/support/cases.h"
+#include "tests/support/gradient.h"
+
+namespace sardonyx::test {
+
+namespace {
+
+class GradientTest : public testing::Test {
+ public:
+  explicit GradientTest(const Case& c) : case_(c) {}
+  void TestBody() override {
+    SCOPED_TRACE(case_.name());
+    const Prepared prepared = make_model(case_, 1, DType::Float64);
+    GradientCheck check;
+    for (const auto& [name, value] : prepared.feeds)
+      if (value.is_tensor() && value.tensor().dtype() == DType::Float64) check.wrt.push_back(name);
+    if (check.wrt.empty()) return;
+    EXPECT_LE(gradient_error(prepared.model, prepared.feeds, check), 1e-6) << "ref kernels";
+    check.prefer_kernel.clear();
+    EXPECT_LE(gradient_error(prepared.model, prepared.feeds, check), 1e-6) << "the kernels of a session";
+    check.symbolic = true;
+    EXPECT_LE(gradient_error(prepared.model, prepared.feeds, check), 1e-6) << "symbolic dims";
+    check.symbolic = false;
+    if (case_.second_order) expect_second_order(prepared, check);
+  }
+
+ private:
+  // The gradient, as a graph of its inputs and cotangents, is differentiated once more.
+  void expect_second_order(const Prepared& prepared, GradientCheck check) {
+    const LoadedModel gradient = gradient_of(prepared.model, check.wrt);
+    Session session(gradient);
+    Feeds feeds;
+    Session forward(prepared.model);
+    const std::vector<Value> outputs = forward.run(prepared.feeds);
+    std::map<std::string, Value> values = prepared.feeds;
+    std::mt19937_64 random(7);
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if (outputs[i].is_tensor())
+        values["d_" + forward.outputs()[i].name] = random_like(outputs[i].tensor(), random);
+    for (const auto& input : session.inputs()) {
+      feeds[input.name] = values.at(input.name);
+      if (input.dtype == DType::Float64 && input.name.starts_with("d_")) check.wrt.push_back(input.name);
+    }
+    check.seeds = 1;
+    EXPECT_LE(gradient_error(gradient, feeds, check), 1e-5) << "second order";
+  }
+
+  Case case_;
+};
+
+bool is_checked(const Case& c) {
+  const Operator* op = OperatorRegistry::instance().find(c.domain, c.op);
+  if (!op || !c.f64 || !c.has_gradient || op->impure || !op->no_gradient.empty()) return false;
+  return op->gradient || op->decompose;
+}
+
+}  // namespace
+
+void register_gradient_tests() {
+  int number = 0;
+  for (const Case& c : case_table().all()) {
+    const std::string name = c.op + "_" + std::to_string(number++);
+    if (is_checked(c))
+      testing::RegisterTest("Gradients", name.c_str(), nullptr, c.name().c_str(), __FILE__, __LINE__,
+                            [&c]() -> testing::Test* { return new GradientTest(c); });
+  }
+}
+
+}  // namespace sardonyx::test
