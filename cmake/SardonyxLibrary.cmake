@@ -19,15 +19,17 @@ function(sardonyx_register out room namespace registry header function)
 endfunction()
 
 file(GLOB sardonyx_sources CONFIGURE_DEPENDS
-  graph/*.cpp autodiff/*.cpp ops/*.cpp ops/fusion/*.cpp ops/registry/*.cpp providers/*.cpp providers/runtime/*.cpp providers/runtime/host/*.cpp
+  graph/*.cpp autodiff/*.cpp training/*.cpp training/loss/*.cpp ops/*.cpp ops/fusion/*.cpp ops/registry/*.cpp providers/*.cpp providers/runtime/*.cpp providers/runtime/host/*.cpp
   providers/cpu/*.cpp providers/cpu/support/*.cpp onnx_import/*.cpp onnx_import/upgrade/*.cpp api/*.cpp)
 sardonyx_register(register_ops ops sardonyx OperatorRegistry ops/registry/operator.h register_all_operators)
 sardonyx_register(register_fusions ops/fusion sardonyx FusionRegistry ops/registry/fusion.h register_all_fusions)
 sardonyx_register(register_cpu providers/cpu sardonyx::cpu KernelRegistry providers/kernel.h register_all_kernels)
 sardonyx_register(register_host providers/runtime/host sardonyx::host KernelRegistry providers/kernel.h register_all_kernels)
 
+sardonyx_register(register_losses training/loss sardonyx std::vector<Loss> training/loss.h register_all_losses)
+
 add_library(sardonyx_wait_policy SHARED providers/cpu/wait_policy/wait_policy.cpp)
-add_library(sardonyx SHARED ${sardonyx_sources} ${register_ops} ${register_fusions} ${register_cpu} ${register_host})
+add_library(sardonyx SHARED ${sardonyx_sources} ${register_ops} ${register_fusions} ${register_cpu} ${register_host} ${register_losses})
 add_library(sardonyx::sardonyx ALIAS sardonyx)
 target_include_directories(sardonyx PUBLIC
   $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)

@@ -140,72 +140,85 @@ GraphPtr GraphBuilder::finish(bool prune) {
     }
   }
 
-  // Depth-first from the roots, with an explicit stack: graphs can be deep. 1 = on the stack, 2 = done.
+  const auto maker = [&](ValueId id) { return id == kNone ? kNone : producer[static_cast<size_t>(id)]; };
+  const auto check = [&](ValueId id) {
+    if (id != kNone && maker(id) == kNone && values[static_cast<size_t>(id)].kind == ValueKind::Transient)
+      throw ModelError(name_of(id), "a producer", "none");
+  };
+  for (const ValueId id : graph_.outputs_) check(id);
+  // What is there at all, and what each node comes after: the makers of what it reads, and, for one that
+  // writes over an input, the input's readers.
+  std::vector<char> wanted(nodes.size(), prune ? 0 : 1);
+  if (prune) {
+    std::vector<ValueId> open = graph_.outputs_;
+    while (!open.empty()) {
+      const NodeId n = maker(open.back());
+      open.pop_back();
+      if (n == kNone || wanted[static_cast<size_t>(n)]) continue;
+      wanted[static_cast<size_t>(n)] = 1;
+      const Node& node = nodes[static_cast<size_t>(n)];
+      open.insert(open.end(), node.inputs.begin(), node.inputs.end());
+      open.insert(open.end(), node.captures.begin(), node.captures.end());
+    }
+  }
+  std::erase_if(graph_.updates_, [&](const Graph::Update& u) {
+    return std::find(graph_.outputs_.begin(), graph_.outputs_.end(), u.output) == graph_.outputs_.end();
+  });
+  std::unordered_map<ValueId, NodeId> writers;
+  for (const Graph::Update& u : graph_.updates_)
+    if (maker(u.output) != kNone) writers[u.input] = maker(u.output);
+  std::vector<std::vector<NodeId>> before(nodes.size());
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    if (!wanted[n]) continue;
+    for (const auto* ids : {&nodes[n].inputs, &nodes[n].captures})
+      for (const ValueId id : *ids) {
+        check(id);
+        if (maker(id) != kNone) before[n].push_back(maker(id));
+        const auto writer = writers.find(id);
+        if (writer != writers.end() && writer->second != static_cast<NodeId>(n))
+          before[static_cast<size_t>(writer->second)].push_back(static_cast<NodeId>(n));
+      }
+  }
+
+  // Depth-first, with an explicit stack: graphs can be deep. 1 = on the stack, 2 = done.
   std::vector<NodeId> order;
   std::vector<char> state(nodes.size(), 0);
   std::vector<std::pair<NodeId, size_t>> stack;
-  const auto visit_value = [&](ValueId id) {
-    if (id == kNone) return;
-    const NodeId made_by = producer[static_cast<size_t>(id)];
-    if (made_by == kNone) {
-      if (values[static_cast<size_t>(id)].kind == ValueKind::Transient)
-        throw ModelError(name_of(id), "a producer", "none");
-      return;
-    }
-    if (state[static_cast<size_t>(made_by)] == 1)
-      throw ModelError(name_of(id), "an acyclic graph", "a cycle through it");
-    if (state[static_cast<size_t>(made_by)] == 0) {
-      state[static_cast<size_t>(made_by)] = 1;
-      stack.emplace_back(made_by, 0);
-    }
-  };
-  const auto drain = [&] {
+  for (size_t root = 0; root < nodes.size(); ++root) {
+    if (!wanted[root] || state[root] != 0) continue;
+    state[root] = 1;
+    stack.emplace_back(static_cast<NodeId>(root), 0);
     while (!stack.empty()) {
-      const NodeId id = stack.back().first;
-      const Node& node = nodes[static_cast<size_t>(id)];
-      const size_t next = stack.back().second++;
-      if (next < node.inputs.size()) {
-        visit_value(node.inputs[next]);
-      } else if (next < node.inputs.size() + node.captures.size()) {
-        visit_value(node.captures[next - node.inputs.size()]);
-      } else {
-        state[static_cast<size_t>(id)] = 2;
-        order.push_back(id);
+      const auto id = static_cast<size_t>(stack.back().first);
+      if (stack.back().second == before[id].size()) {
+        state[id] = 2;
+        order.push_back(static_cast<NodeId>(id));
         stack.pop_back();
+        continue;
+      }
+      const NodeId next = before[id][stack.back().second++];
+      if (state[static_cast<size_t>(next)] == 1) {
+        const auto& made = nodes[static_cast<size_t>(next)].outputs;
+        throw ModelError(made.empty() || made[0] == kNone ? "a node" : name_of(made[0]), "an acyclic graph",
+                         "a cycle through it");
+      }
+      if (state[static_cast<size_t>(next)] == 0) {
+        state[static_cast<size_t>(next)] = 1;
+        stack.emplace_back(next, 0);
       }
     }
-  };
-  if (prune) {
-    for (const ValueId id : graph_.outputs_) {
-      visit_value(id);
-      drain();
-    }
-  } else {
-    for (size_t n = 0; n < nodes.size(); ++n) {
-      if (state[n] == 0) {
-        state[n] = 1;
-        stack.emplace_back(static_cast<NodeId>(n), 0);
-        drain();
-      }
-    }
-    for (const ValueId id : graph_.outputs_) visit_value(id);
   }
   // The file's order is kept where it is already topological: readers and logs follow it.
   std::vector<NodeId> by_file = order;
   std::sort(by_file.begin(), by_file.end());
   std::vector<int> position(nodes.size(), -1);
   for (size_t i = 0; i < by_file.size(); ++i) position[static_cast<size_t>(by_file[i])] = static_cast<int>(i);
-  bool file_order_works = true;
-  for (const NodeId id : by_file) {
-    const auto earlier = [&](ValueId v) {
-      if (v == kNone || producer[static_cast<size_t>(v)] == kNone) return true;
-      return position[static_cast<size_t>(producer[static_cast<size_t>(v)])] <
-             position[static_cast<size_t>(id)];
-    };
-    const Node& node = nodes[static_cast<size_t>(id)];
-    file_order_works = file_order_works && std::all_of(node.inputs.begin(), node.inputs.end(), earlier) &&
-                       std::all_of(node.captures.begin(), node.captures.end(), earlier);
-  }
+  const bool file_order_works = std::all_of(by_file.begin(), by_file.end(), [&](NodeId id) {
+    const auto& others = before[static_cast<size_t>(id)];
+    return std::all_of(others.begin(), others.end(), [&](NodeId other) {
+      return position[static_cast<size_t>(other)] < position[static_cast<size_t>(id)];
+    });
+  });
   const std::vector<NodeId>& chosen = file_order_works ? by_file : order;
   std::vector<Node> sorted;
   sorted.reserve(chosen.size());
@@ -256,6 +269,10 @@ GraphPtr GraphBuilder::finish(bool prune) {
     renumber(graph_.inputs_);
     renumber(graph_.outputs_);
     renumber(graph_.captures_);
+    for (Graph::Update& update : graph_.updates_) {
+      update.input = renumbered[static_cast<size_t>(update.input)];
+      update.output = renumbered[static_cast<size_t>(update.output)];
+    }
     values = std::move(kept);
     uses = std::move(kept_uses);
   }

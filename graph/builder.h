@@ -31,6 +31,11 @@ class GraphBuilder {
   void set_outputs(std::vector<ValueId> ids) { graph_.outputs_ = std::move(ids); }
   void set_inputs(std::vector<ValueId> ids) { graph_.inputs_ = std::move(ids); }
 
+  // The output may be written over the input's memory. What makes it may read the input itself, element by
+  // element, and is never computed together with nodes before it.
+  void update(ValueId input, ValueId output) { graph_.updates_.push_back({input, output}); }
+  std::vector<Graph::Update>& updates() { return graph_.updates_; }
+
   // The capture at `index` becomes a constant of this body.
   void bind_capture(size_t index, Value value);
   // Appends the nodes of a body, reading `inputs` and `captures` (ids of this graph) in place of its own;

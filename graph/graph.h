@@ -71,6 +71,12 @@ class Graph {
   const std::vector<ValueId>& outputs() const { return outputs_; }
   // For a body: parallel to the captures of the node that holds it; kNone where this body does not use one.
   const std::vector<ValueId>& captures() const { return captures_; }
+  // Outputs that a caller may write over the memory of an input (a parameter and its next value): the node
+  // that makes such an output stands behind all other readers of the input.
+  struct Update {
+    ValueId input, output;
+  };
+  const std::vector<Update>& updates() const { return updates_; }
   // The node that makes a value, or kNone.
   NodeId producer(ValueId id) const { return producers_[static_cast<size_t>(id)]; }
   // How many node inputs, captures and graph outputs read a value.
@@ -85,6 +91,7 @@ class Graph {
   std::vector<ValueInfo> values_;
   std::vector<Node> nodes_;
   std::vector<ValueId> inputs_, outputs_, captures_;
+  std::vector<Update> updates_;
   std::vector<NodeId> producers_;
   std::vector<int> uses_;
 };
@@ -98,6 +105,7 @@ struct Model {
   std::string producer_name, producer_version, domain, doc_string;
   int64_t model_version = 0;
   std::map<std::string, std::string> metadata;
+  std::vector<std::string> initializers;  // names, in the file's order: what training may call a parameter
 };
 
 }  // namespace sardonyx

@@ -49,6 +49,8 @@ GraphPtr Patch::apply() && {
         builder_.info(target).type = builder_.info(source).type;
       }
       std::swap(builder_.info(id).name, builder_.info(target).name);
+      for (Graph::Update& update : builder_.updates())
+        if (update.output == id) update.output = target;
     }
     outputs.push_back(target);
   }

@@ -77,6 +77,8 @@ std::shared_ptr<const Model> import_message(const void* data, size_t bytes, cons
     model->metadata.emplace(entry.key(), entry.value());
   }
 
+  for (const auto& tensor : proto.graph().initializer()) model->initializers.push_back(tensor.name());
+
   const ImportLimits limits = bounded(requested);
   const Functions functions(proto, model->opsets);
   survey(proto.graph(), model->opsets, functions, limits);

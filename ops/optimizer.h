@@ -1,6 +1,7 @@
 // Attribute structs of the optimizers of domain ai.onnx.preview.training.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -39,5 +40,28 @@ struct MomentumAttributes {
     v("alpha", alpha);
   }
 };
+
+// SGDStep and AdamWStep: what torch.optim does to one parameter in a step.
+struct SgdStepAttributes {
+  int64_t nesterov = 0, maximize = 0;
+  template <class V>
+  void visit(V&& v) {
+    v("nesterov", nesterov);
+    v("maximize", maximize);
+  }
+};
+
+struct AdamWStepAttributes {
+  int64_t amsgrad = 0, maximize = 0;
+  template <class V>
+  void visit(V&& v) {
+    v("amsgrad", amsgrad);
+    v("maximize", maximize);
+  }
+};
+
+// The places of their numbers in the input `hyper`.
+enum class SgdHyper : uint8_t { Rate, Momentum, Dampening, WeightDecay, Step };
+enum class AdamWHyper : uint8_t { Rate, Beta1, Beta2, Epsilon, WeightDecay, Step };
 
 }  // namespace sardonyx

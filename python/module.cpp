@@ -6,6 +6,7 @@
 
 #include "sardonyx/session.h"
 #include "sardonyx/tools.h"
+#include "training.h"
 #include "values.h"
 
 namespace nb = nanobind;
@@ -231,4 +232,5 @@ NB_MODULE(_sardonyx, m) {
   });
   m.def("pass_names", [](const std::string& stage) { return pass_names(stage); });
   m.def("operators", &operators_json);
+  python::bind_training(m);
 }

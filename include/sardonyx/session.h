@@ -43,10 +43,11 @@ struct Limits {
 };
 
 struct SessionOptions {
-  std::vector<std::string> providers = {"cpu"};    // in order of preference
-  int threads = 0;                                 // 0: the CPUs this process may use
-  // How f32 is computed: "highest" as f32; "high" on the CPU the same; "medium" with bf16 tensors and products
-  // and f32 sums, where the CPU has instructions for it, else as "highest". Inputs and outputs stay f32.
+  std::vector<std::string> providers = {"cpu"};  // in order of preference
+  int threads = 0;                               // 0: the CPUs this process may use
+  // How f32 is computed: "highest" as f32; "high" on the CPU the same; "medium" with bf16 tensors and
+  // products and f32 sums, where the CPU has instructions for it, else as "highest". Inputs and outputs stay
+  // f32.
   std::string precision = "highest";
   std::string optimize = "all";                    // "none": as imported and upgraded; "all": rewritten
   std::vector<std::string> disabled_passes;        // names that pass_names() of tools.h gives
@@ -115,8 +116,8 @@ class SARDONYX_API Session {
   // Prepares kernels for shapes that will come: one map from input name to dims for each set. Inputs are
   // zeros; a model whose shapes depend on values may prepare less than a real run would.
   void warm_up(const std::vector<std::map<std::string, Dims>>& shapes);
-  // Runs once, and returns the plan of that run as text: kernels, nodes computed together, shapes, layouts, reorders,
-  // places in memory and their sum. Empty where a provider runs node by node.
+  // Runs once, and returns the plan of that run as text: kernels, nodes computed together, shapes, layouts,
+  // reorders, places in memory and their sum. Empty where a provider runs node by node.
   std::string plan(const Feeds& feeds);
   // Gives cached memory back to the system.
   void trim();

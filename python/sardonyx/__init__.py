@@ -1,8 +1,10 @@
-"""Sardonyx: an ONNX runtime.
+"""Sardonyx: an ONNX runtime that also trains.
 
     import sardonyx as sx
     session = sx.InferenceSession("model.onnx")
     outputs = session.run(None, {"x": x})
+    trainer = sx.Trainer("model.onnx", loss="CrossEntropyLoss", optimizer=sx.optim.AdamW(lr=1e-3))
+    loss = trainer.step(x, y)
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from ._values import to_binding as _to_binding
 
 __version__ = _sardonyx.version()
 __all__ = ["CancelToken", "CancelledError", "Error", "FileError", "InferenceSession", "InputError", "LimitError",
-           "Model", "ModelError", "ProviderError", "UnsupportedError", "ValueInfo", "convert", "inspect", "operators"]
+           "Model", "ModelError", "ProviderError", "Trainer", "UnsupportedError", "ValueInfo", "convert", "gradient_model",
+           "inspect", "nn", "operators", "optim"]
 
 
 def _model(source):
@@ -131,3 +134,7 @@ def inspect(source, placement=False, **options):
 def operators():
     """Every operator the runtime knows, and what implements it."""
     return _json.loads(_sardonyx.operators())["operators"]
+
+
+from . import nn, optim  # noqa: E402, they need the names above
+from .training import Trainer, gradient_model  # noqa: E402

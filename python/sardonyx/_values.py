@@ -29,6 +29,14 @@ _STORAGE = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _DIRECT = {np.dtype(n) for n in ("float32", "float64", "int32", "int64", "bool", "complex64", "complex128")}
 
 
+def dtype_code(dtype):
+    """The code of onnx.TensorProto.DataType; TypeError where there is none."""
+    code = _CODE.get(np.dtype(dtype))
+    if code is None:
+        raise TypeError(f"no ONNX type for arrays of dtype {dtype}")
+    return code
+
+
 def to_binding(value):
     """An array (or list, dict, None) as the binding takes it; arrays are shared, not copied, if contiguous."""
     if value is None:

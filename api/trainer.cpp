@@ -1,0 +1,453 @@
+#include "sardonyx/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <set>
+
+#include "api/differentiable.h"
+#include "api/pipeline.h"
+#include "graph/builder.h"
+#include "graph/shape.h"
+#include "onnx_import/upgrade.h"
+#include "ops/registry/schema.h"
+#include "sardonyx/tools.h"
+#include "training/forward.h"
+#include "training/step.h"
+
+namespace sardonyx {
+
+namespace {
+
+// The inputs and outputs of one kind of run.
+struct Program {
+  std::unique_ptr<Session> session;
+  Feeds feeds;                                             // all but the model's inputs and the targets
+  RunOptions options;                                      // where updates go
+  std::vector<std::pair<size_t, std::string>> statistics;  // output index, name of the input it replaces
+  std::vector<std::pair<size_t, std::string>> gradients;   // output index, parameter
+  std::vector<std::string> trained;
+};
+
+}  // namespace
+
+class Trainer::Impl {
+ public:
+  Impl(const LoadedModel& loaded, TrainerOptions given)
+      : options_(std::move(given)), pipeline_(options_.providers) {
+    check_options();
+    auto model = std::make_shared<Model>(*loaded.get());
+    try {
+      const GraphPtr typed = infer_types(model->graph, pipeline_.evaluator.get());
+      const GraphPtr graph = infer_types(upgrade_graph(typed), pipeline_.evaluator.get());
+      forward_ =
+          training_forward(graph, model->initializers, {options_.trainable, options_.batch_norm == "train"});
+    } catch (Error& e) {
+      e.add_file(model->path);
+      throw;
+    }
+    if (forward_.parameters.empty()) throw InputError("trainable", "weights of the model", "none");
+    adopt_weights(*model);
+    model_ = std::move(model);
+    make_groups();
+    describe_inputs();
+  }
+
+  double step(const Feeds& inputs, const std::vector<Value>& targets) {
+    const bool updates = batches_ + 1 == options_.accumulate;
+    Program& program = program_for(updates ? "update" : "accumulate", targets);
+    if (updates) {
+      for (auto& group : groups_)
+        group.hyper.mutable_data<double>()[group.rule.hyper.size() - 1] = updates_ + 1;
+    }
+    const std::vector<Value> results = run(program, inputs, targets);
+    const double loss = results.at(0).tensor().to_doubles().at(0);
+    if (!std::isfinite(loss)) report_not_finite(loss, inputs, targets);
+    for (const auto& [index, name] : program.statistics) set_everywhere(name, results[index].tensor());
+    batches_ = updates ? 0 : batches_ + 1;
+    if (updates) {
+      ++updates_;
+      for (auto& [name, tensor] : accumulated_) std::memset(tensor.mutable_data(), 0, tensor.bytes());
+      gradients_.clear();
+      for (const auto& [index, name] : program.gradients) gradients_[name] = results[index].tensor();
+    }
+    return loss;
+  }
+
+  double evaluate(const Feeds& inputs, const std::vector<Value>& targets) {
+    const std::vector<Value> results = run(program_for("evaluate", targets), inputs, targets);
+    return results.at(0).tensor().to_doubles().at(0);
+  }
+
+  std::vector<Value> predict(const Feeds& inputs) { return run(program_for("predict", {}), inputs, {}); }
+
+  std::map<std::string, Tensor> parameters(bool buffers) const {
+    std::map<std::string, Tensor> result;
+    for (const Parameter& p : forward_.parameters) result[p.name] = p.value;
+    if (buffers)
+      for (const Statistic& s : forward_.statistics) result[s.parameter.name] = s.parameter.value;
+    return result;
+  }
+
+  void set_parameter(const std::string& name, const Tensor& value) {
+    for (Parameter& p : forward_.parameters)
+      if (p.name == name) return copy("parameter '" + name + "'", value, p.value);
+    for (Statistic& st : forward_.statistics)
+      if (st.parameter.name == name) return copy("parameter '" + name + "'", value, st.parameter.value);
+    throw InputError("parameter", "a name that parameters() gives", "'" + name + "'");
+  }
+
+  void set_state(const std::string& name, const Tensor& value) {
+    const auto it = states_.find(name);
+    if (it == states_.end())
+      throw InputError("state of the optimizer", "a name that optimizer_state() gives", "'" + name + "'");
+    copy("state '" + name + "'", value, it->second);
+  }
+
+  struct Group {
+    OptimizerRule rule;
+    Tensor hyper;
+    std::vector<std::string> parameters;
+  };
+  Group& group(int index) {
+    const int count = static_cast<int>(groups_.size());
+    const int at = index < 0 ? index + count : index;
+    if (at < 0 || at >= count)
+      throw InputError("parameter group", "0 to " + std::to_string(count - 1), std::to_string(index));
+    return groups_[static_cast<size_t>(at)];
+  }
+  double& hyper(const std::string& name, int index) {
+    Group& g = group(index);
+    std::string list;
+    for (size_t i = 0; i + 1 < g.rule.hyper.size(); ++i) {
+      if (g.rule.hyper[i].first == name) return g.hyper.mutable_data<double>()[i];
+      list += (list.empty() ? "'" : ", '") + g.rule.hyper[i].first + "'";
+    }
+    throw InputError("number of the optimizer", "one of " + list, "'" + name + "'");
+  }
+
+  LoadedModel model() const {
+    auto model = std::make_shared<Model>(*model_);
+    GraphBuilder builder(*inference_mode(model_->graph));
+    const auto set = [&](const Parameter& p) {
+      const ValueId id = builder.graph().find(p.name);
+      if (id != kNone) builder.info(id).constant = p.value.clone();
+    };
+    for (const Parameter& p : forward_.parameters) set(p);
+    for (const Statistic& s : forward_.statistics) set(s.parameter);
+    model->graph = std::move(builder).build();
+    return LoadedModel(model);
+  }
+
+  TrainerOptions options_;
+  Pipeline pipeline_;
+  std::shared_ptr<const Model> model_;  // as loaded, its weights sharing memory with the parameters
+  TrainingForward forward_;
+  std::vector<Group> groups_;
+  std::map<std::string, Tensor> states_, accumulated_, gradients_;
+  std::vector<ParameterInfo> info_;
+  std::vector<ValueDescription> inputs_;
+  int64_t updates_ = 0;
+
+ private:
+  void check_options() const {
+    const auto refuse = [](const std::string& what, const std::string& expected, const std::string& got) {
+      throw InputError("option '" + what + "'", expected, got);
+    };
+    if (options_.batch_norm != "train" && options_.batch_norm != "frozen")
+      refuse("batch_norm", "'train' or 'frozen'", "'" + options_.batch_norm + "'");
+    if (options_.accumulate < 1) refuse("accumulate", "at least 1", std::to_string(options_.accumulate));
+    if (!(options_.clip_norm >= 0)) refuse("clip_norm", "at least 0", std::to_string(options_.clip_norm));
+    if (!(options_.clip_value >= 0)) refuse("clip_value", "at least 0", std::to_string(options_.clip_value));
+  }
+
+  // The parameters get memory of their own, which the model's constants share.
+  void adopt_weights(Model& model) {
+    GraphBuilder builder(*model.graph);
+    const auto adopt = [&](Parameter& p) {
+      p.value = p.value.clone();
+      const ValueId id = builder.graph().find(p.name);
+      if (id != kNone) builder.info(id).constant = p.value;
+    };
+    for (Parameter& p : forward_.parameters) {
+      adopt(p);
+      info_.push_back({p.name, p.value.dtype(), p.value.dims(), false});
+    }
+    for (Statistic& s : forward_.statistics) adopt(s.parameter);
+    model.graph = std::move(builder).build();
+  }
+
+  void make_groups() {
+    const Optimizer& optimizer = find_optimizer(options_.optimizer.name);
+    const auto add = [&](const Arguments& own) {
+      Arguments arguments = options_.optimizer.arguments;
+      for (const auto& [name, value] : own) arguments[name] = value;
+      Group group;
+      group.rule = optimizer_rule(optimizer, arguments);
+      std::vector<double> numbers;
+      for (const auto& [name, value] : group.rule.hyper) numbers.push_back(value);
+      group.hyper = Tensor::of(numbers);
+      groups_.push_back(std::move(group));
+    };
+    for (const ParameterGroup& group : options_.groups) add(group.arguments);
+    add({});
+    for (const Parameter& p : forward_.parameters) {
+      size_t g = 0;
+      for (; g < options_.groups.size(); ++g) {
+        const auto& globs = options_.groups[g].parameters;
+        if (std::any_of(globs.begin(), globs.end(),
+                        [&](const auto& glob) { return matches_glob(glob, p.name); }))
+          break;
+      }
+      groups_[g].parameters.push_back(p.name);
+      for (const std::string& state : groups_[g].rule.states)
+        states_[StepNames::state(state, p.name)] = Tensor::zeros(p.value.dtype(), p.value.dims());
+      if (options_.accumulate > 1)
+        accumulated_[StepNames::accumulated(p.name)] = Tensor::zeros(p.value.dtype(), p.value.dims());
+    }
+  }
+
+  void describe_inputs() {
+    const Session session(LoadedModel(model_), session_options());
+    std::set<std::string> weights;
+    for (const Parameter& p : forward_.parameters) weights.insert(p.name);
+    for (const auto& input : session.inputs())
+      if (!weights.count(input.name)) inputs_.push_back(input);
+  }
+
+  SessionOptions session_options() const {
+    SessionOptions options;
+    options.providers = options_.providers;
+    options.threads = options_.threads;
+    options.precision = options_.precision;
+    options.seed = options_.seed;
+    return options;
+  }
+
+  LossRequest loss_request(const std::vector<Value>& targets) const {
+    LossRequest request;
+    request.loss = &find_loss(options_.loss.name);
+    request.arguments = options_.loss.arguments;
+    request.predictions = options_.predictions;
+    size_t predictions = 0, wanted = 0;
+    for (const LossPort& port : request.loss->ports) ++(port.is_target ? wanted : predictions);
+    if (request.predictions.empty())
+      for (const ValueId id : model_->graph->outputs()) {
+        if (request.predictions.size() == predictions) break;
+        request.predictions.push_back(model_->graph->value(id).name);
+      }
+    if (request.predictions.size() != predictions)
+      throw InputError("predictions", std::to_string(predictions) + " outputs for " + request.loss->name,
+                       std::to_string(request.predictions.size()));
+    if (targets.size() != wanted)
+      throw InputError("targets", std::to_string(wanted) + " for " + request.loss->name,
+                       std::to_string(targets.size()));
+    for (size_t i = 0; i < targets.size(); ++i) {
+      if (!targets[i].is_tensor())
+        throw InputError("target " + std::to_string(i), "a tensor", targets[i].kind_name());
+      Shape shape;
+      for (int d = 0; d < targets[i].tensor().rank(); ++d)
+        shape.push_back(Dim("target" + std::to_string(i) + "_" + std::to_string(d)));
+      request.targets.push_back(Type::tensor(targets[i].tensor().dtype(), std::move(shape)));
+    }
+    return request;
+  }
+
+  GraphPtr ready(const GraphPtr& graph) { return infer_types(graph, pipeline_.evaluator.get()); }
+
+  LoadedModel as_model(GraphPtr graph) const {
+    auto model = std::make_shared<Model>(*model_);
+    model->graph = std::move(graph);
+    return LoadedModel(model);
+  }
+
+  // Made once for each kind and for the dtypes and ranks of the targets.
+  Program& program_for(const std::string& kind, const std::vector<Value>& targets) {
+    std::string key = kind;
+    for (const Value& target : targets)
+      if (target.is_tensor())
+        key +=
+            std::string(" ") + dtype_name(target.tensor().dtype()) + std::to_string(target.tensor().rank());
+    auto it = programs_.find(key);
+    if (it != programs_.end()) return it->second;
+    Program program;
+    try {
+      program = kind == "predict" || kind == "evaluate" ? inference_program(kind, targets)
+                                                        : step_program(kind == "update", targets);
+    } catch (Error& e) {
+      e.add_file(model_->path);
+      throw;
+    }
+    return programs_.emplace(key, std::move(program)).first->second;
+  }
+
+  Program inference_program(const std::string& kind, const std::vector<Value>& targets) {
+    GraphPtr graph = inference_mode(forward_.graph);
+    if (kind == "evaluate") {
+      std::string loss;
+      graph = with_loss(graph, loss_request(targets), {}, &loss);
+    } else {
+      GraphBuilder builder(*graph);
+      std::vector<ValueId> outputs(
+          graph->outputs().begin(),
+          graph->outputs().begin() + static_cast<ptrdiff_t>(model_->graph->outputs().size()));
+      builder.set_outputs(std::move(outputs));
+      graph = std::move(builder).build_pruned();
+    }
+    return finish(graph);
+  }
+
+  GraphPtr loss_graph(const std::vector<Value>& targets, std::string* loss_name) {
+    std::vector<std::string> keep;
+    for (const Statistic& s : forward_.statistics) keep.push_back(s.next);
+    return ready(with_loss(forward_.graph, loss_request(targets), keep, loss_name));
+  }
+
+  Program step_program(bool updates, const std::vector<Value>& targets) {
+    StepRequest request;
+    const GraphPtr graph = differentiable(loss_graph(targets, &request.loss_name), pipeline_.evaluator.get());
+    for (const Group& g : groups_) request.groups.push_back({g.rule, g.parameters});
+    request.clip_norm = options_.clip_norm;
+    request.clip_value = options_.clip_value;
+    request.accumulate = options_.accumulate;
+    request.updates = updates;
+    request.keep_gradients = options_.keep_gradients;
+    const GraphPtr step = append_step(graph, request);
+    Program program = finish(step);
+    for (const auto& group : request.groups)
+      program.trained.insert(program.trained.end(), group.parameters.begin(), group.parameters.end());
+    const std::set<std::string> trained(program.trained.begin(), program.trained.end());
+    for (ParameterInfo& info : info_) info.trained = trained.count(info.name) != 0;
+    return program;
+  }
+
+  // The value that a step reads under a name; null for inputs of the model and targets.
+  const Tensor* find_value(const std::string& name) const {
+    for (const Parameter& p : forward_.parameters)
+      if (p.name == name) return &p.value;
+    for (const Statistic& s : forward_.statistics)
+      if (s.parameter.name == name) return &s.parameter.value;
+    for (const auto* map : {&states_, &accumulated_})
+      if (const auto it = map->find(name); it != map->end()) return &it->second;
+    for (size_t g = 0; g < groups_.size(); ++g)
+      if (name == StepNames::hyper(g)) return &groups_[g].hyper;
+    return nullptr;
+  }
+
+  Program finish(const GraphPtr& graph) {
+    Program program;
+    program.session = std::make_unique<Session>(as_model(graph), session_options());
+    for (const auto& input : program.session->inputs())
+      if (const Tensor* value = find_value(input.name)) program.feeds[input.name] = *value;
+    const auto& outputs = program.session->outputs();
+    for (const Statistic& s : forward_.statistics)
+      for (size_t i = 0; i < outputs.size(); ++i)
+        if (outputs[i].name == s.next) program.statistics.emplace_back(i, s.parameter.name);
+    for (const Parameter& p : forward_.parameters)
+      for (size_t i = 0; i < outputs.size(); ++i)
+        if (outputs[i].name == StepNames::gradient(p.name)) {
+          program.gradients.emplace_back(i, p.name);
+          Tensor& kept = gradients_[p.name];
+          if (!kept.defined()) kept = Tensor::zeros(p.value.dtype(), p.value.dims());
+          program.options.output_buffers[outputs[i].name] = kept;
+        }
+    for (const Graph::Update& update : graph->updates()) {
+      const std::string& input = graph->value(update.input).name;
+      program.options.output_buffers[graph->value(update.output).name] = program.feeds.at(input).tensor();
+    }
+    return program;
+  }
+
+  std::vector<Value> run(Program& program, const Feeds& inputs, const std::vector<Value>& targets) {
+    Feeds feeds = program.feeds;
+    for (const auto& [name, value] : inputs) {
+      if (program.feeds.count(name)) throw InputError("feed", "an input of the model", "'" + name + "'");
+      feeds[name] = value;
+    }
+    for (size_t i = 0; i < targets.size(); ++i) feeds[StepNames::target(i)] = targets[i];
+    return program.session->run(feeds, {}, program.options);
+  }
+
+  void set_everywhere(const std::string& name, const Tensor& value) {
+    for (Statistic& s : forward_.statistics)
+      if (s.parameter.name == name)
+        std::memcpy(s.parameter.value.mutable_data(), value.data(), value.bytes());
+  }
+
+  [[noreturn]] void report_not_finite(double loss, const Feeds& inputs, const std::vector<Value>& targets) {
+    std::string name;
+    const GraphPtr graph = loss_graph(targets, &name);
+    Feeds feeds = inputs;
+    for (const ValueId id : graph->inputs())
+      if (const Tensor* value = find_value(graph->value(id).name)) feeds[graph->value(id).name] = *value;
+    for (size_t i = 0; i < targets.size(); ++i) feeds[StepNames::target(i)] = targets[i];
+    std::string where = "no node of the forward pass at full precision";
+    for (const TracedValue& value : trace(as_model(graph), "upgraded", feeds, session_options())) {
+      if (!value.value.is_tensor() || !is_float(value.value.tensor().dtype())) continue;
+      const auto numbers = value.value.tensor().to_doubles();
+      if (std::all_of(numbers.begin(), numbers.end(), [](double v) { return std::isfinite(v); })) continue;
+      where = "first in output '" + value.name + "' of " + value.node;
+      break;
+    }
+    InputError error("loss of the step", "a finite number", std::to_string(loss) + ", " + where);
+    error.add_file(model_->path);
+    throw error;
+  }
+
+  static void copy(const std::string& what, const Tensor& from, Tensor& to) {
+    if (from.dtype() != to.dtype() || from.dims() != to.dims())
+      throw InputError(what, std::string(dtype_name(to.dtype())) + to_string(to.dims()),
+                       std::string(dtype_name(from.dtype())) + to_string(from.dims()));
+    std::memcpy(to.mutable_data(), from.data(), from.bytes());
+  }
+
+  std::map<std::string, Program> programs_;
+  int batches_ = 0;  // since the last update
+};
+
+Trainer::Trainer(const LoadedModel& model, TrainerOptions options)
+    : impl_(std::make_unique<Impl>(model, std::move(options))) {}
+Trainer::Trainer(const std::string& path, TrainerOptions options)
+    : Trainer(LoadedModel::from_file(path), std::move(options)) {}
+Trainer::~Trainer() = default;
+Trainer::Trainer(Trainer&&) noexcept = default;
+Trainer& Trainer::operator=(Trainer&&) noexcept = default;
+
+double Trainer::step(const Feeds& inputs, const std::vector<Value>& targets) {
+  return impl_->step(inputs, targets);
+}
+double Trainer::evaluate(const Feeds& inputs, const std::vector<Value>& targets) {
+  return impl_->evaluate(inputs, targets);
+}
+std::vector<Value> Trainer::predict(const Feeds& inputs) { return impl_->predict(inputs); }
+const std::vector<ParameterInfo>& Trainer::parameter_info() const { return impl_->info_; }
+std::map<std::string, Tensor> Trainer::parameters(bool buffers) const { return impl_->parameters(buffers); }
+void Trainer::set_parameter(const std::string& name, const Tensor& value) {
+  impl_->set_parameter(name, value);
+}
+std::map<std::string, Tensor> Trainer::gradients() const { return impl_->gradients_; }
+std::map<std::string, Tensor> Trainer::optimizer_state() const { return impl_->states_; }
+void Trainer::set_optimizer_state(const std::string& name, const Tensor& value) {
+  impl_->set_state(name, value);
+}
+int64_t Trainer::update_count() const { return impl_->updates_; }
+void Trainer::set_update_count(int64_t count) {
+  if (count < 0) throw InputError("count of updates", "at least 0", std::to_string(count));
+  impl_->updates_ = count;
+}
+std::vector<std::string> Trainer::hyper_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : impl_->groups_[0].rule.hyper) names.push_back(name);
+  names.pop_back();
+  return names;
+}
+double Trainer::hyper(const std::string& name, int group) const { return impl_->hyper(name, group); }
+void Trainer::set_hyper(const std::string& name, double value, int group) {
+  impl_->hyper(name, group) = value;
+}
+size_t Trainer::group_count() const { return impl_->groups_.size(); }
+const std::vector<ValueDescription>& Trainer::inputs() const { return impl_->inputs_; }
+LoadedModel Trainer::model() const { return impl_->model(); }
+
+}  // namespace sardonyx

@@ -1,0 +1,92 @@
+// Losses of distances and rankings: MarginRankingLoss, HingeEmbeddingLoss, CosineEmbeddingLoss,
+// TripletMarginLoss, TripletMarginWithDistanceLoss. Formulas are those of PyTorch's documentation.
+#include <cmath>
+
+#include "training/loss.h"
+
+namespace sardonyx {
+
+namespace {
+
+ValueId margin_ranking(LossBuild& b) {
+  Compose& c = b.c;
+  const ValueId lead = c.mul(c.neg(c.in(2)), c.sub(c.in(0), c.in(1)));
+  return b.reduced(c.op("Relu", {c.add(lead, b.scalar(b.arguments.number("margin", 0)))}));
+}
+
+ValueId is(LossBuild& b, ValueId target, double sign) { return b.c.op("Equal", {target, b.scalar(sign)}); }
+
+ValueId hinge_embedding(LossBuild& b) {
+  Compose& c = b.c;
+  const ValueId x = c.in(0), target = c.in(1), zero = b.scalar(0);
+  const ValueId hinge = c.op("Relu", {c.sub(b.scalar(b.arguments.number("margin", 1)), x)});
+  const ValueId near = c.where(is(b, target, -1), zero, x), far = c.where(is(b, target, 1), zero, hinge);
+  return b.reduced(c.add(near, far));
+}
+
+ValueId sum_last(LossBuild& b, ValueId x) { return b.c.reduce_sum(x, {-1}, false); }
+
+ValueId cosine(LossBuild& b, ValueId x, ValueId y, double eps) {
+  Compose& c = b.c;
+  const auto square = [&](ValueId v) { return c.add(sum_last(b, c.mul(v, v)), b.scalar(eps)); };
+  return c.div(sum_last(b, c.mul(x, y)), c.op("Sqrt", {c.mul(square(x), square(y))}));
+}
+
+ValueId cosine_embedding(LossBuild& b) {
+  Compose& c = b.c;
+  const ValueId similarity = cosine(b, c.in(0), c.in(1), 1e-12), target = c.in(2), zero = b.scalar(0);
+  const ValueId near = c.where(is(b, target, 1), c.sub(b.scalar(1), similarity), zero);
+  const ValueId hinge = c.op("Relu", {c.sub(similarity, b.scalar(b.arguments.number("margin", 0)))});
+  return b.reduced(c.add(near, c.where(is(b, target, -1), hinge, zero)));
+}
+
+// The p-norm of x - y + eps over the last axis.
+ValueId pairwise(LossBuild& b, ValueId x, ValueId y, double p, double eps) {
+  Compose& c = b.c;
+  const ValueId d = c.add(c.sub(x, y), b.scalar(eps));
+  const Attributes keep = attributes({{"keepdims", int64_t{0}}});
+  if (p == 2) return c.op("ReduceL2", {d, c.ints({-1})}, keep);
+  if (p == 1) return c.op("ReduceL1", {d, c.ints({-1})}, keep);
+  const ValueId size = c.op("Abs", {d});
+  if (std::isinf(p)) return c.op("ReduceMax", {size, c.ints({-1})}, keep);
+  return c.op("Pow", {sum_last(b, c.op("Pow", {size, b.scalar(p)})), b.scalar(1 / p)});
+}
+
+template <typename Distance>
+ValueId triplet(LossBuild& b, Distance distance) {
+  Compose& c = b.c;
+  const ValueId anchor = c.in(0), positive = c.in(1), negative = c.in(2);
+  const double margin = b.arguments.number("margin", 1);
+  const ValueId near = distance(anchor, positive);
+  ValueId far = distance(anchor, negative);
+  if (b.arguments.flag("swap", false)) far = c.op("Min", {far, distance(positive, negative)});
+  return b.reduced(c.op("Relu", {c.add(c.sub(near, far), b.scalar(margin))}));
+}
+
+ValueId triplet_margin(LossBuild& b) {
+  const double p = b.arguments.number("p", 2), eps = b.arguments.number("eps", 1e-6);
+  if (!(p > 0)) b.arguments.refuse("p", "a number above 0", std::to_string(p));
+  return triplet(b, [&](ValueId x, ValueId y) { return pairwise(b, x, y, p, eps); });
+}
+
+ValueId triplet_margin_with_distance(LossBuild& b) {
+  Compose& c = b.c;
+  const std::string word = b.arguments.word("distance_function", "pairwise", {"pairwise", "cosine"});
+  return triplet(b, [&](ValueId x, ValueId y) {
+    return word == "pairwise" ? pairwise(b, x, y, 2, 1e-6) : c.sub(b.scalar(1), cosine(b, x, y, 1e-12));
+  });
+}
+
+}  // namespace
+
+void register_embedding(std::vector<Loss>& losses) {
+  const std::vector<LossPort> two = {{"input1"}, {"input2"}, {"target", true}};
+  const std::vector<LossPort> three = {{"anchor"}, {"positive"}, {"negative"}};
+  losses.push_back({"MarginRankingLoss", two, margin_ranking});
+  losses.push_back({"HingeEmbeddingLoss", {{"input"}, {"target", true}}, hinge_embedding});
+  losses.push_back({"CosineEmbeddingLoss", two, cosine_embedding});
+  losses.push_back({"TripletMarginLoss", three, triplet_margin});
+  losses.push_back({"TripletMarginWithDistanceLoss", three, triplet_margin_with_distance});
+}
+
+}  // namespace sardonyx

@@ -1,0 +1,203 @@
+#include "training/step.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "autodiff/backward.h"
+#include "graph/builder.h"
+
+namespace sardonyx {
+
+namespace {
+
+ValueId output_named(const Graph& graph, const std::string& name) {
+  for (const ValueId id : graph.outputs())
+    if (graph.value(id).name == name) return id;
+  std::string list;
+  for (const ValueId id : graph.outputs()) list += (list.empty() ? "'" : ", '") + graph.value(id).name + "'";
+  throw InputError("output of the model", "one of " + list, "'" + name + "'");
+}
+
+// A value of its own under a name.
+ValueId named(GraphBuilder& builder, ValueId id, const std::string& name) {
+  Node node;
+  node.op = "Identity";
+  node.inputs = {id};
+  node.outputs = {builder.value(name)};
+  const ValueId result = node.outputs[0];
+  builder.add(std::move(node));
+  return result;
+}
+
+// Inputs and outputs of the step that is being written.
+class StepWriter {
+ public:
+  StepWriter(const Graph& graph, const StepRequest& request) : builder_(graph), request_(request) {}
+
+  GraphPtr write(StepRequest& request) {
+    const Graph& graph = builder_.graph();
+    loss_ = output_named(graph, request.loss_name);
+    const Type type = graph.value(loss_).type;
+    if (type.rank() != 0) throw InputError("loss", "a scalar (reduction 'mean' or 'sum')", type.to_string());
+    std::vector<std::string> names;
+    for (const auto& group : request.groups)
+      names.insert(names.end(), group.parameters.begin(), group.parameters.end());
+    std::vector<ValueId> ids;
+    for (const std::string& name : names) ids.push_back(graph.find(name));
+    outputs_ = graph.outputs();
+    const ValueId seed = builder_.op("Cast", {builder_.constant(Tensor::scalar(1.0f))},
+                                     attributes({{"to", static_cast<int64_t>(type.dtype)}}));
+    const std::vector<ValueId> gradients = append_gradient(builder_, {loss_}, {seed}, ids);
+    for (size_t i = 0; i < names.size(); ++i)
+      if (gradients[i] != kNone) gradients_.emplace_back(names[i], gradients[i]);
+    if (gradients_.empty())
+      throw InputError("trainable", "parameters that the loss depends on",
+                       "none of " + std::to_string(names.size()));
+    accumulate_and_clip();
+    for (size_t g = 0; g < request.groups.size(); ++g) {
+      auto& parameters = request.groups[g].parameters;
+      std::erase_if(parameters, [&](const std::string& name) { return gradient(name) == kNone; });
+      if (request.updates) update(g, request.groups[g]);
+    }
+    builder_.set_outputs(outputs_);
+    return std::move(builder_).build_pruned();
+  }
+
+ private:
+  ValueId gradient(const std::string& name) const {
+    for (const auto& [known, id] : gradients_)
+      if (known == name) return id;
+    return kNone;
+  }
+  Type type_of_parameter(const std::string& name) {
+    return builder_.graph().value(builder_.graph().find(name)).type;
+  }
+  ValueId number(double value) { return builder_.constant(Tensor::scalar(value)); }
+  ValueId as_double(ValueId id) {
+    return builder_.op("Cast", {id}, attributes({{"to", static_cast<int64_t>(DType::Float64)}}));
+  }
+  // An output that a caller may write over the input.
+  void output_over(ValueId input, ValueId output) {
+    outputs_.push_back(output);
+    builder_.update(input, output);
+  }
+  ValueId own(const std::string& op, std::vector<ValueId> inputs, const std::string& output) {
+    Node node;
+    node.domain = kOwnDomain;
+    node.op = op;
+    node.inputs = std::move(inputs);
+    node.outputs = {builder_.value(output)};
+    const ValueId result = node.outputs[0];
+    builder_.add(std::move(node));
+    return result;
+  }
+
+  void accumulate_and_clip() {
+    double share = 1;
+    if (request_.accumulate > 1) {
+      share = 1.0 / request_.accumulate;
+      for (auto& [name, id] : gradients_) {
+        const std::string accumulated = StepNames::accumulated(name);
+        const ValueId sum = builder_.input(accumulated, type_of_parameter(name));
+        const ValueId next = own("Accumulate", {sum, id}, StepNames::next(accumulated));
+        if (request_.updates)
+          id = next;
+        else
+          output_over(sum, next);
+      }
+    }
+    if (!request_.updates) return;
+    if (request_.clip_value > 0) {
+      for (auto& [name, id] : gradients_) {
+        const DType dtype = type_of_parameter(name).dtype;
+        const auto bound = [&](double value) {
+          return builder_.op("Cast", {number(value / share)},
+                             attributes({{"to", static_cast<int64_t>(dtype)}}));
+        };
+        id = builder_.op("Clip", {id, bound(-request_.clip_value), bound(request_.clip_value)});
+      }
+    }
+    ValueId scale = number(share);
+    if (request_.clip_norm > 0) {
+      std::vector<ValueId> squares;
+      for (const auto& [name, id] : gradients_)
+        squares.push_back(
+            as_double(builder_.op("ReduceSumSquare", {id}, attributes({{"keepdims", int64_t{0}}}))));
+      const ValueId norm =
+          builder_.op("Mul", {builder_.op("Sqrt", {builder_.op("Sum", squares)}), number(share)});
+      const ValueId ratio =
+          builder_.op("Div", {number(request_.clip_norm), builder_.op("Add", {norm, number(1e-6)})});
+      scale = builder_.op("Mul", {scale, builder_.op("Min", {ratio, number(1)})});
+    }
+    // Infinity less itself is NaN.
+    const ValueId loss = as_double(loss_);
+    const ValueId finite = builder_.op("Equal", {builder_.op("Sub", {loss, loss}), number(0)});
+    scale_ = builder_.op("Where", {finite, scale, number(std::numeric_limits<double>::quiet_NaN())});
+    if (request_.keep_gradients)
+      for (auto& [name, id] : gradients_) {
+        id = named(builder_, id, StepNames::gradient(name));
+        outputs_.push_back(id);
+      }
+  }
+
+  void update(size_t group, const StepRequest::Group& g) {
+    if (g.parameters.empty()) return;
+    const auto numbers = static_cast<int64_t>(g.rule.hyper.size());
+    const ValueId hyper =
+        builder_.input(StepNames::hyper(group), Type::tensor(DType::Float64, {Dim(numbers)}));
+    for (const std::string& name : g.parameters) {
+      const ValueId parameter = builder_.graph().find(name);
+      Node node;
+      node.domain = kOwnDomain;
+      node.op = g.rule.op;
+      node.name = "update of " + name;
+      node.attributes = g.rule.attributes;
+      node.inputs = {parameter, gradient(name), hyper, scale_};
+      node.outputs = {builder_.value(StepNames::next(name))};
+      output_over(parameter, node.outputs[0]);
+      for (const std::string& state : g.rule.states) {
+        const std::string input = StepNames::state(state, name);
+        node.inputs.push_back(builder_.input(input, type_of_parameter(name)));
+        node.outputs.push_back(builder_.value(StepNames::next(input)));
+        output_over(node.inputs.back(), node.outputs.back());
+      }
+      builder_.add(std::move(node));
+    }
+  }
+
+  GraphBuilder builder_;
+  const StepRequest& request_;
+  ValueId loss_ = kNone, scale_ = kNone;
+  std::vector<ValueId> outputs_;
+  std::vector<std::pair<std::string, ValueId>> gradients_;  // of the parameters that have one
+};
+
+}  // namespace
+
+GraphPtr with_loss(const GraphPtr& forward, const LossRequest& request, const std::vector<std::string>& keep,
+                   std::string* loss_name) {
+  GraphBuilder builder(*forward);
+  std::vector<ValueId> ports;
+  size_t predictions = 0, targets = 0;
+  for (const LossPort& port : request.loss->ports) {
+    if (!port.is_target) {
+      ports.push_back(output_named(*forward, request.predictions.at(predictions++)));
+      continue;
+    }
+    ports.push_back(builder.input(request.target_name(targets), request.targets.at(targets)));
+    ++targets;
+  }
+  const ValueId loss =
+      named(builder, append_loss(builder, *request.loss, request.arguments, ports), kLossOutput);
+  *loss_name = builder.info(loss).name;
+  std::vector<ValueId> outputs = {loss};
+  for (const std::string& name : keep) outputs.push_back(output_named(*forward, name));
+  builder.set_outputs(std::move(outputs));
+  return std::move(builder).build_pruned();
+}
+
+GraphPtr append_step(const GraphPtr& graph, StepRequest& request) {
+  return StepWriter(*graph, request).write(request);
+}
+
+}  // namespace sardonyx

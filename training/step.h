@@ -1,0 +1,56 @@
+// The graph of a training step: forward, loss, backward, clipping, accumulation and update.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "training/loss.h"
+#include "training/optimizer.h"
+
+namespace sardonyx {
+
+// Names of the step's inputs and outputs beside the model's own.
+struct StepNames {
+  static std::string target(size_t i) { return "target/" + std::to_string(i); }
+  static std::string hyper(size_t group) { return "hyper/" + std::to_string(group); }
+  static std::string state(const std::string& state, const std::string& parameter) {
+    return state + "/" + parameter;
+  }
+  static std::string next(const std::string& input) { return "next/" + input; }
+  static std::string gradient(const std::string& parameter) { return "gradient/" + parameter; }
+  static std::string accumulated(const std::string& parameter) { return "accumulated/" + parameter; }
+};
+inline constexpr const char* kLossOutput = "loss";
+
+struct LossRequest {
+  const Loss* loss = nullptr;
+  Arguments arguments;
+  std::vector<std::string> predictions;  // outputs of the model, in the order of the loss's ports
+  std::vector<Type> targets;             // of the ports that are targets
+  std::string (*target_name)(size_t) = StepNames::target;
+};
+// The forward graph with its targets as inputs and the loss as the output `loss`, before the outputs of the
+// graph in `keep`. Types of the new values are not inferred. InputError for an output that does not exist.
+GraphPtr with_loss(const GraphPtr& forward, const LossRequest& request, const std::vector<std::string>& keep,
+                   std::string* loss_name);
+
+struct StepRequest {
+  struct Group {
+    OptimizerRule rule;
+    std::vector<std::string> parameters;
+  };
+  std::string loss_name;
+  std::vector<Group> groups;
+  double clip_norm = 0, clip_value = 0;  // 0: no clipping
+  int accumulate = 1;                    // batches whose mean gradient makes an update
+  bool updates = true;                   // false: a batch that only accumulates
+  bool keep_gradients = true;
+};
+// Appends the backward pass and the updates to a typed graph of with_loss that has rules for all its
+// operators. An update is an output over its input (Graph::updates) and is left out where the loss is not
+// finite. Parameters that the loss does not depend on are taken out of the groups. UnsupportedError as for
+// append_gradient; InputError when the loss is no scalar or depends on no parameter.
+GraphPtr append_step(const GraphPtr& graph, StepRequest& request);
+
+}  // namespace sardonyx
