@@ -8,6 +8,8 @@ void cases_softmax(CaseTable& t) {
     t.add(op, {f32({0, 4})});
     t.add(op, {f32({300, 128})});
     t.add(op, {f32({7})}).integer("axis", 0);
+    t.add(op, {f32({3, 4, 5, 6})}).integer("axis", -2);
+    t.add(op, {f32({2, 1})});
   }
   t.add("Hardmax", {f32({4, 6})}).integer("axis", 1);
 }
