@@ -39,6 +39,20 @@ struct ConvTransposeAttributes : ConvAttributes {
   }
 };
 
+// Of ConvBackwardData and ConvBackwardWeights: those of the convolution whose derivatives they are, with its
+// pads as numbers.
+struct ConvBackwardAttributes {
+  int64_t group = 1;
+  std::optional<std::vector<int64_t>> dilations, pads, strides;
+  template <class V>
+  void visit(V&& v) {
+    v("group", group);
+    v("dilations", dilations);
+    v("pads", pads);
+    v("strides", strides);
+  }
+};
+
 struct DeformConvAttributes {
   int64_t group = 1, offset_group = 1;
   std::optional<std::vector<int64_t>> dilations, kernel_shape, pads, strides;

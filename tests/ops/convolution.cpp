@@ -18,7 +18,47 @@ void cases_convolution(CaseTable& t) {
   t.add("Conv",
         {f32({1, 3, 12, 12}), constant<float>(std::vector<float>(8 * 3 * 25, 0.1f), {8, 3, 5, 5}), f32({8})})
       .ints("pads", {2, 2, 2, 2});
+  // Padding of SAME with strides, windows that leave the last elements unread, and dilation with groups.
+  for (const char* pad : {"SAME_UPPER", "SAME_LOWER", "VALID"})
+    t.add("Conv", {f32({2, 4, 8, 7}), f32({6, 2, 3, 4}), f32({6})})
+        .text("auto_pad", pad)
+        .integer("group", 2)
+        .ints("strides", {2, 3});
+  t.add("Conv", {f32({2, 3, 11}), f32({2, 3, 3})})
+      .ints("strides", {4})
+      .ints("dilations", {2})
+      .ints("pads", {1, 0});
+  t.add("Conv", {f32({2, 4, 9, 9}), f32({8, 1, 3, 3})})
+      .integer("group", 4)
+      .ints("dilations", {2, 1})
+      .ints("strides", {2, 2})
+      .ints("pads", {2, 1, 1, 1});
+  t.add("Conv", {f32({1, 2, 5, 6, 5}), f32({4, 1, 2, 3, 3}), f32({4})})
+      .integer("group", 2)
+      .ints("strides", {1, 2, 2})
+      .ints("dilations", {2, 1, 1})
+      .ints("pads", {1, 1, 0, 0, 2, 1});
   t.add("ConvTranspose", {f32({1, 3, 5, 5}), f32({3, 4, 3, 3})});
+  // More output_padding than a stride, an output_shape smaller and larger than what the windows span.
+  t.add("ConvTranspose", {f32({1, 3, 4}), f32({3, 2, 3}), f32({2})})
+      .ints("strides", {2})
+      .ints("dilations", {4})
+      .ints("output_padding", {3})
+      .ints("pads", {1, 2});
+  for (const int64_t size : {7, 12})
+    for (const char* pad : {"NOTSET", "SAME_UPPER"})
+      t.add("ConvTranspose", {f32({1, 2, 4, 4}), f32({2, 3, 3, 3}), f32({3})})
+          .ints("strides", {2, 2})
+          .text("auto_pad", pad)
+          .ints("output_shape", {size, 8});
+  for (const char* pad : {"SAME_UPPER", "SAME_LOWER", "VALID"})
+    t.add("ConvTranspose", {f32({1, 4, 4, 3}), f32({4, 1, 3, 4})})
+        .integer("group", 2)
+        .ints("strides", {2, 1})
+        .text("auto_pad", pad);
+  t.add("ConvTranspose", {f32({1, 2, 2, 3, 3}), f32({2, 2, 2, 3, 2})})
+      .ints("strides", {2, 1, 2})
+      .ints("pads", {0, 1, 0, 1, 0, 1});
   t.add("ConvTranspose", {f32({2, 4, 5, 6}), f32({4, 2, 3, 3}), f32({4})})
       .integer("group", 2)
       .ints("strides", {2, 2})
@@ -26,6 +66,10 @@ void cases_convolution(CaseTable& t) {
       .ints("output_padding", {1, 0});
   t.add("ConvTranspose", {f32({1, 3, 7}), f32({3, 2, 3})}).ints("strides", {2}).ints("dilations", {2});
   t.add("Col2Im", {f32({1, 5, 5}), constant<int64_t>({5, 5}), constant<int64_t>({1, 5})});
+  t.add("Col2Im", {f32({2, 24, 12}), constant<int64_t>({6, 7}), constant<int64_t>({2, 3})})
+      .ints("strides", {2, 1})
+      .ints("pads", {0, 1, 1, 0})
+      .ints("dilations", {1, 2});
   t.add("DeformConv", {f32({1, 1, 3, 3}), f32({1, 1, 2, 2}), f32({1, 8, 2, 2}, Fill::Unit)}).within(1e-3);
 }
 

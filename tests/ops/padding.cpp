@@ -7,6 +7,11 @@ void cases_padding(CaseTable& t) {
     t.add("Pad", {f32({3, 4, 5}), constant<int64_t>({1, 0, 2, 0, 2, 1})}).text("mode", mode);
   t.add("Pad", {f32({3, 4, 5}), constant<int64_t>({-1, 2}), none(), constant<int64_t>({1})});
   t.add("Pad", {f32({3, 4}), constant<int64_t>({1, 1, 1, 1}), constant<float>({7}, {})});
+  // Pads on one side, crops on the other; the value is an input.
+  for (const char* mode : {"constant", "reflect", "edge", "wrap"})
+    t.add("Pad", {f32({4, 5, 3}), constant<int64_t>({2, -1, -1, 3}), none(), constant<int64_t>({1, -1})})
+        .text("mode", mode);
+  t.add("Pad", {f32({3, 4}), constant<int64_t>({1, -1, 2, 0}), f32({})});
 }
 
 }  // namespace sardonyx::test

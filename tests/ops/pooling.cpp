@@ -22,6 +22,52 @@ void cases_pooling(CaseTable& t) {
       .ints("kernel_shape", {3, 3})
       .ints("pads", {1, 1, 1, 1})
       .integer("count_include_pad", 1);
+  for (const char* op : {"MaxPool", "AveragePool"})
+    for (const char* pad : {"SAME_UPPER", "SAME_LOWER", "VALID"})
+      t.add(op, {f32({2, 2, 8, 7})})
+          .ints("kernel_shape", {3, 2})
+          .ints("strides", {3, 2})
+          .text("auto_pad", pad);
+  // What the mean counts: padding or not, windows that reach beyond the padding, dilation.
+  for (const int64_t include : {0, 1})
+    for (const int64_t ceil : {0, 1})
+      for (const int64_t dilation : {1, 2})
+        t.add("AveragePool", {f32({2, 2, 10, 9})})
+            .ints("kernel_shape", {3, 2})
+            .ints("strides", {3, 2})
+            .ints("pads", {1, 0, 2, 1})
+            .ints("dilations", {dilation, 1})
+            .integer("ceil_mode", ceil)
+            .integer("count_include_pad", include);
+  t.add("AveragePool", {f32({1, 2, 7})})
+      .ints("kernel_shape", {4})
+      .ints("strides", {2})
+      .text("auto_pad", "SAME_UPPER")
+      .integer("count_include_pad", 1);
+  t.add("MaxPool", {f32({2, 2, 10, 9})})
+      .ints("kernel_shape", {3, 2})
+      .ints("strides", {3, 2})
+      .ints("pads", {1, 0, 2, 1})
+      .ints("dilations", {2, 1})
+      .integer("ceil_mode", 1);
+  t.add("MaxPool", {f32({1, 3, 8, 8})}).ints("kernel_shape", {2, 3}).integer("storage_order", 1).gives(2);
+  t.add("MaxUnpool", {f32({1, 2, 2, 2}), constant<int64_t>({0, 3, 8, 15, 16, 19, 24, 31}, {1, 2, 2, 2})})
+      .ints("kernel_shape", {2, 2})
+      .ints("strides", {2, 2});
+  t.add("MaxUnpool", {f32({1, 2, 2, 2}), constant<int64_t>({0, 3, 8, 15, 16, 19, 24, 31}, {1, 2, 2, 2}),
+                      constant<int64_t>({1, 2, 5, 6})})
+      .ints("kernel_shape", {2, 2})
+      .ints("strides", {2, 2});
+  for (const int64_t p : {1, 2, 3}) {
+    t.add("GlobalLpPool", {f32({2, 3, 4, 5})}).integer("p", p);
+    t.add("LpPool", {f32({2, 3, 8, 7})})
+        .ints("kernel_shape", {3, 2})
+        .ints("strides", {2, 1})
+        .ints("pads", {1, 0, 1, 1})
+        .ints("dilations", {1, 2})
+        .integer("ceil_mode", 1)
+        .integer("p", p);
+  }
   t.add("LpPool", {f32({1, 3, 8, 8})}).ints("kernel_shape", {2, 2}).integer("p", 2);
   for (const char* op : {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
     t.add(op, {f32({2, 3, 7, 5})});
