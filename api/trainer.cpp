@@ -14,6 +14,7 @@
 #include "ops/registry/schema.h"
 #include "sardonyx/tools.h"
 #include "training/forward.h"
+#include "training/head.h"
 #include "training/step.h"
 
 namespace sardonyx {
@@ -61,6 +62,7 @@ class Trainer::Impl {
       for (auto& group : groups_)
         group.hyper.mutable_data<double>()[group.rule.hyper.size() - 1] = updates_ + 1;
     }
+    latest_step_ = program.session.get();
     const std::vector<Value> results = run(program, inputs, targets);
     const double loss = results.at(0).tensor().to_doubles().at(0);
     if (!std::isfinite(loss)) report_not_finite(loss, inputs, targets);
@@ -103,6 +105,12 @@ class Trainer::Impl {
     if (it == states_.end())
       throw InputError("state of the optimizer", "a name that optimizer_state() gives", "'" + name + "'");
     copy("state '" + name + "'", value, it->second);
+  }
+
+  std::string profile() {
+    if (!options_.profile || !latest_step_)
+      throw InputError("profile", "option 'profile' and a step", "none");
+    return latest_step_->profile();
   }
 
   struct Group {
@@ -222,6 +230,7 @@ class Trainer::Impl {
     options.threads = options_.threads;
     options.precision = options_.precision;
     options.seed = options_.seed;
+    options.profile = options_.profile;
     return options;
   }
 
@@ -403,8 +412,25 @@ class Trainer::Impl {
   }
 
   std::map<std::string, Program> programs_;
+  Session* latest_step_ = nullptr;
   int batches_ = 0;  // since the last update
 };
+
+LoadedModel replace_head(const LoadedModel& loaded, int64_t classes, uint64_t seed,
+                         const std::string& output) {
+  auto model = std::make_shared<Model>(*loaded.get());
+  try {
+    const Pipeline pipeline({"cpu"});
+    Evaluator* evaluator = pipeline.evaluator.get();
+    // As written: upgraded operators may stand for one of an older opset together.
+    const GraphPtr graph = infer_types(model->graph, evaluator);
+    model->graph = infer_types(replace_head(graph, classes, seed, output), evaluator);
+  } catch (Error& e) {
+    e.add_file(model->path);
+    throw;
+  }
+  return LoadedModel(model);
+}
 
 Trainer::Trainer(const LoadedModel& model, TrainerOptions options)
     : impl_(std::make_unique<Impl>(model, std::move(options))) {}
@@ -446,6 +472,7 @@ double Trainer::hyper(const std::string& name, int group) const { return impl_->
 void Trainer::set_hyper(const std::string& name, double value, int group) {
   impl_->hyper(name, group) = value;
 }
+std::string Trainer::profile() { return impl_->profile(); }
 size_t Trainer::group_count() const { return impl_->groups_.size(); }
 const std::vector<ValueDescription>& Trainer::inputs() const { return impl_->inputs_; }
 LoadedModel Trainer::model() const { return impl_->model(); }

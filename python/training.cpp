@@ -75,6 +75,8 @@ TrainerOptions options_from(const nb::dict& dict) {
       options.accumulate = nb::cast<int>(value);
     else if (key == "keep_gradients")
       options.keep_gradients = nb::cast<bool>(value);
+    else if (key == "profile")
+      options.profile = nb::cast<bool>(value);
     else if (key == "seed")
       options.seed = nb::cast<uint64_t>(value);
     else
@@ -164,6 +166,7 @@ void bind_training(nb::module_& m) {
            })
       .def("update_count", &Trainer::update_count)
       .def("set_update_count", &Trainer::set_update_count)
+      .def("profile", &Trainer::profile)
       .def("hyper", &Trainer::hyper)
       .def("hyper_names", &Trainer::hyper_names)
       .def("set_hyper", &Trainer::set_hyper)
@@ -177,6 +180,8 @@ void bind_training(nb::module_& m) {
           const GradientOptions options{wrt, named_from(loss), predictions, batch_statistics, dropout};
           return released([&] { return gradient_model(model, options); });
         });
+  m.def("replace_head", [](const LoadedModel& model, int64_t classes, uint64_t seed,
+                           const std::string& output) { return replace_head(model, classes, seed, output); });
   m.def("vjp_model", [](const LoadedModel& model, const std::vector<std::string>& wrt) {
     return released([&] { return vjp_model(model, wrt); });
   });

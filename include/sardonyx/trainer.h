@@ -38,7 +38,14 @@ struct TrainerOptions {
   int accumulate = 1;                          // steps whose mean gradient makes an update
   bool keep_gradients = true;                  // false: gradients() has none, which saves their memory
   uint64_t seed = 0;                           // of dropout
+  bool profile = false;                        // records every node for profile()
 };
+
+// A classifier with other classes: its last layer (Gemm, MatMul or 1 x 1 Conv, found from `output`, by
+// default the first, backwards) is drawn anew as torch.nn.Linear's, with the same names, and a Softmax or
+// Sigmoid behind it goes, so that the output gives logits. InputError when there is no such layer.
+SARDONYX_API LoadedModel replace_head(const LoadedModel& model, int64_t classes, uint64_t seed = 0,
+                                      const std::string& output = "");
 
 struct ParameterInfo {
   std::string name;
@@ -90,6 +97,10 @@ class SARDONYX_API Trainer {
   void set_hyper(const std::string& name, double value, int group = -1);
   std::vector<std::string> hyper_names() const;
   size_t group_count() const;
+
+  // The steps since training began or profile() was last called, as Chrome-trace JSON. Needs
+  // TrainerOptions::profile and a step.
+  std::string profile();
 
   const std::vector<ValueDescription>& inputs() const;
   // The model with the current weights, in inference mode; standard ONNX when written with tools.h.

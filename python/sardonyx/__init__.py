@@ -21,7 +21,7 @@ from ._values import to_binding as _to_binding
 __version__ = _sardonyx.version()
 __all__ = ["CancelToken", "CancelledError", "Error", "FileError", "InferenceSession", "InputError", "LimitError",
            "Model", "ModelError", "ProviderError", "Trainer", "UnsupportedError", "ValueInfo", "convert", "gradient_model",
-           "inspect", "nn", "operators", "optim"]
+           "inspect", "nn", "operators", "optim", "replace_head"]
 
 
 def _model(source):
@@ -137,4 +137,4 @@ def operators():
 
 
 from . import nn, optim  # noqa: E402, they need the names above
-from .training import Trainer, gradient_model  # noqa: E402
+from .training import Trainer, gradient_model, replace_head  # noqa: E402

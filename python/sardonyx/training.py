@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as _json
 import os as _os
 import sys as _sys
 import time as _time
@@ -38,6 +39,7 @@ class Trainer:
     batch_norm: "train", or "frozen" to normalize by the running statistics. precision: "medium" computes in bf16
     and keeps parameters in f32. clip_norm, clip_value: gradient clipping. accumulate: steps to an update.
     keep_gradients: False saves the memory of gradients(). seed: of dropout. threads: 0 takes all CPUs.
+    profile: record every node for profile().
 
     Raises UnsupportedError before the first step for nodes without a gradient, all at once; InputError for what
     does not fit. A failed step leaves parameters and optimizer state as they were.
@@ -46,7 +48,7 @@ class Trainer:
     def __init__(self, source, loss="CrossEntropyLoss", optimizer="AdamW", scheduler=None, trainable="*",
                  providers=("cpu",), precision="highest", batch_norm="train", seed=0, *, threads=0,
                  predictions=None, groups=(), no_decay=(), clip_norm=0.0, clip_value=0.0, accumulate=1,
-                 keep_gradients=True):
+                 keep_gradients=True, profile=False):
         from . import _model
         if scheduler is not None:
             raise _sardonyx.UnsupportedError("option 'scheduler': expected None: set trainer.lr between steps")
@@ -59,7 +61,7 @@ class Trainer:
             "predictions": _globs(predictions or []), "optimizer": spec, "groups": all_groups,
             "trainable": _globs(trainable), "batch_norm": batch_norm, "clip_norm": float(clip_norm),
             "clip_value": float(clip_value), "accumulate": accumulate, "keep_gradients": keep_gradients,
-            "seed": seed})
+            "seed": seed, "profile": profile})
         self._inputs = self._trainer.inputs()
 
     def _feeds(self, x):
@@ -97,15 +99,18 @@ class Trainer:
         """The model's outputs in inference mode."""
         return [_from_binding(v) for v in self._trainer.predict(self._feeds(x))]
 
-    def fit(self, loader, epochs=1, progress=True):
+    def fit(self, loader, epochs=1, progress=True, before_epoch=None):
         """Steps over `loader`, an iterable of (x, y) that can be iterated `epochs` times; returns the mean loss of
-        each epoch. progress: a bar on a terminal, a line for each epoch elsewhere."""
+        each epoch. progress: a bar on a terminal, a line for each epoch elsewhere. before_epoch: called with the
+        epoch's number, from 0, for instance to set .lr."""
         means = []
         try:
             batches = len(loader)
         except TypeError:
             batches = None
         for epoch in range(epochs):
+            if before_epoch is not None:
+                before_epoch(epoch)
             total, count, start = 0.0, 0, _time.monotonic()
             bar = _Bar(f"epoch {epoch + 1}/{epochs}", batches, progress)
             for x, y in loader:
@@ -142,6 +147,10 @@ class Trainer:
     def gradients(self):
         """{name: array}: the gradients of the last update, after clip_value and before clip_norm."""
         return {name: _from_binding(value) for name, value in self._trainer.gradients().items()}
+
+    def profile(self):
+        """The steps since the last call as a Chrome-trace dict; needs profile=True."""
+        return _json.loads(self._trainer.profile())
 
     def save(self, path):
         """Writes a checkpoint: safetensors with weights, statistics, optimizer state and counters. The file is
@@ -215,3 +224,10 @@ def gradient_model(source, path=None, wrt=None, loss="CrossEntropyLoss", predict
     model = _sardonyx.gradient_model(_model(source), _globs(wrt or []), _loss_spec(loss), _globs(predictions or []),
                                      batch_norm == "train", bool(dropout))
     return convert(model, None if path is None else _os.fspath(path))
+
+
+def replace_head(source, classes, seed=0, output=""):
+    """A Model whose last layer (Gemm, MatMul or 1 x 1 Conv) gives `classes` logits: drawn anew as torch.nn.Linear's,
+    with the same names; a Softmax or Sigmoid behind it goes. output: its name, by default the first."""
+    from . import _model
+    return _sardonyx.replace_head(_model(source), classes, seed, output)
