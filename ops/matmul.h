@@ -24,6 +24,16 @@ struct GemmAttributes {
   }
 };
 
+// MatMulTransposed: MatMul of operands whose last two dimensions change places first.
+struct MatMulTransposedAttributes {
+  int64_t transA = 0, transB = 0;
+  template <class V>
+  void visit(V&& v) {
+    v("transA", transA);
+    v("transB", transB);
+  }
+};
+
 struct EinsumAttributes {
   std::optional<std::string> equation;  // required
   template <class V>

@@ -1,5 +1,6 @@
 // Gradients of the matrix products.
 #include "ops/matmul.h"
+#include "ops/registry/flops.h"
 #include "ops/registry/gradient.h"
 
 namespace sardonyx {
@@ -11,12 +12,18 @@ ValueId gemm(Differentiate& d, ValueId a, ValueId b, bool trans_a, bool trans_b,
               attributes({{"transA", int64_t{trans_a}}, {"transB", int64_t{trans_b}}, {"alpha", alpha}}));
 }
 
+// Of operands of rank 2 or more.
+ValueId product(Differentiate& d, ValueId a, ValueId b, bool trans_a, bool trans_b) {
+  return d.own("MatMulTransposed", {a, b},
+               attributes({{"transA", int64_t{trans_a}}, {"transB", int64_t{trans_b}}}));
+}
+
 ValueId unsqueezed(Differentiate& d, ValueId x, int64_t axis) {
   return d.op("Unsqueeze", {x, d.ints({axis})});
 }
 
 // The last two of `rank` axes change places.
-ValueId transposed(Differentiate& d, ValueId x, int rank) {
+ValueId transposed(Compose& d, ValueId x, int rank) {
   std::vector<int64_t> perm;
   for (int i = 0; i < rank; ++i) perm.push_back(i);
   std::swap(perm[perm.size() - 1], perm[perm.size() - 2]);
@@ -67,16 +74,14 @@ void matmul(Differentiate& d) {
     d.give(input, g);
   };
   if (d.needs(0)) {
-    const ValueId g =
-        wide_y == 2 ? gemm(d, dy, b, false, true) : d.op("MatMul", {dy, transposed(d, b, wide_b)});
+    const ValueId g = wide_y == 2 ? gemm(d, dy, b, false, true) : product(d, dy, b, false, true);
     back(0, g, rank_a, 0);
   }
   if (d.needs(1)) {
     if (wide_b == 2 && rank_b == 2)
       d.give(1, gemm(d, rows(d, a, wide_a), rows(d, dy, wide_y), true, false));
     else
-      back(1, wide_y == 2 ? gemm(d, a, dy, true, false) : d.op("MatMul", {transposed(d, a, wide_a), dy}),
-           rank_b, 1);
+      back(1, wide_y == 2 ? gemm(d, a, dy, true, false) : product(d, a, dy, true, false), rank_b, 1);
   }
 }
 
@@ -89,11 +94,51 @@ void gemm_gradient(Differentiate& d) {
   if (d.needs(2)) d.give_summed(2, p.beta == 1 ? dy : d.mul(dy, d.scalar(d.dtype(0), p.beta)));
 }
 
+std::vector<ValueId> matmul_transposed(Compose& c) {
+  const auto p = c.attributes<MatMulTransposedAttributes>();
+  return {c.op("MatMul", {p.transA != 0 ? transposed(c, c.in(0), c.need_rank(0)) : c.in(0),
+                          p.transB != 0 ? transposed(c, c.in(1), c.need_rank(1)) : c.in(1)})};
+}
+
+std::optional<Shape> transposed_dims(const OwnInference& ports) {
+  const auto &a = ports.inputs.at(0).shape, &b = ports.inputs.at(1).shape;
+  if (!a || !b || a->size() < 2 || b->size() < 2) return std::nullopt;
+  const Shape& longer = a->size() >= b->size() ? *a : *b;
+  const Shape& shorter = a->size() >= b->size() ? *b : *a;
+  Shape dims(longer.begin(), longer.end() - 2);
+  for (size_t i = 0; i + 2 < shorter.size(); ++i) {
+    Dim& dim = dims[dims.size() - (shorter.size() - 2) + i];
+    const Dim& other = shorter[i];
+    if (dim.known() && dim.value == 1)
+      dim = other;
+    else if (!dim.known() && other.known() && other.value != 1)
+      dim = other;
+    else if (!dim.known() && !other.known() && dim.symbol != other.symbol)
+      dim = Dim();
+  }
+  dims.push_back((*a)[a->size() - (ports.attribute("transA") != 0 ? 1 : 2)]);
+  dims.push_back((*b)[b->size() - (ports.attribute("transB") != 0 ? 2 : 1)]);
+  return dims;
+}
+
+std::optional<double> transposed_flops(const FlopPorts& ports) {
+  const Dims *a = ports.in(0), *y = ports.out(0);
+  if (!a || !y || a->size() < 2) return std::nullopt;
+  const bool transposed = parse_attributes<MatMulTransposedAttributes>(ports.node.attributes).transA != 0;
+  return 2 * elements_from(*y) * static_cast<double>((*a)[a->size() - (transposed ? 2 : 1)]);
+}
+
 }  // namespace
 
 void register_matmul_gradient(OperatorRegistry& r) {
   r.op("MatMul").differentiates(matmul);
   r.op("Gemm").differentiates(gemm_gradient);
+  r.op("MatMulTransposed", kOwnDomain)
+      .attributes<MatMulTransposedAttributes>()
+      .ports({{"A"}, {"B"}}, {{"Y", 0, -1, -1, transposed_dims}})
+      .decomposes(matmul_transposed)
+      .narrows(Narrow::Always)
+      .flops(transposed_flops);
 }
 
 }  // namespace sardonyx

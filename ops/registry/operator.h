@@ -98,11 +98,17 @@ struct OwnInput {
   std::string type = "T";  // "T": a float type, the same everywhere; else ONNX's name, "tensor(int64)"
   bool optional = false;
 };
+struct OwnInference {
+  std::vector<Type> inputs;
+  std::function<int64_t(const std::string& name)> attribute;  // an INT; 0 where it is left out
+};
 struct OwnOutput {
   std::string name;
   int dtype_of = 0;  // the input whose dtype it has
   int dims_of = -1;  // the input whose dims it has, or
-  int dims_in = -1;  // the input whose numbers are its dims; with neither they are unknown
+  int dims_in = -1;  // the input whose numbers are its dims, or
+  // what gives them; nothing: they are unknown
+  std::function<std::optional<Shape>(const OwnInference&)> dims = {};
 };
 struct OwnSchema {
   std::vector<OwnInput> inputs;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ops/registry/operator.h"
+#include "ops/registry/proto.h"
 
 namespace sardonyx {
 
@@ -24,6 +25,31 @@ void set_dims(onnx::InferenceContext& ctx, size_t output, size_t input) {
   } else {
     ctx.getOutputType(output)->mutable_tensor_type()->clear_shape();
   }
+}
+
+void set_dims(onnx::InferenceContext& ctx, size_t output, const std::optional<Shape>& dims) {
+  if (!dims) return;
+  auto* shape = ctx.getOutputType(output)->mutable_tensor_type()->mutable_shape();
+  for (const Dim& dim : *dims) {
+    auto* to = shape->add_dim();
+    if (dim.known())
+      to->set_dim_value(dim.value);
+    else if (!dim.symbol.empty())
+      to->set_dim_param(dim.symbol);
+  }
+}
+
+OwnInference inference_of(onnx::InferenceContext& ctx) {
+  OwnInference inference;
+  for (size_t i = 0; i < ctx.getNumInputs(); ++i) {
+    const onnx::TypeProto* type = ctx.getInputType(i);
+    inference.inputs.push_back(type ? from_proto(*type) : Type());
+  }
+  inference.attribute = [&ctx](const std::string& name) {
+    const onnx::AttributeProto* attribute = ctx.getAttribute(name);
+    return attribute ? static_cast<int64_t>(attribute->i()) : int64_t{0};
+  };
+  return inference;
 }
 
 onnx::OpSchema make_schema(const Operator& op) {
@@ -58,6 +84,8 @@ onnx::OpSchema make_schema(const Operator& op) {
         onnx::propagateShapeFromInputToOutput(ctx, static_cast<size_t>(port.dims_of), o);
       else if (port.dims_in >= 0)
         set_dims(ctx, o, static_cast<size_t>(port.dims_in));
+      else if (port.dims)
+        set_dims(ctx, o, port.dims(inference_of(ctx)));
     }
   });
   return schema;

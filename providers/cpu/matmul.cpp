@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "ops/registry/operator.h"
 #include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/product.h"
@@ -32,9 +33,15 @@ void check_same_dtype(const PrepareContext& ctx) {
 // result.
 MatMulShape matmul_shape(const PrepareContext& ctx) {
   check_same_dtype(ctx);
+  const auto transposed = ctx.attributes<MatMulTransposedAttributes>();  // MatMul has neither
   Dims a = ctx.dims(0), b = ctx.dims(1);
   ctx.expect(!a.empty(), "rank of input 'A'", "at least 1", "0");
   ctx.expect(!b.empty(), "rank of input 'B'", "at least 1", "0");
+  const bool ta = transposed.transA != 0, tb = transposed.transB != 0;
+  ctx.expect(!ta || a.size() > 1, "rank of input 'A'", "at least 2", "1");
+  ctx.expect(!tb || b.size() > 1, "rank of input 'B'", "at least 2", "1");
+  if (ta) std::swap(a[a.size() - 2], a.back());
+  if (tb) std::swap(b[b.size() - 2], b.back());
   const bool row = a.size() == 1, column = b.size() == 1;
   if (row) a.insert(a.begin(), 1);
   if (column) b.push_back(1);
@@ -48,7 +55,9 @@ MatMulShape matmul_shape(const PrepareContext& ctx) {
   if (!row) s.dims.push_back(m);
   if (!column) s.dims.push_back(n);
   s.product = ProductShape::dense(m, n, k);
-  if (element_count(b_batch) == 1) {
+  if (ta) s.product.a_row = 1, s.product.a_column = m;
+  if (tb) s.product.b_row = 1, s.product.b_column = k;
+  if (element_count(b_batch) == 1 && (!ta || element_count(a_batch) == 1)) {
     s.product.m = checked_mul(element_count(batch), m, "rows");  // one product of all the rows of A
     return s;
   }
@@ -266,6 +275,8 @@ Prepared prepare_gemm_ref(PrepareContext& ctx) {
 void register_matmul(KernelRegistry& registry) {
   registry.add_aware("MatMul", "product", kFirst, prepare_matmul);
   registry.ref("MatMul", prepare_matmul_ref);
+  registry.add("MatMulTransposed", "product", kFirst, prepare_matmul, kOwnDomain, LayoutRule::Aware);
+  registry.ref("MatMulTransposed", prepare_matmul_ref, kOwnDomain);
   registry.add_aware("Gemm", "product", kFirst, prepare_gemm);
   registry.ref("Gemm", prepare_gemm_ref);
 }
