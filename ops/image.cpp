@@ -6,7 +6,9 @@
 namespace sardonyx {
 
 void register_image(OperatorRegistry& registry) {
-  registry.op("ImageDecoder").attributes<ImageDecoderAttributes>();
+  registry.op("ImageDecoder")
+      .attributes<ImageDecoderAttributes>()
+      .non_differentiable("it decodes the bytes of a file");
 }
 
 }  // namespace sardonyx

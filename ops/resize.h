@@ -50,6 +50,16 @@ struct GridSampleAttributes {
     v("padding_mode", padding_mode);
   }
 };
+// Of the operator of this project's own that gives the derivatives of GridSample. `absolute`: the grid holds
+// places of elements, not numbers between -1 and 1.
+struct GridSampleBackwardAttributes : GridSampleAttributes {
+  int64_t absolute = 0;
+  template <class V>
+  void visit(V&& v) {
+    GridSampleAttributes::visit(v);
+    v("absolute", absolute);
+  }
+};
 struct AffineGridAttributes {
   int64_t align_corners = 0;
   template <class V>

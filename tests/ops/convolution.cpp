@@ -71,6 +71,15 @@ void cases_convolution(CaseTable& t) {
       .ints("pads", {0, 1, 1, 0})
       .ints("dilations", {1, 2});
   t.add("DeformConv", {f32({1, 1, 3, 3}), f32({1, 1, 2, 2}), f32({1, 8, 2, 2}, Fill::Unit)}).within(1e-3);
+  t.add("DeformConv",
+        {f32({2, 4, 6, 7}), f32({6, 2, 3, 2}), f32({2, 24, 3, 6}), f32({6}), f32({2, 12, 3, 6})})
+      .integer("group", 2)
+      .integer("offset_group", 2)
+      .ints("strides", {2, 1})
+      .ints("pads", {1, 0, 1, 1})
+      .ints("dilations", {1, 2})
+      .within(1e-3);
+  t.add("DeformConv", {f32({1, 2, 8}), f32({3, 2, 3}), f32({1, 3, 6})}).within(1e-3);
 }
 
 }  // namespace sardonyx::test
