@@ -10,4 +10,7 @@ namespace sardonyx {
 // as far as it can be. Values that remain keep their names.
 GraphPtr differentiable(GraphPtr graph, Evaluator* evaluator);
 
+// The same graph without operators of kOwnDomain.
+GraphPtr standard_operators(GraphPtr graph, Evaluator* evaluator);
+
 }  // namespace sardonyx

@@ -10,8 +10,6 @@
 #include "graph/builder.h"
 #include "graph/shape.h"
 #include "onnx_import/upgrade.h"
-#include "ops/registry/decompose.h"
-#include "ops/registry/operator.h"
 #include "ops/registry/schema.h"
 #include "training/forward.h"
 #include "training/step.h"
@@ -19,17 +17,6 @@
 namespace sardonyx {
 
 namespace {
-
-// Operators of our own become standard ones.
-GraphPtr standard(GraphPtr graph, Evaluator* evaluator) {
-  graph = infer_types(graph, evaluator);
-  for (;;) {
-    const auto kept = [](const Node& node) { return node.domain != kOwnDomain; };
-    const GraphPtr next = decompose_unsupported(graph, kept, evaluator);
-    if (next == graph) return graph;
-    graph = infer_types(upgrade_graph(next), evaluator);
-  }
-}
 
 LoadedModel with_graph(const Model& model, GraphPtr graph) {
   auto next = std::make_shared<Model>(model);
@@ -122,7 +109,7 @@ LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& opt
     }
     if (outputs.size() == 1) throw InputError("wrt", "weights that the loss depends on", "none");
     builder.set_outputs(std::move(outputs));
-    return with_graph(model, standard(std::move(builder).build_pruned(), evaluator));
+    return with_graph(model, standard_operators(std::move(builder).build_pruned(), evaluator));
   } catch (Error& e) {
     e.add_file(model.path);
     throw;
@@ -168,13 +155,19 @@ LoadedModel vjp_model(const LoadedModel& loaded, const std::vector<std::string>&
     results.push_back(identity(builder, gradients[i] == kNone ? zeros_of(builder, ids[i]) : gradients[i],
                                graph->value(ids[i]).name + "_grad"));
   builder.set_outputs(std::move(results));
-  return with_graph(model, standard(std::move(builder).build_pruned(), evaluator));
+  return with_graph(model, standard_operators(std::move(builder).build_pruned(), evaluator));
 }
 
 std::vector<std::string> loss_ports(const std::string& loss) {
   std::vector<std::string> names;
   for (const LossPort& port : find_loss(loss).ports) names.push_back(port.name);
   return names;
+}
+
+size_t loss_target_count(const std::string& loss) {
+  size_t count = 0;
+  for (const LossPort& port : find_loss(loss).ports) count += port.is_target;
+  return count;
 }
 
 std::vector<std::string> loss_names() {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "api/differentiable.h"
 #include "api/pipeline.h"
 #include "graph/print.h"
 #include "onnx_import/export.h"
@@ -26,6 +27,7 @@ Model converted(const LoadedModel& loaded, const ConvertOptions& options) {
   Model model = *loaded.get();
   const Pipeline pipeline({"cpu"});
   model.graph = pipeline.run(model, {}, options.optimize ? "simplified" : "upgraded");
+  model.graph = standard_operators(model.graph, pipeline.evaluator.get());
   return model;
 }
 
@@ -174,6 +176,27 @@ std::string inspect_json(const LoadedModel& model, const SessionOptions& options
   return result.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+namespace {
+
+bool has_float(const std::vector<PortSchema>& ports) {
+  for (const PortSchema& port : ports)
+    for (const std::string& type : port.types)
+      if (type.find("tensor(float)") != std::string::npos || type.find("tensor(double)") != std::string::npos)
+        return true;
+  return false;
+}
+
+// How a gradient flows through an operator; empty where nothing is known.
+std::string gradient_of(const OpSchemaInfo& schema, const Operator* op) {
+  if (!has_float(schema.inputs) || !has_float(schema.outputs)) return "no floats";
+  if (!op) return "";
+  if (op->gradient) return "rule";
+  if (!op->no_gradient.empty()) return "none: " + op->no_gradient;
+  return op->decompose ? "decomposition" : "";
+}
+
+}  // namespace
+
 std::string operators_json() {
   const auto cpu = find_provider("cpu");
   const auto host = make_host_provider();
@@ -190,6 +213,7 @@ std::string operators_json() {
     if (!schema->inputs.empty())
       types.insert(schema->inputs.front().types.begin(), schema->inputs.front().types.end());
     const bool decomposes = op && op->decompose;
+    const std::string gradient = gradient_of(*schema, op);
     list.push_back({{"name", schema->name},
                     {"domain", schema->domain.empty() ? "ai.onnx" : schema->domain},
                     {"since_version", schema->since_version},
@@ -197,7 +221,8 @@ std::string operators_json() {
                     {"cuda", false},
                     {"kernels", kernels},
                     {"decomposition", decomposes},
-                    {"gradient", false},
+                    {"gradient", gradient == "rule" || gradient == "decomposition"},
+                    {"gradient_by", gradient},
                     {"dtypes", types},
                     {"test", "onnx backend suite"}});
   }

@@ -63,5 +63,7 @@ void add_diff(CLI::App& app, int& exit_code);
 void add_convert(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
 void add_ops(CLI::App& app, int& exit_code);
+void add_train(CLI::App& app, int& exit_code);
+void add_grad(CLI::App& app, int& exit_code);
 
 }  // namespace sardonyx::cli

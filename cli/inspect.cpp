@@ -129,22 +129,27 @@ void add_ops(CLI::App& app, int& exit_code) {
       fmt::print("{}\n", text);
       return;
     }
-    fmt::print("{:<28} {:<25} {:>5}  {:<4} {:<5} {:<8} {}\n", "operator", "domain", "since", "cpu", "cuda",
-               "gradient", "kernels");
-    int on_cpu = 0, all = 0;
+    constexpr const char* kLine = "{:<28} {:<25} {:>5}  {:<4} {:<5} {:<14} {}\n";
+    fmt::print(kLine, "operator", "domain", "since", "cpu", "cuda", "gradient", "kernels");
+    int on_cpu = 0, all = 0, with_gradient = 0, with_floats = 0;
     const json parsed = json::parse(text);
     for (const auto& op : parsed["operators"]) {
       std::string kernels;
       for (const auto& k : op["kernels"]) kernels += (kernels.empty() ? "" : ", ") + k.get<std::string>();
       if (op["decomposition"].get<bool>()) kernels += kernels.empty() ? "decomposition" : ", decomposition";
       const auto yes = [&](const char* key) { return op[key].get<bool>() ? "yes" : "no"; };
-      fmt::print("{:<28} {:<25} {:>5}  {:<4} {:<5} {:<8} {}\n", op["name"].get<std::string>(),
-                 op["domain"].get<std::string>(), op["since_version"].get<int>(), yes("cpu"), yes("cuda"),
-                 yes("gradient"), kernels);
+      // "rule", "decomposition", "none: why", "no floats", or nothing where none is known.
+      const auto by = op["gradient_by"].get<std::string>();
+      fmt::print(kLine, op["name"].get<std::string>(), op["domain"].get<std::string>(),
+                 op["since_version"].get<int>(), yes("cpu"), yes("cuda"),
+                 by.empty() ? "no" : by.substr(0, by.find(':')), kernels);
       on_cpu += op["cpu"].get<bool>();
+      with_gradient += op["gradient"].get<bool>();
+      with_floats += by != "no floats";
       ++all;
     }
-    fmt::print("{} of {} operators run on the CPU\n", on_cpu, all);
+    fmt::print("{} of {} operators run on the CPU; of {} that take and give floats {} have a gradient\n",
+               on_cpu, all, with_floats, with_gradient);
   });
 }
 

@@ -10,9 +10,12 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Exit codes: 0 ok, 1 mismatch, 2 usage, 3 bad input.\n"
-      "SARDONYX_LOG=graph:<stage>,dispatch,plan prints the graph of a stage, the kernels chosen, and the plans.");
+      "SARDONYX_LOG=graph:<stage>,dispatch,plan prints the graph of a stage, the kernels chosen, and the "
+      "plans.");
   int exit_code = kOk;
   add_run(app, exit_code);
+  add_train(app, exit_code);
+  add_grad(app, exit_code);
   add_inspect(app, exit_code);
   add_check(app, exit_code);
   add_diff(app, exit_code);

@@ -36,8 +36,9 @@ SARDONYX_API LoadedModel loss_model(const Named& loss, const std::vector<PortTyp
 // output, outputs the derivatives `<name>_grad` of the inputs and weights `wrt` (zeros where nothing depends
 // on one).
 SARDONYX_API LoadedModel vjp_model(const LoadedModel& model, const std::vector<std::string>& wrt);
-// Names of the ports of a loss, and of all losses.
+// Names of the ports of a loss, how many of them are targets, and the names of all losses.
 SARDONYX_API std::vector<std::string> loss_ports(const std::string& loss);
+SARDONYX_API size_t loss_target_count(const std::string& loss);
 SARDONYX_API std::vector<std::string> loss_names();
 SARDONYX_API std::vector<std::string> optimizer_names();
 

@@ -1,3 +1,4 @@
+#include "ops/registry/operator.h"
 #include "tests/support/cases.h"
 
 namespace sardonyx::test {
@@ -17,6 +18,21 @@ void cases_matmul(CaseTable& t) {
   for (const auto& [a, b] : shapes) t.add("MatMul", {f32(a), f32(b)});
   t.add("MatMul", {f32({7, 16, 32}), constant<float>(std::vector<float>(32 * 24, 0.25f), {32, 24})});
   t.add("MatMul", {typed(DType::Int32, {3, 4}), typed(DType::Int32, {4, 5})});
+  for (const int64_t ta : {0, 1})
+    for (const int64_t tb : {0, 1})
+      for (const auto& [a, b] : std::vector<std::pair<Dims, Dims>>{{{3, 4}, {4, 5}},
+                                                                   {{2, 3, 4}, {4, 5}},
+                                                                   {{2, 3, 4}, {2, 4, 5}},
+                                                                   {{2, 1, 3, 4}, {5, 4, 6}},
+                                                                   {{3, 4, 40, 33}, {3, 4, 33, 50}}}) {
+        Dims x = a, y = b;
+        if (ta) std::swap(x[x.size() - 2], x.back());
+        if (tb) std::swap(y[y.size() - 2], y.back());
+        t.add("MatMulTransposed", {f32(x), f32(y)})
+            .integer("transA", ta)
+            .integer("transB", tb)
+            .of(kOwnDomain);
+      }
   t.add("Gemm", {f32({3, 4}), f32({4, 5}), f32({5})});
   t.add("Gemm", {f32({4, 3}), f32({5, 4}), f32({3, 1})})
       .integer("transA", 1)

@@ -79,6 +79,10 @@ struct Case {
     attributes.set(std::move(attribute), std::move(value));
     return *this;
   }
+  Case& of(std::string from) {
+    domain = std::move(from);
+    return *this;
+  }
   Case& ints(std::string attribute, std::vector<int64_t> values) {
     return with(std::move(attribute), std::move(values));
   }

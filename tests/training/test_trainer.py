@@ -1,0 +1,244 @@
+"""The training step against the same written out in numpy, and what it promises about errors and state."""
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import sardonyx as sx
+from networks import batch, mlp, mlp_gradient, mlp_weights, model
+
+ort = pytest.importorskip("onnxruntime")
+
+
+def close(got, expected, tolerance=1e-5):
+    scale = max(np.abs(expected).max(), 1e-3)
+    assert np.abs(np.asarray(got, np.float64) - expected).max() <= tolerance * scale
+
+
+def adamw(weights, gradients, state, step, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2):
+    for name, g in gradients.items():
+        m, v = state.setdefault(name, [np.zeros_like(g), np.zeros_like(g)])
+        m += (1 - beta1) * (g - m)
+        v += (1 - beta2) * (g * g - v)
+        w = weights[name] * (1 - lr * weight_decay)
+        weights[name] = w - lr / (1 - beta1**step) * m / (np.sqrt(v) / np.sqrt(1 - beta2**step) + eps)
+
+
+def test_adamw_steps_follow_the_formula():
+    weights = mlp_weights()
+    trainer = sx.Trainer(mlp(weights), optimizer=sx.optim.AdamW(lr=0.05))
+    reference, state = {k: v.astype(np.float64) for k, v in weights.items()}, {}
+    for step in range(1, 6):
+        x, y = batch(step)
+        loss, gradients = mlp_gradient(reference, x, y)
+        assert trainer.step(x, y) == pytest.approx(loss, rel=1e-5)
+        for name, expected in gradients.items():
+            close(trainer.gradients()[name], expected, 1e-4)
+        adamw(reference, gradients, state, step, lr=0.05)
+        for name, expected in reference.items():
+            close(trainer.parameters()[name], expected, 1e-4)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_steps_follow_the_formula(nesterov):
+    weights = mlp_weights()
+    trainer = sx.Trainer(mlp(weights), optimizer=sx.optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.01,
+                                                             nesterov=nesterov))
+    reference, buffers = {k: v.astype(np.float64) for k, v in weights.items()}, {}
+    for step in range(4):
+        x, y = batch(step)
+        _, gradients = mlp_gradient(reference, x, y)
+        trainer.step(x, y)
+        for name, g in gradients.items():
+            g = g + 0.01 * reference[name]
+            buffers[name] = g if name not in buffers else 0.9 * buffers[name] + g
+            reference[name] = reference[name] - 0.1 * (g + 0.9 * buffers[name] if nesterov else buffers[name])
+        for name, expected in reference.items():
+            close(trainer.parameters()[name], expected, 1e-4)
+
+
+def test_accumulated_batches_are_one_large_batch():
+    weights = mlp_weights()
+    x, y = batch(n=24)
+    whole = sx.Trainer(mlp(weights))
+    parts = sx.Trainer(mlp(weights), accumulate=3)
+    for _ in range(3):
+        whole.step(x, y)
+        before = parts.parameters()
+        for i in range(3):
+            if i == 2:
+                assert all(np.array_equal(before[k], v) for k, v in parts.parameters().items())
+            parts.step(x[8 * i:8 * i + 8], y[8 * i:8 * i + 8])
+    for name, expected in whole.parameters().items():
+        close(parts.parameters()[name], expected, 1e-4)
+
+
+def test_clipping():
+    weights = mlp_weights()
+    x, y = batch()
+    loss, gradients = mlp_gradient(weights, x, y)
+    norm = np.sqrt(sum((g * g).sum() for g in gradients.values()))
+    trainer = sx.Trainer(mlp(weights), optimizer=sx.optim.SGD(lr=1.0), clip_norm=float(norm / 2))
+    trainer.step(x, y)
+    for name, g in gradients.items():
+        close(weights[name] - trainer.parameters()[name], g / 2, 1e-3)
+    bound = 0.02
+    trainer = sx.Trainer(mlp(weights), optimizer=sx.optim.SGD(lr=1.0), clip_value=bound)
+    trainer.step(x, y)
+    for name, g in gradients.items():
+        close(weights[name] - trainer.parameters()[name], np.clip(g, -bound, bound), 1e-3)
+        close(trainer.gradients()[name], np.clip(g, -bound, bound), 1e-4)
+
+
+def test_frozen_weights_and_groups():
+    weights = mlp_weights()
+    x, y = batch()
+    trainer = sx.Trainer(mlp(weights), trainable=["layer1.*", "!*.bias"])
+    assert [name for name, *_ in trainer.parameter_info()] == ["layer1.weight"]
+    trainer.step(x, y)
+    assert set(trainer.gradients()) == {"layer1.weight"}
+    trainer = sx.Trainer(mlp(weights), optimizer=sx.optim.SGD(lr=0.0, weight_decay=0.5), no_decay="*.bias",
+                         groups=[("layer0.weight", {"lr": 0.1})])
+    _, gradients = mlp_gradient(weights, x, y)
+    trainer.step(x, y)
+    after = trainer.parameters()
+    assert all(np.array_equal(after[k], weights[k]) for k in ("layer0.bias", "layer1.bias", "layer1.weight"))
+    close(weights["layer0.weight"] - after["layer0.weight"],
+          0.1 * (gradients["layer0.weight"] + 0.5 * weights["layer0.weight"]), 1e-3)
+
+
+def test_gradients_stop_at_what_is_frozen():
+    """No node of a frozen layer's weight gradient runs."""
+    def nodes(trainable):
+        trainer = sx.Trainer(mlp(mlp_weights()), trainable=trainable, profile=True)
+        trainer.step(*batch())
+        return len(trainer.profile()["traceEvents"])
+    assert nodes("layer1.*") < nodes("*")
+
+
+def test_export_is_what_evaluate_saw(tmp_path):
+    x, y = batch()
+    trainer = sx.Trainer(mlp(mlp_weights()))
+    for _ in range(3):
+        trainer.step(x, y)
+    path = tmp_path / "trained.onnx"
+    trainer.export(path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    logits = ort.InferenceSession(path).run(None, {"x": x})[0]
+    close(trainer.predict(x)[0], logits)
+    logits = logits - logits.max(1, keepdims=True)
+    loss = (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]).mean()
+    assert trainer.evaluate(x, y) == pytest.approx(loss, rel=1e-5)
+
+
+def test_gradient_model_runs_elsewhere():
+    weights = mlp_weights()
+    x, y = batch()
+    data = sx.gradient_model(mlp(weights), wrt=["layer1.weight", "x", "layer0.bias"])
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    session = ort.InferenceSession(data)
+    assert [i.name for i in session.get_inputs()] == ["x", "target"]
+    assert [o.name for o in session.get_outputs()] == ["loss", "layer1.weight_grad", "x_grad", "layer0.bias_grad"]
+    results = session.run(None, {"x": x, "target": y})
+    loss, gradients = mlp_gradient(weights, x, y)
+    assert results[0] == pytest.approx(loss, rel=1e-5)
+    close(results[1], gradients["layer1.weight"], 1e-4)
+    close(results[3], gradients["layer0.bias"], 1e-4)
+
+
+def test_checkpoints_resume_exactly(tmp_path):
+    path = tmp_path / "run.safetensors"
+    whole = sx.Trainer(mlp(mlp_weights()))
+    for step in range(6):
+        whole.step(*batch(step))
+        if step == 2:
+            whole.lr = 5e-4
+            whole.save(path)
+    resumed = sx.Trainer(mlp(mlp_weights(seed=9)))
+    resumed.load(path)
+    assert resumed.lr == 5e-4
+    for step in range(3, 6):
+        resumed.step(*batch(step))
+    for name, expected in whole.parameters().items():
+        assert np.array_equal(resumed.parameters()[name], expected)
+
+
+def test_damaged_checkpoints_change_nothing(tmp_path):
+    path = tmp_path / "run.safetensors"
+    trainer = sx.Trainer(mlp(mlp_weights()))
+    trainer.step(*batch())
+    trainer.save(path)
+    before = trainer.parameters()
+    data = path.read_bytes()
+    for damaged in (b"", data[:7], data[:100], data[:-1], b"\xff" * 16 + data[16:], b"{}" + data[2:]):
+        path.write_bytes(damaged)
+        with pytest.raises(sx.FileError):
+            trainer.load(path)
+    assert all(np.array_equal(before[k], v) for k, v in trainer.parameters().items())
+    with pytest.raises(sx.FileError):
+        trainer.load(tmp_path / "missing")
+    with pytest.raises(sx.FileError):
+        trainer.save(tmp_path / "no" / "folder")
+
+
+def unchanged_by(trainer, error, match, x, y):
+    before = trainer.parameters(), trainer.optimizer_state() if hasattr(trainer, "optimizer_state") else None
+    with pytest.raises(error, match=match):
+        trainer.step(x, y)
+    assert all(np.array_equal(before[0][k], v) for k, v in trainer.parameters().items())
+    trainer.step(*batch())  # and goes on
+
+
+def test_bad_batches_leave_the_parameters():
+    x, y = batch()
+    trainer = sx.Trainer(mlp(mlp_weights()), optimizer=sx.optim.SGD(lr=0.1, momentum=0.9))
+    unchanged_by(trainer, sx.InputError, "4", x, np.where(y == 1, 4, y))
+    unchanged_by(trainer, sx.InputError, "float", x.astype(np.float64), y)
+    unchanged_by(trainer, sx.InputError, "dim 1", x[:, :5], y)
+    unchanged_by(trainer, sx.InputError, "labels", x, y[:5])
+    unchanged_by(trainer, sx.InputError, "target", x, np.stack([y, y]))
+    unchanged_by(trainer, sx.InputError, "targets", x, (x, y))
+    unchanged_by(trainer, sx.InputError, "first in output 'h'", np.where(x > 1, np.float32(np.inf), x), y)
+
+
+def test_loss_that_fits_nothing():
+    x, y = batch()
+    with pytest.raises(sx.InputError, match="scalar"):
+        sx.Trainer(mlp(mlp_weights()), loss=sx.nn.CrossEntropyLoss(reduction="none")).step(x, y)
+    with pytest.raises(sx.InputError, match="CrossEntropyLoss"):
+        sx.Trainer(mlp(mlp_weights()), loss="cross_entrpy").step(x, y)
+    with pytest.raises(sx.InputError, match="label_smoothing"):
+        sx.Trainer(mlp(mlp_weights()), loss=sx.nn.CrossEntropyLoss(label_smoothing=2.0)).step(x, y)
+    with pytest.raises(sx.InputError, match="trainable"):
+        sx.Trainer(mlp(mlp_weights()), trainable="no_such_weight")
+    with pytest.raises(sx.InputError, match="nope"):
+        sx.Trainer(mlp(mlp_weights()), predictions="nope").step(x, y)
+    with pytest.raises(sx.InputError, match="momentum"):
+        sx.Trainer(mlp(mlp_weights()), optimizer=sx.optim.SGD(lr=0.1, nesterov=True))
+
+
+def test_every_node_without_gradient_is_named():
+    weights = {"w": np.ones((6, 4), np.float32), "v": np.ones((6, 4), np.float32)}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("BitCast", ["a"], ["b"], name="bits_a",
+                                                                            to=TensorProto.INT32),
+             helper.make_node("BitCast", ["b"], ["c"], name="bits_b", to=TensorProto.FLOAT),
+             helper.make_node("MatMul", ["x", "v"], ["d"]),
+             helper.make_node("BitCast", ["d"], ["e"], name="bits_c", to=TensorProto.FLOAT),
+             helper.make_node("Add", ["c", "e"], ["y"])]
+    data = model(nodes, [("x", TensorProto.FLOAT, ["n", 6])], [("y", TensorProto.FLOAT, ["n", 4])], weights, opset=26)
+    with pytest.raises(sx.UnsupportedError, match="bits_c.*reads the bits"):
+        sx.Trainer(data).step(*batch())
+
+
+def test_replaced_head():
+    data = mlp(mlp_weights())
+    trainer = sx.Trainer(sx.replace_head(data, classes=7, seed=3))
+    shapes = {name: shape for name, _, shape, _ in trainer.parameter_info()}
+    assert shapes["layer1.weight"] == (7, 16) and shapes["layer1.bias"] == (7,)
+    x, y = batch()
+    first = trainer.step(x, y + 3)
+    for _ in range(30):
+        last = trainer.step(x, y + 3)
+    assert last < first and trainer.predict(x)[0].shape == (12, 7)
+    with pytest.raises(sx.InputError, match="classes"):
+        sx.replace_head(data, classes=0)
