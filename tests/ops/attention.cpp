@@ -2,18 +2,6 @@
 
 namespace sardonyx::test {
 
-namespace {
-
-// x -> op(x, x), of scores in f64 or f32.
-GraphPtr modifier(const char* op, DType dtype) {
-  GraphBuilder builder(op);
-  const ValueId x = builder.input("x", Type::tensor(dtype, Shape(4)));
-  builder.output(builder.op(op, {x, x}));
-  return std::move(builder).build();
-}
-
-}  // namespace
-
 void cases_attention(CaseTable& t) {
   t.add("Attention", {f32({2, 3, 5, 8}), f32({2, 3, 6, 8}), f32({2, 3, 6, 7})});
   t.add("Attention", {f32({2, 4, 5, 8}), f32({2, 2, 6, 8}), f32({2, 2, 6, 8})}).integer("is_causal", 1);
@@ -63,8 +51,6 @@ void cases_attention(CaseTable& t) {
   };
   flex({f32({2, 3, 5, 8}), f32({2, 3, 6, 8}), f32({2, 3, 6, 7})});
   flex(four()).number("scale", 0.3f);
-  // Its bodies are of one float type; f64 below.
-  flex(four()).with("score_mod", modifier("Mul", DType::Float32)).only_f32();
   const Input ids = constant<int64_t>({0, 1, 2, 3, 4, 1, 6, 7}, {2, 4});
   for (const int64_t interleaved : {0, 1}) {
     t.add("RotaryEmbedding", {f32({2, 3, 4, 8}), f32({10, 4}), f32({10, 4}), ids})
