@@ -34,7 +34,7 @@ void cases_attention(CaseTable& t) {
       .gives(3);
   t.add("Attention", with(four(), {none(), f32({2, 2, 3, 8}), f32({2, 2, 3, 7})})).gives(4);
   for (const int64_t mode : {0, 1, 2, 3})
-    t.add("Attention", with(four(), {f32({5, 6})}))
+    t.add("Attention", with(four(), {f32({5, 9}), f32({2, 2, 3, 8}), f32({2, 2, 3, 7})}))
         .number("softcap", 2)
         .integer("qk_matmul_output_mode", mode)
         .gives(4);
