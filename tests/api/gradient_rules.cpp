@@ -6,6 +6,7 @@
 #include <limits>
 #include <set>
 
+#include "ops/registry/operator.h"
 #include "tests/support/cases.h"
 #include "tests/support/gradient.h"
 
@@ -318,6 +319,51 @@ TEST(GradientRules, RotaryEmbedding) {
       }
     }
   }
+}
+
+// Between convolutions tensors are stored channels last.
+TEST(GradientRules, BatchNormalizationBetweenConvolutions) {
+  for (const int64_t size : {1, 5, 12})
+    for (const bool backward : {false, true}) {
+      GraphBuilder builder("norm");
+      const int64_t n = 3, c = 20;
+      Feeds feeds;
+      std::mt19937_64 random(4);
+      const auto input = [&](const char* name, Dims dims, double offset = 0) {
+        Tensor tensor = as_dtype(random_like(Tensor(DType::Float64, dims), random), DType::Float32);
+        for (int64_t i = 0; i < tensor.size(); ++i)
+          tensor.mutable_data<float>()[i] += static_cast<float>(offset);
+        feeds[name] = tensor;
+        return builder.input(name, Type::tensor(DType::Float32, shape_of(dims)));
+      };
+      const ValueId x = builder.op("Conv", {input("x", {n, 8, size, size}), input("w", {c, 8, 1, 1})});
+      const ValueId scale = input("scale", {c});
+      std::vector<ValueId> made;
+      if (backward) {
+        const ValueId dy = builder.op("Conv", {input("dy", {n, 8, size, size}), input("v", {c, 8, 1, 1})});
+        made = builder.ops("BatchNormalizationBackward", {dy, x, scale}, 3, {}, kOwnDomain);
+      } else {
+        // Far from zero, so that sums of squares about zero would lose the variance.
+        const ValueId far = builder.op("Add", {x, input("far", {c, 1, 1}, 1000)});
+        made = builder.ops("BatchNormalization",
+                           {far, scale, input("bias", {c}), input("mean", {c}), input("variance", {c})}, 3,
+                           attributes({{"training_mode", int64_t{1}}}));
+      }
+      made[0] = builder.op("Conv", {made[0], input("u", {4, c, 1, 1})});
+      for (size_t i = 0; i < made.size(); ++i) {
+        builder.info(made[i]).name = "y" + std::to_string(i);
+        builder.output(made[i]);
+      }
+      const LoadedModel model = model_of(std::move(builder));
+      SessionOptions plain;
+      plain.prefer_kernel = "ref";
+      plain.optimize = "none";
+      Session fast(model), ref(model, plain);
+      const std::vector<Value> got = fast.run(feeds), expected = ref.run(feeds);
+      for (size_t i = 0; i < got.size(); ++i)
+        EXPECT_LE(difference(got[i], expected[i]), backward ? 1e-4 : 2e-3)
+            << "output " << i << " of size " << size << (backward ? " backward" : "");
+    }
 }
 
 // The bodies of a FlexAttention, which read a value of the graph around them.
