@@ -39,6 +39,26 @@ struct LayerNormalizationAttributes {
   }
 };
 
+// Of kOwnDomain; RMSNormalization's is the one that is not centred.
+struct LayerNormalizationBackwardAttributes {
+  int64_t axis = -1, centred = 1;
+  float epsilon = 1e-5f;
+  template <class V>
+  void visit(V&& v) {
+    v("axis", axis);
+    v("centred", centred);
+    v("epsilon", epsilon);
+  }
+};
+
+struct BatchNormalizationBackwardAttributes {
+  float epsilon = 1e-5f;
+  template <class V>
+  void visit(V&& v) {
+    v("epsilon", epsilon);
+  }
+};
+
 struct GroupNormalizationAttributes {
   float epsilon = 1e-5f;
   int64_t stash_type = 1;

@@ -69,37 +69,26 @@ ValueId elements_for_each(Compose& c, ValueId x, ValueId parts, DType dtype) {
   return c.div(c.cast(c.op("Size", {x}), dtype), c.cast(c.op("Size", {parts}), dtype));
 }
 
-struct LayerBackwardAttributes {
-  int64_t axis = -1, centred = 1;
-  float epsilon = 1e-5f;
-  template <class V>
-  void visit(V&& v) {
-    v("axis", axis);
-    v("centred", centred);
-    v("epsilon", epsilon);
-  }
-};
-
 std::vector<int64_t> layer_axes(Compose& c, int64_t axis) {
-  return axes_from(axis, axis < 0 ? 0 : c.need_rank(c.node().op == "LayerNormalizationBackward" ? 1 : 0));
+  return axes_from(axis, axis < 0 ? 0 : c.need_rank(0));
 }
 
-// LayerNormalizationBackward(dY, X, Scale, B): dX, dScale, dB; of B only the shape matters.
+// LayerNormalizationBackward(X, Scale, B, dY): dX, dScale, dB; of B only the shape matters.
 std::vector<ValueId> layer_backward(Compose& c) {
-  const auto a = c.attributes<LayerBackwardAttributes>();
+  const auto a = c.attributes<LayerNormalizationBackwardAttributes>();
   const std::vector<int64_t> axes = layer_axes(c, a.axis);
-  const ValueId dy = c.in(0), epsilon = c.scalar(c.dtype(1), static_cast<double>(a.epsilon));
-  const Standardized s = standardized(c, c.in(1), axes, epsilon, a.centred != 0);
+  const ValueId dy = c.in(3), epsilon = c.scalar(c.dtype(0), static_cast<double>(a.epsilon));
+  const Standardized s = standardized(c, c.in(0), axes, epsilon, a.centred != 0);
   const ValueId x = c.mul(s.centred, s.inverse);
   std::vector<ValueId> results(3, kNone);
   if (c.wants(0)) {
-    const ValueId g = c.mul(dy, c.in(2));
+    const ValueId g = c.mul(dy, c.in(1));
     ValueId rest = c.mul(x, mean(c, c.mul(g, x), axes));
     if (a.centred != 0) rest = c.add(rest, mean(c, g, axes));
     results[0] = c.mul(c.sub(g, rest), s.inverse);
   }
-  if (c.wants(1)) results[1] = c.own("SumTo", {c.mul(dy, x), c.shape_of(c.in(2))});
-  if (c.wants(2)) results[2] = c.own("SumTo", {dy, c.shape_of(c.in(3))});
+  if (c.wants(1)) results[1] = c.own("SumTo", {c.mul(dy, x), c.shape_of(c.in(1))});
+  if (c.wants(2)) results[2] = c.own("SumTo", {dy, c.shape_of(c.in(2))});
   return results;
 }
 
@@ -120,24 +109,15 @@ Gradient layer_normalization(bool centred) {
     const auto a = d.attributes<LayerNormalizationAttributes>();
     Wide w(d);
     if (d.cotangent() != kNone) {
-      std::vector<ValueId> inputs = {w.cotangent(), w.in(0), w.in(1)};
-      if (d.has(2)) inputs.push_back(w.in(2));
+      const ValueId bias = d.has(2) ? w.in(2) : kNone;
       const std::vector<ValueId> back = d.builder().ops(
-          "LayerNormalizationBackward", inputs, d.has(2) ? 3 : 2,
+          "LayerNormalizationBackward", {w.in(0), w.in(1), bias, w.cotangent()}, d.has(2) ? 3 : 2,
           attributes({{"axis", a.axis}, {"centred", int64_t{centred}}, {"epsilon", a.epsilon}}), kOwnDomain);
       for (size_t i = 0; i < back.size(); ++i) w.give(i, back[i]);
     }
     if (centred) give_statistics(d, w, static_cast<double>(a.epsilon), layer_axes(d, a.axis));
   };
 }
-
-struct EpsilonAttributes {
-  float epsilon = 1e-5f;
-  template <class V>
-  void visit(V&& v) {
-    v("epsilon", epsilon);
-  }
-};
 
 // A vector with one element for each channel, along axis 1 of a tensor of `rank`.
 ValueId along_channels(Compose& c, ValueId x, int rank) {
@@ -150,7 +130,8 @@ std::vector<ValueId> batch_backward(Compose& c) {
   const std::vector<int64_t> axes = all_but_channels(rank);
   const ValueId dy = c.in(0), x = c.in(1), scale = along_channels(c, c.in(2), rank);
   const DType dtype = c.dtype(1);
-  const ValueId epsilon = c.scalar(dtype, static_cast<double>(c.attributes<EpsilonAttributes>().epsilon));
+  const ValueId epsilon =
+      c.scalar(dtype, static_cast<double>(c.attributes<BatchNormalizationBackwardAttributes>().epsilon));
   const Standardized s = standardized(c, x, axes, epsilon);
   const ValueId sum = c.reduce_sum(dy, axes), product = c.reduce_sum(c.mul(dy, s.centred), axes);
   const ValueId to_scale = c.mul(product, s.inverse);
@@ -341,12 +322,12 @@ void register_normalization_gradient(OperatorRegistry& r) {
   r.op("LRN").differentiates(local_response);
   r.op("MeanVarianceNormalization").differentiates(mean_variance);
   r.op("LayerNormalizationBackward", kOwnDomain)
-      .ports({{"dY"}, {"X"}, {"Scale"}, {"B", "T", true}}, {{"dX", 1, 1}, {"dScale", 2, 2}, {"dB", 2, 3}})
-      .attributes<LayerBackwardAttributes>()
+      .ports({{"X"}, {"Scale"}, {"B", "T", true}, {"dY"}}, {{"dX", 0, 0}, {"dScale", 1, 1}, {"dB", 1, 2}})
+      .attributes<LayerNormalizationBackwardAttributes>()
       .decomposes(layer_backward);
   r.op("BatchNormalizationBackward", kOwnDomain)
       .ports({{"dY"}, {"X"}, {"scale"}}, {{"dX", 1, 1}, {"dScale", 2, 2}, {"dB", 2, 2}})
-      .attributes<EpsilonAttributes>()
+      .attributes<BatchNormalizationBackwardAttributes>()
       .decomposes(batch_backward);
 }
 

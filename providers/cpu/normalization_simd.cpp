@@ -374,7 +374,7 @@ void register_normalization_simd(KernelRegistry& registry) {
                      [](PrepareContext& ctx) { return prepare_rows(ctx, true); });
   registry.add_aware("RMSNormalization", "simd", kFirst,
                      [](PrepareContext& ctx) { return prepare_rows(ctx, false); });
-  registry.add("BatchNormalization", "simd", kFirst, prepare_batch);
+  registry.add("BatchNormalization", "simd", kSecond, prepare_batch);
   registry.add("InstanceNormalization", "simd", kFirst,
                [](PrepareContext& ctx) { return prepare_groups(ctx, instance_normalization); });
   registry.add("GroupNormalization", "simd", kFirst,

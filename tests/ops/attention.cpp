@@ -34,7 +34,7 @@ void cases_attention(CaseTable& t) {
       .gives(3);
   t.add("Attention", with(four(), {none(), f32({2, 2, 3, 8}), f32({2, 2, 3, 7})})).gives(4);
   for (const int64_t mode : {0, 1, 2, 3})
-    t.add("Attention", with(four(), {f32({5, 6})}))
+    t.add("Attention", with(four(), {f32({5, 9}), f32({2, 2, 3, 8}), f32({2, 2, 3, 7})}))
         .number("softcap", 2)
         .integer("qk_matmul_output_mode", mode)
         .gives(4);
@@ -44,6 +44,13 @@ void cases_attention(CaseTable& t) {
       .integer("kv_num_heads", 2)
       .integer("is_causal", 1)
       .gives(3);
+  const auto flex = [&](const std::vector<Input>& inputs) -> Case& {
+    Case& c = t.add("FlexAttention", inputs);
+    c.domain = "ai.onnx.preview";
+    return c;
+  };
+  flex({f32({2, 3, 5, 8}), f32({2, 3, 6, 8}), f32({2, 3, 6, 7})});
+  flex(four()).number("scale", 0.3f);
   const Input ids = constant<int64_t>({0, 1, 2, 3, 4, 1, 6, 7}, {2, 4});
   for (const int64_t interleaved : {0, 1}) {
     t.add("RotaryEmbedding", {f32({2, 3, 4, 8}), f32({10, 4}), f32({10, 4}), ids})

@@ -56,6 +56,13 @@ void cases_elementwise(CaseTable& t) {
   for (const char* op : {"BitwiseAnd", "BitwiseOr", "BitwiseXor"})
     t.add(op, {typed(DType::Int32, {3, 4}), typed(DType::Int32, {4})});
   t.add("Det", {f32({2, 4, 4})}).within(1e-3);
+  t.add("Det", {f32({3, 1, 1})});
+  t.add("Det", {f32({5, 5})}).within(1e-3);
+  for (const int64_t exclusive : {0, 1})
+    for (const int64_t reverse : {0, 1})
+      t.add("CumProd", {f32({3, 6, 2}), constant<int64_t>({exclusive ? 1 : -2}, {})})
+          .integer("exclusive", exclusive)
+          .integer("reverse", reverse);
 }
 
 }  // namespace sardonyx::test
