@@ -1,0 +1,193 @@
+// Gradients of the activations. Where one has a kink, the value is PyTorch's: that of the left side for the
+// ReLUs, zero at the ends of HardSigmoid, one-sided at those of HardSwish.
+#include "ops/activation.h"
+#include "ops/registry/gradient.h"
+
+namespace sardonyx {
+
+namespace {
+
+ValueId number(Compose& c, double v) { return c.scalar(c.dtype(0), v); }
+ValueId one_minus(Compose& c, ValueId x) { return c.sub(number(c, 1), x); }
+
+void relu(Differentiate& d) {
+  const ValueId zero = number(d, 0);
+  d.give(0, d.where(d.op("LessOrEqual", {d.out(), zero}), zero, d.cotangent()));
+}
+
+// Where x is positive, which the output tells where it has the sign of x.
+ValueId positive(Differentiate& d, bool output_has_sign) {
+  return d.op("Greater", {output_has_sign ? d.out() : d.in(0), number(d, 0)});
+}
+
+void leaky_relu(Differentiate& d) {
+  const double alpha = static_cast<double>(d.attributes<LeakyReluAttributes>().alpha);
+  const ValueId dy = d.cotangent();
+  d.give(0, d.where(positive(d, alpha >= 0), dy, d.mul(dy, number(d, alpha))));
+}
+
+void prelu(Differentiate& d) {
+  const ValueId dy = d.cotangent(), x = d.in(0), zero = number(d, 0);
+  const ValueId is_positive = d.op("Greater", {x, zero});
+  if (d.needs(0)) d.give(0, d.where(is_positive, dy, d.mul(dy, d.in(1))));
+  if (d.needs(1)) d.give_summed(1, d.where(is_positive, zero, d.mul(dy, x)));
+}
+
+// y = x where x is positive, elsewhere alpha (exp(x) - 1), whose derivative is y + alpha.
+void elu(Differentiate& d) {
+  const double alpha = static_cast<double>(d.attributes<AlphaAttributes>().alpha);
+  const ValueId dy = d.cotangent();
+  const ValueId slope = d.add(d.out(), number(d, alpha));
+  d.give(0, d.where(positive(d, alpha >= 0), dy, d.mul(dy, slope)));
+}
+
+void celu(Differentiate& d) {
+  const double alpha = static_cast<double>(d.attributes<AlphaAttributes>().alpha);
+  const ValueId dy = d.cotangent();
+  const ValueId slope = d.add(d.mul(d.out(), number(d, 1 / alpha)), number(d, 1));
+  d.give(0, d.where(positive(d, true), dy, d.mul(dy, slope)));
+}
+
+void selu(Differentiate& d) {
+  const auto a = d.attributes<SeluAttributes>();
+  const double gamma = static_cast<double>(a.gamma), alpha = static_cast<double>(a.alpha);
+  const ValueId slope = d.add(d.out(), number(d, gamma * alpha));
+  const bool output_has_sign = gamma > 0 && alpha >= 0;
+  d.give(0, d.mul(d.cotangent(), d.where(positive(d, output_has_sign), number(d, gamma), slope)));
+}
+
+void thresholded_relu(Differentiate& d) {
+  const double alpha = static_cast<double>(d.attributes<AlphaAttributes>().alpha);
+  const ValueId zero = number(d, 0);
+  // At a threshold of zero or more, what comes through is positive.
+  const ValueId stays =
+      alpha >= 0 ? d.op("LessOrEqual", {d.out(), zero}) : d.op("LessOrEqual", {d.in(0), number(d, alpha)});
+  d.give(0, d.where(stays, zero, d.cotangent()));
+}
+
+void hard_sigmoid(Differentiate& d) {
+  const double alpha = static_cast<double>(d.attributes<HardSigmoidAttributes>().alpha);
+  const ValueId y = d.out(), zero = number(d, 0);
+  const ValueId inside = d.op("And", {d.op("Greater", {y, zero}), d.op("Less", {y, number(d, 1)})});
+  d.give(0, d.where(inside, d.mul(d.cotangent(), number(d, alpha)), zero));
+}
+
+void hard_swish(Differentiate& d) {
+  const ValueId x = d.in(0), dy = d.cotangent();
+  const ValueId slope = d.add(d.mul(x, number(d, 1.0 / 3)), number(d, 0.5));
+  const ValueId right = d.where(d.op("Less", {x, number(d, 3)}), d.mul(dy, slope), dy);
+  d.give(0, d.where(d.op("LessOrEqual", {x, number(d, -3)}), number(d, 0), right));
+}
+
+void sigmoid(Differentiate& d) { d.give(0, d.mul(d.cotangent(), d.mul(d.out(), one_minus(d, d.out())))); }
+
+void softplus(Differentiate& d) { d.give(0, d.mul(d.cotangent(), d.op("Sigmoid", {d.in(0)}))); }
+
+void softsign(Differentiate& d) {
+  const ValueId root = d.add(d.op("Abs", {d.in(0)}), number(d, 1));
+  d.give(0, d.div(d.cotangent(), d.mul(root, root)));
+}
+
+// x tanh(s) with s = softplus(x): tanh(s) + x sigmoid(x) (1 - tanh(s)^2).
+void mish(Differentiate& d) {
+  const ValueId x = d.in(0);
+  const ValueId t = d.op("Tanh", {d.op("Softplus", {x})});
+  const ValueId rest = d.mul(d.mul(x, d.op("Sigmoid", {x})), one_minus(d, d.mul(t, t)));
+  d.give(0, d.mul(d.cotangent(), d.add(t, rest)));
+}
+
+// The derivative of x sigmoid(u): s (1 + x u' (1 - s)), with s = sigmoid(u).
+ValueId gated_slope(Compose& c, ValueId u, ValueId x_du) {
+  const ValueId s = c.op("Sigmoid", {u});
+  return c.mul(s, c.add(number(c, 1), c.mul(x_du, one_minus(c, s))));
+}
+
+// GeluBackward(dY, X).
+std::vector<ValueId> gelu_backward(Compose& c) {
+  const ValueId dy = c.in(0), x = c.in(1);
+  const ValueId square = c.mul(x, x);
+  if (c.attributes<GeluAttributes>().approximate == "tanh") {
+    // y = x sigmoid(u), u = 2 sqrt(2 / pi) (x + 0.044715 x^3)
+    const double k = 1.59576912160573071176, cubic = 0.044715;
+    const ValueId u = c.mul(c.mul(x, number(c, k)), c.add(c.mul(square, number(c, cubic)), number(c, 1)));
+    const ValueId du = c.add(c.mul(square, number(c, 3 * cubic * k)), number(c, k));
+    return {c.mul(dy, gated_slope(c, u, c.mul(x, du)))};
+  }
+  const double root_half = 0.70710678118654752440, density_at_zero = 0.39894228040143267794;
+  const ValueId area =
+      c.add(c.mul(c.op("Erf", {c.mul(x, number(c, root_half))}), number(c, 0.5)), number(c, 0.5));
+  const ValueId density = c.mul(c.op("Exp", {c.mul(square, number(c, -0.5))}), number(c, density_at_zero));
+  return {c.mul(dy, c.add(area, c.mul(x, density)))};
+}
+
+void gelu(Differentiate& d) {
+  d.give(0, d.own("GeluBackward", {d.cotangent(), d.in(0)},
+                  attributes({{"approximate", d.attributes<GeluAttributes>().approximate}})));
+}
+
+ValueId swish_slope(Differentiate& d) {
+  const double alpha = static_cast<double>(d.attributes<AlphaAttributes>().alpha);
+  const ValueId u = alpha == 1 ? d.in(0) : d.mul(d.in(0), number(d, alpha));
+  return gated_slope(d, u, u);
+}
+
+void swish(Differentiate& d) { d.give(0, d.mul(d.cotangent(), swish_slope(d))); }
+
+void swiglu(Differentiate& d) {
+  const ValueId dy = d.cotangent(), gate = d.in(0);
+  if (d.needs(0)) d.give(0, d.mul(d.mul(dy, d.in(1)), swish_slope(d)));
+  if (d.needs(1))
+    d.give(1,
+           d.mul(dy, d.op("Swish", {gate}, attributes({{"alpha", d.attributes<AlphaAttributes>().alpha}}))));
+}
+
+void shrink(Differentiate& d) {
+  const double lambd = static_cast<double>(d.attributes<ShrinkAttributes>().lambd);
+  const ValueId stays = d.op("LessOrEqual", {d.op("Abs", {d.in(0)}), number(d, lambd)});
+  d.give(0, d.where(stays, number(d, 0), d.cotangent()));
+}
+
+// A scalar, whatever axes of size 1 it has.
+ValueId as_scalar(Differentiate& d, size_t i) {
+  return d.rank(i) == 0 ? d.in(i) : d.op("Reshape", {d.in(i), d.ints({})});
+}
+
+void dropout(Differentiate& d) {
+  const Tensor* training = d.constant(2);
+  if (!d.has(2) || (training && training->size() == 1 && !*training->data<bool>()))
+    return d.give(0, d.cotangent());
+  const ValueId one = d.scalar(DType::Float32, 1);
+  const ValueId ratio = d.has(1) ? d.cast(as_scalar(d, 1), DType::Float32) : d.scalar(DType::Float32, 0.5);
+  // Without training the mask is true throughout.
+  const ValueId factor = d.where(as_scalar(d, 2), d.div(one, d.sub(one, ratio)), one);
+  d.give(0, d.where(d.out(1), d.mul(d.cotangent(), d.cast(factor, d.dtype(0))), number(d, 0)));
+}
+
+}  // namespace
+
+void register_activation_gradient(OperatorRegistry& r) {
+  r.op("Relu").differentiates(relu);
+  r.op("LeakyRelu").differentiates(leaky_relu);
+  r.op("PRelu").differentiates(prelu);
+  r.op("Elu").differentiates(elu);
+  r.op("Celu").differentiates(celu);
+  r.op("Selu").differentiates(selu);
+  r.op("ThresholdedRelu").differentiates(thresholded_relu);
+  r.op("HardSigmoid").differentiates(hard_sigmoid);
+  r.op("HardSwish").differentiates(hard_swish);
+  r.op("Sigmoid").differentiates(sigmoid);
+  r.op("Softplus").differentiates(softplus);
+  r.op("Softsign").differentiates(softsign);
+  r.op("Mish").differentiates(mish);
+  r.op("Gelu").differentiates(gelu);
+  r.op("Swish").differentiates(swish);
+  r.op("SwiGLU").differentiates(swiglu);
+  r.op("Shrink").differentiates(shrink);
+  r.op("Dropout").differentiates(dropout);
+  r.op("GeluBackward", kOwnDomain)
+      .ports({{"dY"}, {"X"}}, {{"dX", 1, 1}})
+      .attributes<GeluAttributes>()
+      .decomposes(gelu_backward);
+}
+
+}  // namespace sardonyx
