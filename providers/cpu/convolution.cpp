@@ -105,24 +105,25 @@ void convolve(const ConvShape& s, const T* x, const T* weights, const T* bias, T
   });
 }
 
-Prepared prepare_ref(PrepareContext& ctx, ConvShape (*read)(const PrepareContext&)) {
+}  // namespace
+
+Prepared prepare_convolution_ref(PrepareContext& ctx, ConvShape (*read)(const PrepareContext&)) {
   const DType dtype = ctx.dtype(0);
   if (dtype == DType::Float16 || dtype == DType::BFloat16)
-    return widened(ctx, dtype, [read](PrepareContext& wide) { return prepare_ref(wide, read); });
+    return widened(ctx, dtype, [read](PrepareContext& wide) { return prepare_convolution_ref(wide, read); });
   const ConvShape s = read(ctx);
   ctx.output(0, dtype, s.y_dims());
   if (dtype == DType::Float32)
     return [s](RunContext& run) {
-      convolve(s, run.in<float>(0), run.in<float>(1), run.in<float>(2), run.out<float>(0));
+      convolve(s, run.in<float>(0), run.in<float>(1), s.bias ? run.in<float>(2) : nullptr, run.out<float>(0));
     };
   if (dtype == DType::Float64)
     return [s](RunContext& run) {
-      convolve(s, run.in<double>(0), run.in<double>(1), run.in<double>(2), run.out<double>(0));
+      convolve(s, run.in<double>(0), run.in<double>(1), s.bias ? run.in<double>(2) : nullptr,
+               run.out<double>(0));
     };
   ctx.fail("dtype of input 'X'", "a float type", dtype_name(dtype));
 }
-
-}  // namespace
 
 ConvShape conv_shape(const PrepareContext& ctx) {
   const auto attributes = ctx.attributes<ConvAttributes>();
@@ -142,8 +143,9 @@ ConvShape conv_transpose_shape(const PrepareContext& ctx) {
 }
 
 void register_convolution(KernelRegistry& registry) {
-  registry.ref("Conv", [](PrepareContext& ctx) { return prepare_ref(ctx, conv_shape); });
-  registry.ref("ConvTranspose", [](PrepareContext& ctx) { return prepare_ref(ctx, conv_transpose_shape); });
+  registry.ref("Conv", [](PrepareContext& ctx) { return prepare_convolution_ref(ctx, conv_shape); });
+  registry.ref("ConvTranspose",
+               [](PrepareContext& ctx) { return prepare_convolution_ref(ctx, conv_transpose_shape); });
 }
 
 }  // namespace sardonyx::cpu

@@ -32,4 +32,7 @@ struct ConvShape {
 ConvShape conv_shape(const PrepareContext& ctx);
 ConvShape conv_transpose_shape(const PrepareContext& ctx);
 
+// Plain loops over input 0 and the weights in input 1, for any float type.
+Prepared prepare_convolution_ref(PrepareContext& ctx, ConvShape (*read)(const PrepareContext&));
+
 }  // namespace sardonyx::cpu

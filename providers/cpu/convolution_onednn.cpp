@@ -1,5 +1,6 @@
 // Conv and ConvTranspose of one to three spatial dimensions on oneDNN, for f32 and bf16.
-#include "providers/cpu/convolution.h"
+#include "providers/cpu/convolution_onednn.h"
+
 #include "providers/cpu/support/epilogue.h"
 #include "providers/cpu/support/packed.h"
 #include "providers/cpu/support/widen.h"
@@ -8,11 +9,16 @@ namespace sardonyx::cpu {
 
 namespace {
 
-using Memory = dnnl::memory;
+Memory::desc in_layout(const Memory::desc& plain, ImageLayout layout) {
+  using Tag = Memory::format_tag;
+  if (layout == ImageLayout::Plain || layout == ImageLayout::Last) return plain;
+  const Tag blocked[] = {Tag::nCw16c, Tag::nChw16c, Tag::nCdhw16c};
+  const Memory::dims dims = plain.get_dims();
+  return Memory::desc(dims, plain.get_data_type(),
+                      layout == ImageLayout::Any ? Tag::any : blocked[dims.size() - 3]);
+}
 
-// How a primitive sees its images: as ONNX lays them out, in blocks of 16 channels, or as oneDNN likes best.
-// Last: channels last, as the tensors of the plan are.
-enum class ImageLayout { Plain, Blocked, Any, Last };
+}  // namespace
 
 // The layouts to try, with the reorders of both images counted in. oneDNN's own choice, channels last, has a
 // slow reorder of large images; its convolution of plain ones is an im2col and a matrix product, good only
@@ -32,29 +38,9 @@ std::vector<ImageLayout> image_layouts(const ConvShape& s) {
   return {ImageLayout::Any};
 }
 
-struct Descs {
-  Memory::desc x, weights, bias, y;  // as in memory
-  Memory::desc x_wanted, weights_wanted, y_wanted;
-  Memory::dims strides, dilates, pad_begin, pad_end;
-};
-
-Memory::desc in_layout(const Memory::desc& plain, ImageLayout layout) {
-  using Tag = Memory::format_tag;
-  if (layout == ImageLayout::Plain || layout == ImageLayout::Last) return plain;
-  const Tag blocked[] = {Tag::nCw16c, Tag::nChw16c, Tag::nCdhw16c};
-  const Memory::dims dims = plain.get_dims();
-  return Memory::desc(dims, plain.get_data_type(),
-                      layout == ImageLayout::Any ? Tag::any : blocked[dims.size() - 3]);
-}
-
-// The types of images and weights, of the bias and of what is made.
-struct ConvTypes {
-  DType x, bias, y;
-};
-
-Descs describe(const ConvShape& s, const ConvTypes& types, ImageLayout layout) {
+ConvDescs describe(const ConvShape& s, const ConvTypes& types, ImageLayout layout) {
   const Window& w = s.window;
-  Descs d;
+  ConvDescs d;
   const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
   d.x = onednn_in_layout(types.x, s.x_dims(), images);
   d.y = onednn_in_layout(types.y, s.y_dims(), images);
@@ -95,6 +81,15 @@ std::vector<size_t> idle_dimensions(const Window& w) {
   return idle;
 }
 
+ConvShape without_dimensions(ConvShape s, const std::vector<size_t>& dropped) {
+  for (Dims* list : {&s.window.in, &s.window.out, &s.window.kernel, &s.window.stride, &s.window.dilation,
+                     &s.window.pad_begin, &s.window.pad_end})
+    *list = without(*list, dropped);
+  return s;
+}
+
+namespace {
+
 constexpr int64_t kLongRow = 12;
 constexpr double kCostly = 1e8;  // operations from which on a run takes as long as making the kernels
 
@@ -108,13 +103,10 @@ template <typename Primitive>
 Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLayout layout,
                            dnnl::algorithm algorithm, bool followed = true) {
   const DType dtype = ctx.dtype(0);
-  ConvShape s = whole;
   const std::vector<size_t> idle = idle_dimensions(whole.window);
+  const ConvShape s = without_dimensions(whole, idle);
   std::vector<size_t> dropped;  // of x and y
   for (const size_t i : idle) dropped.push_back(i + 2);
-  for (Dims* list : {&s.window.in, &s.window.out, &s.window.kernel, &s.window.stride, &s.window.dilation,
-                     &s.window.pad_begin, &s.window.pad_end})
-    *list = without(*list, idle);
   typename Primitive::primitive_desc desc;
   const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
   const Dims y_dims = whole.y_dims();
@@ -141,7 +133,7 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
       operations, static_cast<double>(element_size(dtype)) *
                       static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
   const OneDnnSerial scope(serial);
-  const Descs d = describe(s, {dtype, s.bias ? ctx.dtype(2) : dtype, epilogue.result}, layout);
+  const ConvDescs d = describe(s, {dtype, s.bias ? ctx.dtype(2) : dtype, epilogue.result}, layout);
   const auto make = [d, algorithm, biased = s.bias](const Memory::desc& x, const Memory::desc& weights,
                                                     const Memory::desc& y, const dnnl::post_ops& ops) {
     const auto kind = dnnl::prop_kind::forward_inference;
@@ -201,7 +193,10 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
   }
 }
 
-Prepared prepare_first_of(PrepareContext& ctx, const ConvShape& s, const std::vector<ImageLayout>& layouts) {
+}  // namespace
+
+Prepared prepare_onednn_convolution(PrepareContext& ctx, const ConvShape& s,
+                                    const std::vector<ImageLayout>& layouts) {
   Prepared prepared = decline("no layout");
   for (const ImageLayout layout : layouts) {
     prepared = s.transposed ? prepare_primitive<dnnl::deconvolution_forward>(
@@ -213,6 +208,8 @@ Prepared prepare_first_of(PrepareContext& ctx, const ConvShape& s, const std::ve
   return prepared;
 }
 
+namespace {
+
 // In a plan whose tensors may be stored channels last.
 Prepared prepare_channels_last(PrepareContext& ctx, bool transposed) {
   if (!ctx.layouts()) return decline("tensors are in plain order");
@@ -222,7 +219,7 @@ Prepared prepare_channels_last(PrepareContext& ctx, bool transposed) {
   const ConvShape s = transposed ? conv_transpose_shape(ctx) : conv_shape(ctx);
   if (s.window.rank() > 3) return decline("more than three spatial dimensions");
   if (s.empty()) return decline("an empty tensor");
-  return prepare_first_of(ctx, s, {ImageLayout::Last});
+  return prepare_onednn_convolution(ctx, s, {ImageLayout::Last});
 }
 
 Prepared prepare_onednn(PrepareContext& ctx, bool transposed) {
@@ -235,7 +232,7 @@ Prepared prepare_onednn(PrepareContext& ctx, bool transposed) {
   const ConvShape s = transposed ? conv_transpose_shape(ctx) : conv_shape(ctx);
   if (s.window.rank() > 3) return decline("more than three spatial dimensions");
   if (s.empty()) return decline("an empty tensor");
-  return prepare_first_of(ctx, s, image_layouts(s));
+  return prepare_onednn_convolution(ctx, s, image_layouts(s));
 }
 
 // bf16 where the machine has no instructions for it.

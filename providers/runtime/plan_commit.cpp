@@ -161,7 +161,7 @@ void Planner::commit(NodeId id, Choice& choice, const std::vector<ValueId>& oper
       const size_t offset = whole.offset + first_byte(output);
       step.outputs.push_back(add_tensor(value, std::move(desc), whole.storage, offset));
       if (const Tensor* known = state(node.inputs[static_cast<size_t>(output.shares)]).known;
-          known && choice.memory == Layout::Plain)
+          known && choice.memory == Layout::Plain && output.desc.layout == Layout::Plain)
         state(value).known = &known_.emplace_back(part_of(*known, output.desc.dims, first_byte(output)));
       continue;
     }

@@ -69,6 +69,25 @@ void cases_pooling(CaseTable& t) {
         .integer("p", p);
   }
   t.add("LpPool", {f32({1, 3, 8, 8})}).ints("kernel_shape", {2, 2}).integer("p", 2);
+  // Regions in the image, partly and wholly outside, small and turned around; nothing flows to them.
+  const std::vector<float> regions = {0.6f, 0.9f, 5.2f, 4.8f, -3,   -2.5f, 3.3f, 9.7f, 20, 20,
+                                      22,   23,   2.1f, 2.2f, 2.3f, 2.25f, 4,    4,    3,  1};
+  for (const char* mode : {"avg", "max"})
+    for (const char* transform : {"half_pixel", "output_half_pixel"})
+      for (const int64_t ratio : {0, 2})
+        t.add("RoiAlign",
+              {f32({2, 3, 6, 7}), constant<float>(regions, {5, 4}), constant<int64_t>({1, 0, 1, 0, 0})})
+            .text("mode", mode)
+            .text("coordinate_transformation_mode", transform)
+            .integer("sampling_ratio", ratio)
+            .integer("output_height", 2)
+            .integer("output_width", 3)
+            .number("spatial_scale", 0.9f)
+            .second_order = std::string(mode) == "avg";
+  t.add("MaxRoiPool",
+        {f32({2, 3, 6, 7}), constant<float>({1, 0, 0, 8, 10, 0, 4, 2, 12, 10, 0, 6, 8, 6, 8}, {3, 5})})
+      .ints("pooled_shape", {2, 3})
+      .number("spatial_scale", 0.5f);
   for (const char* op : {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
     t.add(op, {f32({2, 3, 7, 5})});
 }

@@ -15,7 +15,7 @@ void cases_signal(CaseTable& t) {
           .integer("inverse", 1)
           .within(1e-3);
     }
-  for (const int64_t length : {7, 8, 14}) {
+  for (const int64_t length : {8, 9}) {
     t.add("DFT", {f32({3, 5, 2}), constant<int64_t>({length}, {})})
         .integer("inverse", 1)
         .integer("onesided", 1)

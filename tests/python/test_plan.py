@@ -367,3 +367,25 @@ def test_the_plan_as_text():
     assert "onednn-channels-last+Relu" in text and "1 absorbed nodes" in text and "2 reorders" in text
     apart = sx.InferenceSession(model, disabled_passes=["layouts", "epilogues"]).plan(feeds)
     assert "0 absorbed nodes, 0 reorders" in apart and "channels" not in apart
+
+
+def test_small_known_values_keep_their_order_behind_a_transpose():
+    """A Transpose that is a view leaves channels last; what is known of its elements is in plain order."""
+    nodes = [helper.make_node("Shape", ["x"], ["dims"]),
+             helper.make_node("Concat", ["dims", "dims"], ["twice"], axis=0),
+             helper.make_node("Reshape", ["twice", "form"], ["table"]),
+             helper.make_node("Transpose", ["table"], ["turned"], perm=[0, 2, 1]),
+             helper.make_node("Unsqueeze", ["turned", "one"], ["wide"]),
+             helper.make_node("MatMul", ["wide", "y"], ["z"])]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["a", "b", "c"]),
+         helper.make_tensor_value_info("y", TensorProto.INT64, [1, 2, 1])],
+        [helper.make_tensor_value_info("z", TensorProto.INT64, None)],
+        [numpy_helper.from_array(np.array([1, 2, 3], np.int64), "form"),
+         numpy_helper.from_array(np.array([1], np.int64), "one")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    feeds = {"x": np.zeros((2, 5, 7), np.float32), "y": np.array([[[1], [1]]], np.int64)}
+    expected = np.array([[[[4], [10], [14]]]])
+    for options in OPTIONS:
+        np.testing.assert_array_equal(sx.InferenceSession(model.SerializeToString(), **options).run(None, feeds)[0], expected)

@@ -1,0 +1,202 @@
+// ConvBackwardData and ConvBackwardWeights: validation, plain loops, and f32 on oneDNN.
+#include "ops/registry/operator.h"
+#include "providers/cpu/convolution_onednn.h"
+#include "providers/cpu/support/packed.h"
+#include "providers/cpu/support/parallel.h"
+#include "providers/cpu/support/widen.h"
+
+namespace sardonyx::cpu {
+
+namespace {
+
+// The convolution of X with W that gave dY, the dims of which all are known.
+ConvShape backward_shape(const PrepareContext& ctx, const Dims& x, const Dims& w, const Dims& dy) {
+  const auto a = ctx.attributes<ConvBackwardAttributes>();
+  ctx.expect(x.size() >= 3 && x.size() <= 18, "rank of X", "3 to 18", std::to_string(x.size()));
+  ctx.expect(w.size() == x.size(), "rank of W", std::to_string(x.size()), std::to_string(w.size()));
+  ctx.expect(dy.size() == x.size(), "rank of dY", std::to_string(x.size()), std::to_string(dy.size()));
+  for (const Dims* dims : {&x, &w, &dy})
+    for (const int64_t dim : *dims)
+      ctx.expect(dim >= 0, "dims of X, W and dY", "at least 0", to_string(*dims));
+  ctx.expect(a.group >= 1, "attribute 'group'", "at least 1", std::to_string(a.group));
+  ctx.expect(x[1] % a.group == 0 && w[1] == x[1] / a.group, "channels of X",
+             "group " + std::to_string(a.group) + " times " + std::to_string(w[1]), std::to_string(x[1]));
+  ctx.expect(w[0] % a.group == 0, "dim 0 of W", "a multiple of group " + std::to_string(a.group),
+             std::to_string(w[0]));
+  ctx.expect(dy[0] == x[0] && dy[1] == w[0], "batch and channels of dY",
+             std::to_string(x[0]) + " and " + std::to_string(w[0]), to_string(dy));
+  const size_t rank = x.size() - 2;
+  ConvShape s;
+  s.batch = x[0];
+  s.groups = a.group;
+  s.in_channels = w[1];
+  s.out_channels = w[0] / a.group;
+  Window& window = s.window;
+  window.in = Dims(x.begin() + 2, x.end());
+  window.out = Dims(dy.begin() + 2, dy.end());
+  window.kernel = Dims(w.begin() + 2, w.end());
+  window.stride = spatial_list(ctx, a.strides, "strides", rank, 1, 1);
+  window.dilation = spatial_list(ctx, a.dilations, "dilations", rank, 1, 1);
+  const Dims pads = spatial_list(ctx, a.pads, "pads", 2 * rank, 0, 0);
+  window.pad_begin.assign(pads.begin(), pads.begin() + static_cast<std::ptrdiff_t>(rank));
+  window.pad_end.assign(pads.begin() + static_cast<std::ptrdiff_t>(rank), pads.end());
+  for (size_t i = 0; i < rank; ++i) {
+    const std::string name = "kernel of spatial dimension " + std::to_string(i);
+    ctx.expect(window.kernel[i] >= 1, name, "at least 1", std::to_string(window.kernel[i]));
+    const int64_t reach = checked_mul(window.kernel[i], window.dilation[i], "dilated kernel");
+    checked_add(checked_mul(window.out[i], window.stride[i], "padded input"),
+                checked_add(reach, window.pad_begin[i], "padded input"), "padded input");
+  }
+  element_count(x), element_count(w);
+  ctx.expect(ctx.dtype(1) == ctx.dtype(0), "dtype of input 1", dtype_name(ctx.dtype(0)),
+             dtype_name(ctx.dtype(1)));
+  return s;
+}
+
+// As a transposed convolution, of dY.
+ConvShape data_shape(const PrepareContext& ctx) {
+  ConvShape s = backward_shape(ctx, ctx.host_ints(2), ctx.dims(1), ctx.dims(0));
+  std::swap(s.in_channels, s.out_channels);
+  s.transposed = true;
+  return s;
+}
+
+ConvShape weights_shape(const PrepareContext& ctx) {
+  return backward_shape(ctx, ctx.dims(0), ctx.host_ints(2), ctx.dims(1));
+}
+
+// Every tap of a pair of channels is a sum of products in f64.
+template <typename T>
+void weights_gradient(const ConvShape& s, const T* x, const T* dy, T* dw) {
+  const Window& w = s.window;
+  const int64_t x_plane = element_count(w.in), y_plane = element_count(w.out), taps = element_count(w.kernel),
+                step = w.stride.back(), outputs = s.groups * s.out_channels;
+  const double work = static_cast<double>(s.batch * taps) * static_cast<double>(y_plane);
+  parallel_for(outputs * s.in_channels, grain_for(work + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t pair = begin; pair < end; ++pair) {
+      const int64_t m = pair / s.in_channels, c = m / s.out_channels * s.in_channels + pair % s.in_channels;
+      Dims tap(w.rank(), 0);
+      T* to = dw + pair * taps;
+      do {
+        double sum = 0;
+        for (int64_t n = 0; n < s.batch; ++n) {
+          const T* image = x + (n * s.groups * s.in_channels + c) * x_plane;
+          const T* from = dy + (n * outputs + m) * y_plane;
+          for_each_row(w, tap, [&](int64_t small, int64_t big, int64_t count) {
+            for (int64_t i = 0; i < count; ++i)
+              sum += static_cast<double>(from[small + i]) * static_cast<double>(image[big + i * step]);
+          });
+        }
+        *to++ = static_cast<T>(sum);
+      } while (next_index(tap, w.kernel));
+    }
+  });
+}
+
+Prepared prepare_weights_ref(PrepareContext& ctx) {
+  const DType dtype = ctx.dtype(0);
+  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_weights_ref);
+  const ConvShape s = weights_shape(ctx);
+  ctx.output(0, dtype, ctx.host_ints(2));
+  if (dtype == DType::Float32)
+    return
+        [s](RunContext& run) { weights_gradient(s, run.in<float>(0), run.in<float>(1), run.out<float>(0)); };
+  ctx.expect(dtype == DType::Float64, "dtype of input 'X'", "a float type", dtype_name(dtype));
+  return
+      [s](RunContext& run) { weights_gradient(s, run.in<double>(0), run.in<double>(1), run.out<double>(0)); };
+}
+
+std::string unfit(const PrepareContext& ctx, const ConvShape& s) {
+  if (ctx.dtype(0) != DType::Float32) return "only f32";
+  if (s.window.rank() > 3) return "more than three spatial dimensions";
+  return s.empty() ? "an empty tensor" : "";
+}
+
+Prepared prepare_data(PrepareContext& ctx, bool channels_last) {
+  if (channels_last && !ctx.layouts()) return decline("tensors are in plain order");
+  const ConvShape s = data_shape(ctx);
+  if (const std::string why = unfit(ctx, s); !why.empty()) return decline(why);
+  return prepare_onednn_convolution(ctx, s,
+                                    channels_last ? std::vector{ImageLayout::Last} : image_layouts(s));
+}
+
+Prepared prepare_weights_in(PrepareContext& ctx, const ConvShape& whole, ImageLayout layout) {
+  using Primitive = dnnl::convolution_backward_weights;
+  const ConvShape s = without_dimensions(whole, idle_dimensions(whole.window));
+  const double operations = 2 * static_cast<double>(element_count(s.y_dims())) *
+                            static_cast<double>(s.in_channels * element_count(s.window.kernel));
+  const bool serial = onednn_small(
+      operations, 4 * static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
+  const OneDnnSerial scope(serial);
+  const ConvDescs d = describe(s, {DType::Float32, DType::Float32, DType::Float32}, layout);
+  const auto direct = dnnl::algorithm::convolution_direct;
+  try {
+    const dnnl::convolution_forward::primitive_desc forward(
+        onednn_engine(), dnnl::prop_kind::forward_training, direct, d.x_wanted, d.weights_wanted, d.y_wanted,
+        d.strides, d.dilates, d.pad_begin, d.pad_end);
+    const Primitive::primitive_desc desc(onednn_engine(), direct, d.x_wanted, d.weights_wanted, d.y_wanted,
+                                         d.strides, d.dilates, d.pad_begin, d.pad_end, forward,
+                                         onednn_attributes());
+    if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
+    const Primitive primitive(desc);
+    ScratchPlan scratch(ctx);
+    const auto x = OneDnnOperand::source(scratch, d.x, desc.src_desc(), nullptr);
+    const auto dy = OneDnnOperand::source(scratch, d.y, desc.diff_dst_desc(), nullptr);
+    const auto dw = OneDnnOperand::target(scratch, d.weights, desc.diff_weights_desc());
+    const Memory::desc work_desc = desc.scratchpad_desc();
+    const size_t work = scratch.add(work_desc.get_size());
+    const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
+    ctx.output(0, DType::Float32, ctx.host_ints(2));
+    ctx.want(0, images);
+    ctx.want(1, images);
+    return [=](RunContext& run) {
+      const OneDnnSerial run_scope(serial);
+      std::byte* memory = run.scratch();
+      float* to = run.out<float>(0);
+      OneDnnArguments& arguments = run.kept<OneDnnArguments>();
+      arguments.begin();
+      arguments.add(DNNL_ARG_SRC, x.desc(), x.load(memory, run.input(0).data()));
+      arguments.add(DNNL_ARG_DIFF_DST, dy.desc(), dy.load(memory, run.input(1).data()));
+      arguments.add(DNNL_ARG_DIFF_WEIGHTS, dw.desc(), dw.begin_store(memory, to));
+      arguments.add(DNNL_ARG_SCRATCHPAD, work_desc, memory + work);
+      arguments.execute(primitive);
+      dw.end_store(memory, to);
+    };
+  } catch (const dnnl::error& e) {
+    return decline(std::string("oneDNN: ") + e.message);
+  }
+}
+
+Prepared prepare_weights(PrepareContext& ctx, bool channels_last) {
+  if (channels_last && !ctx.layouts()) return decline("tensors are in plain order");
+  const ConvShape s = weights_shape(ctx);
+  if (const std::string why = unfit(ctx, s); !why.empty()) return decline(why);
+  if (channels_last) return prepare_weights_in(ctx, s, ImageLayout::Last);
+  Prepared prepared = decline("no layout");
+  for (const ImageLayout layout : image_layouts(s)) {
+    prepared = prepare_weights_in(ctx, s, layout);
+    if (prepared.declined.empty()) break;
+  }
+  return prepared;
+}
+
+}  // namespace
+
+void register_convolution_backward(KernelRegistry& registry) {
+  for (const bool last : {true, false}) {
+    const std::string name = last ? "onednn-channels-last" : "onednn";
+    const int order = last ? kFirst : kSecond;
+    registry.add(
+        "ConvBackwardData", name, order, [last](PrepareContext& ctx) { return prepare_data(ctx, last); },
+        kOwnDomain, LayoutRule::Aware);
+    registry.add(
+        "ConvBackwardWeights", name, order,
+        [last](PrepareContext& ctx) { return prepare_weights(ctx, last); }, kOwnDomain, LayoutRule::Aware);
+  }
+  registry.ref(
+      "ConvBackwardData", [](PrepareContext& ctx) { return prepare_convolution_ref(ctx, data_shape); },
+      kOwnDomain);
+  registry.ref("ConvBackwardWeights", prepare_weights_ref, kOwnDomain);
+}
+
+}  // namespace sardonyx::cpu
