@@ -30,6 +30,7 @@ class GraphBuilder {
   void output(ValueId id);
   void set_outputs(std::vector<ValueId> ids) { graph_.outputs_ = std::move(ids); }
   void set_inputs(std::vector<ValueId> ids) { graph_.inputs_ = std::move(ids); }
+  void set_captures(std::vector<ValueId> ids) { graph_.captures_ = std::move(ids); }
 
   // The capture at `index` becomes a constant of this body.
   void bind_capture(size_t index, Value value);
