@@ -26,8 +26,10 @@ ValueId widen(Differentiate& d, size_t position, const Type& type) {
   return id;
 }
 
-ValueId zeros_for_output(Differentiate& d, size_t i) {
-  const Type type = d.out_type(i);
+// The cotangent of the last value of a state, output i; its type is that of the first, an input.
+ValueId last_cotangent(Differentiate& d, size_t i, size_t input) {
+  if (d.cotangent(i) != kNone) return d.cotangent(i);
+  const Type type = d.type(input);
   return zero_cotangent(d.builder(), d.out(i), type);
 }
 
@@ -205,8 +207,7 @@ void scan(Differentiate& d) {
   std::vector<ValueId> outputs;
   for (size_t i = 0; i < active.size(); ++i) {
     ports.input(parts.cotangents[i]);
-    const ValueId last = d.cotangent(active[i]);
-    node.inputs.push_back(last != kNone ? last : zeros_for_output(d, active[i]));
+    node.inputs.push_back(last_cotangent(d, active[i], active[i]));
     outputs.push_back(parts.of_inputs[i]);
   }
   const Sums sums = sum_captures(d, parts, ports, question.captures);
@@ -361,8 +362,7 @@ void loop(Differentiate& d) {
   std::vector<ValueId> outputs = {go_on};
   for (size_t i = 0; i < active.size(); ++i) {
     ports.input(parts.cotangents[i]);
-    const ValueId last = d.cotangent(active[i]);
-    node.inputs.push_back(last != kNone ? last : zeros_for_output(d, active[i]));
+    node.inputs.push_back(last_cotangent(d, active[i], 2 + active[i]));
     outputs.push_back(parts.of_inputs[i]);
   }
   const Sums sums = sum_captures(d, parts, ports, question.captures);
@@ -384,9 +384,87 @@ void loop(Differentiate& d) {
   for (const size_t i : sums.captures) d.give_capture(i, results[next++]);
 }
 
+// The sum of the items of a sequence, each of which may be a scalar zero, in the shape of x.
+ValueId sum_items(Differentiate& d, ValueId items, ValueId x, const Type& type) {
+  GraphBuilder b("wide");
+  BodyPorts ports(b, {});
+  const ValueId item = ports.new_input("item", Type::tensor(type.dtype));
+  const ValueId like = ports.new_input("like", type);
+  const ValueId wide = b.op("Expand", {item, b.op("Shape", {like})});
+  const ValueId each = d.op("SequenceMap", {items, x}, attributes({{"body", ports.finish({wide})}}));
+  const ValueId some = d.op("SequenceInsert", {each, zero_cotangent(d.builder(), x, type)});
+  const ValueId all =
+      d.op("ConcatFromSequence", {some}, attributes({{"axis", int64_t{0}}, {"new_axis", int64_t{1}}}));
+  return d.reduce_sum(all, {0}, false);
+}
+
+void sequence_map(Differentiate& d) {
+  const GraphPtr whole = d.node().attributes.at<GraphPtr>("body");
+  const Graph& body = *whole;
+  BodyQuestion question;
+  question.captures = needed_captures(d);
+  for (size_t i = 0; i < body.inputs().size(); ++i) {
+    question.fed.push_back(i);
+    if (d.needs(i)) question.inputs.push_back(i);
+  }
+  for (size_t i = 0; i < d.node().outputs.size(); ++i)
+    if (d.cotangent(i) != kNone) question.outputs.push_back(i);
+  question.capture_zeros = true;
+  BodyGradient parts = differentiate_body(d, body, question);
+  d.forward().attributes.set("body", parts.forward);
+  std::vector<ValueId> operands;
+  GraphBuilder& back = parts.backward;
+  BodyPorts ports(back, parts.captures);
+  for (size_t i = 0; i < question.outputs.size(); ++i) {
+    // An item may be a scalar zero: only the item of the output says how wide it is.
+    const size_t o = question.outputs[i];
+    const Type type = back.info(parts.cotangents[i]).type;
+    back.info(parts.cotangents[i]).kind = ValueKind::Transient;
+    Node wide;
+    wide.op = "Expand";
+    wide.inputs = {ports.new_input("d", Type::tensor(type.dtype)),
+                   back.op("Shape", {ports.new_input("y", Type::tensor(type.dtype))})};
+    wide.outputs = {parts.cotangents[i]};
+    back.add(std::move(wide));
+    operands.insert(operands.end(), {d.cotangent(o), d.out(o)});
+  }
+  for (size_t i = 0; i < parts.restored.size(); ++i) {
+    ports.input(parts.restored[i]);
+    operands.push_back(
+        widen(d, d.forward().outputs.size(), Type::sequence(Type::tensor(parts.saved[i].dtype))));
+  }
+  for (size_t i = 0; i < question.fed.size(); ++i)
+    if (parts.fed[i] != kNone) {
+      ports.input(parts.fed[i]);
+      operands.push_back(d.in(i));
+    }
+  std::vector<ValueId> outputs = parts.of_inputs;
+  outputs.insert(outputs.end(), parts.of_captures.begin(), parts.of_captures.end());
+  Node node;
+  node.op = "SequenceMap";
+  node.inputs = std::move(operands);
+  for (size_t i = 0; i < outputs.size(); ++i) node.outputs.push_back(d.builder().value("SequenceMap"));
+  const std::vector<ValueId> results = node.outputs;
+  add_node(d, std::move(node), d.node().captures, ports.finish(std::move(outputs)));
+  for (size_t i = 0; i < question.inputs.size(); ++i) {
+    const size_t input = question.inputs[i];
+    const Type type = d.type(input);
+    const bool items = type.kind == Type::Kind::Sequence;
+    d.give(input, items ? results[i] : sum_items(d, results[i], d.in(input), type));
+  }
+  for (size_t i = 0; i < question.captures.size(); ++i) {
+    const ValueId x = d.node().captures[question.captures[i]];
+    const Type type = d.builder().graph().value(x).type;
+    if (!type.is_tensor())
+      throw UnsupportedError("the gradient of SequenceMap", "captures that are tensors", type.to_string());
+    d.give_capture(question.captures[i], sum_items(d, results[question.inputs.size() + i], x, type));
+  }
+}
+
 }  // namespace
 
 void register_control_flow_gradient(OperatorRegistry& r) {
+  r.op("SequenceMap").differentiates(sequence_map);
   r.op("If").differentiates(if_gradient);
   r.op("Scan").differentiates(scan);
   r.op("Loop").differentiates(loop);

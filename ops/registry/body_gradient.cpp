@@ -130,7 +130,7 @@ class Cut {
 }  // namespace
 
 ValueId zero_cotangent(GraphBuilder& builder, ValueId x, const Type& type) {
-  const bool tensor = type.is_tensor();
+  const bool tensor = type.is_tensor() || !type.known();
   const Type* inner = &type;
   while (inner->element) inner = inner->element.get();
   const DType dtype = inner->dtype == DType::Undefined ? DType::Float32 : inner->dtype;

@@ -12,7 +12,6 @@ namespace {
 Type f64(Dims dims) { return Type::tensor(DType::Float64, shape_of(dims)); }
 Type f64() { return Type::tensor(DType::Float64); }
 
-ValueId number(GraphBuilder& b, double v) { return b.constant(Tensor::scalar<double>(v)); }
 ValueId integer(GraphBuilder& b, int64_t v) { return b.constant(Tensor::scalar<int64_t>(v)); }
 
 Tensor numbers(Dims dims, uint64_t seed) {
@@ -166,7 +165,7 @@ TEST(GradientBodies, Loop) {
       const ValueId h = t.input("h", f64()), n = t.input("n", Type::tensor(DType::Int64));
       const ValueId w = t.capture(0, "w", f64());
       const ValueId scale = t.op("Cast", {t.op("Add", {i, n})}, attributes({{"to", int64_t{11}}}));
-      const ValueId next = t.op("Sin", {t.op("Add", {t.op("MatMul", {h, w}), t.op("Mul", {h, scale})})});
+      const ValueId next = t.op("Sin", {t.op("Add", {t.op("MatMul", {h, w}), t.op("Div", {h, scale})})});
       t.output(t.op("Less", {i, integer(t, 5)}));
       t.output(next);
       t.output(t.op("Add", {n, integer(t, 2)}));
@@ -236,6 +235,109 @@ TEST(GradientBodies, Nested) {
   b.output(y[1]);
   expect_gradient(std::move(b), {{"h", numbers({3}, 1)}, {"x", numbers({4, 3}, 2)}, {"w", numbers({3}, 3)}},
                   false);
+}
+
+// Items that are read twice, never, at a negative position and by position from a feed.
+TEST(GradientBodies, Sequences) {
+  GraphBuilder b("sequence");
+  const ValueId x = b.input("x", f64({2, 3})), y = b.input("y", f64({3})), z = b.input("z", f64({2}));
+  const ValueId at = b.input("at", Type::tensor(DType::Int64, {}));
+  const ValueId whole = b.op("SequenceConstruct", {x, y, z, y});
+  const ValueId longer = b.op("SequenceInsert", {whole, b.op("Sin", {z}), integer(b, -1)});
+  const ValueId shorter = b.op("SequenceErase", {b.op("SequenceInsert", {longer, y}), integer(b, 1)});
+  b.output(b.op("SequenceLength", {shorter}));
+  b.output(b.op("SequenceAt", {shorter, integer(b, -1)}));
+  b.output(b.op("Exp", {b.op("SequenceAt", {longer, at})}));
+  const ValueId first = b.op("SequenceAt", {whole, integer(b, 0)});
+  b.output(b.op("Mul", {first, first}));
+  b.output(b.op("SequenceAt", {b.op("SequenceErase", {longer}), integer(b, -1)}));
+  expect_gradient(std::move(b), {{"x", numbers({2, 3}, 1)},
+                                 {"y", numbers({3}, 2)},
+                                 {"z", numbers({2}, 3)},
+                                 {"at", Tensor::scalar<int64_t>(-2)}});
+}
+
+TEST(GradientBodies, SplitAndConcat) {
+  for (const bool keepdims : {false, true}) {
+    GraphBuilder b("split");
+    const ValueId x = b.input("x", f64({2, 5})), y = b.input("y", f64({2, 4}));
+    const ValueId parts =
+        b.op("SplitToSequence", {x}, attributes({{"axis", int64_t{-1}}, {"keepdims", int64_t{keepdims}}}));
+    b.output(b.op("Sin", {b.op("SequenceAt", {parts, integer(b, 3)})}));
+    const ValueId uneven = b.op("SplitToSequence", {y, b.constant(Tensor::of<int64_t>({1, 0, 3}))},
+                                attributes({{"axis", int64_t{1}}}));
+    b.output(b.op("Exp", {b.op("ConcatFromSequence", {uneven}, attributes({{"axis", int64_t{-1}}}))}));
+    expect_gradient(std::move(b), {{"x", numbers({2, 5}, 1)}, {"y", numbers({2, 4}, 2)}}, false);
+  }
+}
+
+// A sequence that a loop builds, read by another loop.
+TEST(GradientBodies, SequencesInLoops) {
+  GraphBuilder b("loops");
+  const ValueId x = b.input("x", f64({3})), w = b.input("w", f64({3}));
+  const Type sequence = Type::sequence(Type::tensor(DType::Float64));
+  const auto build = body_of([&](GraphBuilder& t) {
+    t.input("i", Type::tensor(DType::Int64, {}));
+    const ValueId go = t.input("go", Type::tensor(DType::Bool, {})), s = t.input("s", sequence),
+                  h = t.input("h", f64({3}));
+    const ValueId next = t.op("Sin", {t.op("Mul", {h, t.capture(0, "w", f64({3}))})});
+    t.output(t.op("Identity", {go}));
+    t.output(t.op("SequenceInsert", {s, next}));
+    t.output(next);
+  });
+  const auto read = body_of([&](GraphBuilder& t) {
+    const ValueId i = t.input("i", Type::tensor(DType::Int64, {})),
+                  go = t.input("go", Type::tensor(DType::Bool, {})), h = t.input("h", f64({3}));
+    const ValueId item = t.op("SequenceAt", {t.capture(0, "s", sequence), i});
+    t.output(t.op("Identity", {go}));
+    t.output(t.op("Add", {h, t.op("Mul", {item, t.op("Mul", {item, t.capture(1, "w", f64({3}))})})}));
+  });
+  const ValueId empty = b.op("SequenceEmpty", {}, attributes({{"dtype", int64_t{11}}}));
+  const ValueId turns = integer(b, 4);
+  const auto made = add_node(b, "Loop", {turns, kNone, empty, x}, {w}, 2, attributes({{"body", build}}));
+  b.output(add_node(b, "Loop", {turns, kNone, x}, {made[0], w}, 1, attributes({{"body", read}}))[0]);
+  b.output(
+      b.op("ConcatFromSequence", {made[0]}, attributes({{"axis", int64_t{0}}, {"new_axis", int64_t{1}}})));
+  expect_gradient(std::move(b), {{"x", numbers({3}, 1)}, {"w", numbers({3}, 2)}}, false);
+}
+
+TEST(GradientBodies, SequenceMap) {
+  GraphBuilder b("map");
+  const ValueId x = b.input("x", f64({2, 3})), y = b.input("y", f64({3})), w = b.input("w", f64({3})),
+                v = b.input("v", f64({3}));
+  const auto body = body_of([](GraphBuilder& t) {
+    const ValueId a = t.input("a", f64()), w = t.input("w", f64()), c = t.input("c", f64());
+    t.output(t.op("Sin", {t.op("Mul", {t.op("Mul", {a, w}), t.capture(0, "v", f64())})}));
+    t.output(t.op("Mul", {a, c}));
+  });
+  const ValueId first = b.op("SequenceConstruct", {x, y}), second = b.op("SequenceConstruct", {y, w});
+  const auto maps = add_node(b, "SequenceMap", {first, w, second}, {v}, 2, attributes({{"body", body}}));
+  b.output(b.op("ConcatFromSequence",
+                {b.op("SequenceConstruct", {b.op("SequenceAt", {maps[0], integer(b, 0)}), x})},
+                attributes({{"axis", int64_t{1}}})));
+  b.output(b.op("SequenceAt", {maps[1], integer(b, 1)}));
+  expect_gradient(
+      std::move(b),
+      {{"x", numbers({2, 3}, 1)}, {"y", numbers({3}, 2)}, {"w", numbers({3}, 3)}, {"v", numbers({3}, 4)}},
+      false);
+}
+
+// An optional of which only one branch reads the element.
+TEST(GradientBodies, Optional) {
+  for (const bool condition : {true, false}) {
+    GraphBuilder b("optional");
+    const ValueId cond = b.input("cond", Type::tensor(DType::Bool, {})), x = b.input("x", f64({2}));
+    const ValueId held = b.op("Optional", {b.op("Exp", {x})});
+    const Type type = Type::optional(f64({2}));
+    const auto yes = body_of([&](GraphBuilder& t) {
+      t.output(t.op("Sin", {t.op("OptionalGetElement", {t.capture(0, "o", type)})}));
+      t.reserve_captures(2);
+    });
+    const auto no = body_of([&](GraphBuilder& t) { t.output(t.op("Neg", {t.capture(1, "x", f64({2}))})); });
+    b.output(
+        add_node(b, "If", {cond}, {held, x}, 1, attributes({{"then_branch", yes}, {"else_branch", no}}))[0]);
+    expect_gradient(std::move(b), {{"cond", Tensor::scalar<bool>(condition)}, {"x", numbers({2}, 1)}}, false);
+  }
 }
 
 }  // namespace sardonyx::test
