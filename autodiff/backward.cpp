@@ -10,11 +10,6 @@ namespace sardonyx {
 
 namespace {
 
-bool carries_gradient(const Type& type) {
-  if (type.is_tensor()) return is_float(type.dtype) || !type.known();
-  return type.kind != Type::Kind::Map;
-}
-
 // The values that `outputs` depend on and that depend on `wrt`.
 std::vector<char> active_values(const Graph& graph, const std::vector<ValueId>& outputs,
                                 const std::vector<ValueId>& wrt) {
@@ -77,7 +72,12 @@ class BackwardPass {
     if (!active(id) || term == kNone) return;
     cotangents_.resize(active_.size(), kNone);
     ValueId& slot = cotangents_[static_cast<size_t>(id)];
-    slot = slot == kNone ? term : builder_.op("Add", {slot, term});
+    if (slot == kNone) {
+      slot = term;
+    } else {
+      const Type type = builder_.graph().value(id).type;
+      slot = add_cotangents(builder_, type, slot, term);
+    }
   }
 
   bool on_the_way(const Node& node) const {

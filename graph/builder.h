@@ -30,6 +30,7 @@ class GraphBuilder {
   void output(ValueId id);
   void set_outputs(std::vector<ValueId> ids) { graph_.outputs_ = std::move(ids); }
   void set_inputs(std::vector<ValueId> ids) { graph_.inputs_ = std::move(ids); }
+  void set_captures(std::vector<ValueId> ids) { graph_.captures_ = std::move(ids); }
 
   // The output may be written over the input's memory. What makes it may read the input itself, element by
   // element, and is never computed together with nodes before it.

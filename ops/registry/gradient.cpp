@@ -32,13 +32,14 @@ ValueId Differentiate::cotangent_or_zeros(size_t i) {
 void Differentiate::give(size_t input, ValueId cotangent) {
   if (!needs(input) || cotangent == kNone) return;
   ValueId& slot = given_.at(input);
-  slot = slot == kNone ? cotangent : add(slot, cotangent);
+  slot = slot == kNone ? cotangent : add_cotangents(builder(), Type(type(input)), slot, cotangent);
 }
 
 void Differentiate::give_capture(size_t i, ValueId cotangent) {
   if (!needs_capture(i) || cotangent == kNone) return;
   ValueId& slot = captures_given_.at(i);
-  slot = slot == kNone ? cotangent : add(slot, cotangent);
+  const Type type = builder().graph().value(node().captures[i]).type;
+  slot = slot == kNone ? cotangent : add_cotangents(builder(), type, slot, cotangent);
 }
 
 void Differentiate::give_summed(size_t input, ValueId cotangent) {
@@ -67,6 +68,22 @@ ValueId Differentiate::sum_to(ValueId x, const Type& x_type, ValueId like) {
     }
   }
   return own("SumTo", {x, shape_of(like)});
+}
+
+bool carries_gradient(const Type& type) {
+  if (type.is_tensor()) return is_float(type.dtype);
+  if (type.kind == Type::Kind::Sequence || type.kind == Type::Kind::Optional)
+    return !type.element || carries_gradient(*type.element);
+  return !type.known();
+}
+
+ValueId add_cotangents(GraphBuilder& builder, const Type& type, ValueId a, ValueId b) {
+  if (type.kind != Type::Kind::Sequence) return builder.op("Add", {a, b});
+  GraphBuilder body("sum");
+  const Type item = Type::tensor(type.element ? type.element->dtype : DType::Undefined);
+  const ValueId left = body.input("a", item), right = body.input("b", item);
+  body.output(body.op("Add", {left, right}));
+  return builder.op("SequenceMap", {a, b}, attributes({{"body", std::move(body).build()}}));
 }
 
 bool has_gradient(const Node& node) {

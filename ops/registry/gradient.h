@@ -32,6 +32,8 @@ class Differentiate : public Compose {
         captures_given_(node.captures.size(), kNone),
         backward_(backward) {}
 
+  // The node itself, in the builder's graph: a rule may widen what it computes. Its inputs and outputs stay.
+  Node& forward() { return builder().node(id_); }
   // An output of the node; one that is optional and was not wanted so far is asked for.
   ValueId out(size_t i = 0);
   // kNone where nothing depends on the output.
@@ -67,6 +69,12 @@ class Differentiate : public Compose {
   std::vector<ValueId> given_, captures_given_;
   const Backward* backward_;
 };
+
+// The sum of two cotangents of a value of this type: of sequences, item by item.
+ValueId add_cotangents(GraphBuilder& builder, const Type& type, ValueId a, ValueId b);
+
+// Whether cotangents of this type exist: of floats, and of sequences and optionals of such.
+bool carries_gradient(const Type& type);
 
 // Whether a node has a rule, or is one through which nothing flows.
 bool has_gradient(const Node& node);
