@@ -24,16 +24,6 @@ LoadedModel with_graph(const Model& model, GraphPtr graph) {
   return LoadedModel(next);
 }
 
-ValueId identity(GraphBuilder& builder, ValueId id, const std::string& name) {
-  Node node;
-  node.op = "Identity";
-  node.inputs = {id};
-  node.outputs = {builder.value(name)};
-  const ValueId result = node.outputs[0];
-  builder.add(std::move(node));
-  return result;
-}
-
 // The ids of wrt: inputs by name, weights by glob, in the file's order.
 std::vector<ValueId> resolve(const Graph& graph, const std::vector<std::string>& initializers,
                              const std::vector<std::string>& wrt) {
@@ -70,25 +60,14 @@ LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& opt
   try {
     const GraphPtr typed = infer_types(upgrade_graph(infer_types(model.graph, evaluator)), evaluator);
     GraphPtr graph = training_mode(typed, options.batch_statistics, options.dropout);
-    LossRequest request;
-    request.loss = &find_loss(options.loss.name);
-    request.arguments = options.loss.arguments;
-    request.predictions = options.predictions;
-    size_t predictions = 0;
-    for (const LossPort& port : request.loss->ports) predictions += !port.is_target;
-    for (const ValueId id : typed->outputs())
-      if (options.predictions.empty() && request.predictions.size() < predictions)
-        request.predictions.push_back(typed->value(id).name);
-    if (request.predictions.size() != predictions)
-      throw InputError("predictions", std::to_string(predictions) + " outputs for " + request.loss->name,
-                       std::to_string(request.predictions.size()));
-    if (!request.predictions.empty()) {
-      const ValueId first = typed->find(request.predictions[0]);
-      request.targets = usual_targets(*request.loss, first == kNone ? Type() : typed->value(first).type);
-    }
-    request.target_name = [](size_t i) { return i == 0 ? "target" : "target_" + std::to_string(i); };
+    Objective objective;
+    objective.terms.push_back(
+        {&find_loss(options.loss.name), options.loss.arguments, nullptr, options.predictions, 1});
+    objective.target_name = [](size_t i) { return i == 0 ? "target" : "target_" + std::to_string(i); };
+    std::vector<std::string> names;
+    for (const ValueId id : typed->outputs()) names.push_back(typed->value(id).name);
     std::string loss_name;
-    graph = differentiable(with_loss(graph, request, {}, &loss_name), evaluator);
+    graph = differentiable(with_loss(graph, objective, names, {}, &loss_name), evaluator);
     const ValueId loss = graph->outputs().at(0);
     if (graph->value(loss).type.rank() != 0)
       throw InputError("loss", "a scalar (reduction 'mean' or 'sum')", graph->value(loss).type.to_string());
@@ -105,7 +84,7 @@ LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& opt
       const ValueInfo info = graph->value(ids[i]);
       if (every && (gradients[i] == kNone || info.kind == ValueKind::Input)) continue;
       const ValueId gradient = gradients[i] == kNone ? zeros_of(builder, ids[i]) : gradients[i];
-      outputs.push_back(identity(builder, gradient, info.name + "_grad"));
+      outputs.push_back(named_value(builder, gradient, info.name + "_grad"));
     }
     if (outputs.size() == 1) throw InputError("wrt", "weights that the loss depends on", "none");
     builder.set_outputs(std::move(outputs));
@@ -128,7 +107,7 @@ LoadedModel loss_model(const Named& named, const std::vector<PortType>& types) {
     ports.push_back(builder.input(loss.ports[i].name, Type::tensor(types[i].dtype, std::move(shape))));
   }
   const ValueId value = append_loss(builder, loss, named.arguments, ports);
-  builder.set_outputs({identity(builder, value, "loss")});
+  builder.set_outputs({named_value(builder, value, "loss")});
   const Pipeline pipeline({"cpu"});
   auto model = std::make_shared<Model>();
   model->graph = infer_types(std::move(builder).build_pruned(), pipeline.evaluator.get());
@@ -152,8 +131,8 @@ LoadedModel vjp_model(const LoadedModel& loaded, const std::vector<std::string>&
   const std::vector<ValueId> ids = resolve(*graph, model.initializers, wrt);
   const std::vector<ValueId> gradients = append_gradient(builder, outputs, cotangents, ids);
   for (size_t i = 0; i < ids.size(); ++i)
-    results.push_back(identity(builder, gradients[i] == kNone ? zeros_of(builder, ids[i]) : gradients[i],
-                               graph->value(ids[i]).name + "_grad"));
+    results.push_back(named_value(builder, gradients[i] == kNone ? zeros_of(builder, ids[i]) : gradients[i],
+                                  graph->value(ids[i]).name + "_grad"));
   builder.set_outputs(std::move(results));
   return with_graph(model, standard_operators(std::move(builder).build_pruned(), evaluator));
 }

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "api/differentiable.h"
+#include "autodiff/gradient_nodes.h"
 #include "graph/builder.h"
 #include "graph/print.h"
 #include "onnx_import/upgrade.h"
@@ -77,6 +79,15 @@ GraphPtr fix_dimensions(const GraphPtr& graph, const std::map<std::string, int64
   return std::move(builder).build();
 }
 
+// Nodes that ask for a gradient are written out.
+GraphPtr with_gradients(GraphPtr graph, Evaluator* evaluator) {
+  while (has_gradient_nodes(*graph)) {
+    graph = differentiable(graph, evaluator);
+    graph = infer_types(expand_gradient_node(graph), evaluator);
+  }
+  return graph;
+}
+
 }  // namespace
 
 GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
@@ -108,7 +119,7 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
       else if (stage == "inferred")
         graph = infer_types(graph, evaluator.get());
       else if (stage == "upgraded")
-        graph = infer_types(upgrade_graph(graph), evaluator.get());
+        graph = with_gradients(infer_types(upgrade_graph(graph), evaluator.get()), evaluator.get());
       else if (stage == "simplified" && optimize)
         graph = simplify(graph, *evaluator, disabled, Quantized::Keep);
       else if (stage == "decomposed") {

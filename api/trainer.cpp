@@ -11,7 +11,10 @@
 #include "graph/builder.h"
 #include "graph/shape.h"
 #include "onnx_import/upgrade.h"
+#include "ops/registry/fusion.h"
+#include "ops/registry/operator.h"
 #include "ops/registry/schema.h"
+#include "providers/runtime/passes.h"
 #include "sardonyx/tools.h"
 #include "training/forward.h"
 #include "training/head.h"
@@ -234,36 +237,41 @@ class Trainer::Impl {
     return options;
   }
 
-  LossRequest loss_request(const std::vector<Value>& targets) const {
-    LossRequest request;
-    request.loss = &find_loss(options_.loss.name);
-    request.arguments = options_.loss.arguments;
-    request.predictions = options_.predictions;
-    size_t predictions = 0, wanted = 0;
-    for (const LossPort& port : request.loss->ports) ++(port.is_target ? wanted : predictions);
-    if (request.predictions.empty())
-      for (const ValueId id : model_->graph->outputs()) {
-        if (request.predictions.size() == predictions) break;
-        request.predictions.push_back(model_->graph->value(id).name);
-      }
-    if (request.predictions.size() != predictions)
-      throw InputError("predictions", std::to_string(predictions) + " outputs for " + request.loss->name,
-                       std::to_string(request.predictions.size()));
-    if (targets.size() != wanted)
-      throw InputError("targets", std::to_string(wanted) + " for " + request.loss->name,
-                       std::to_string(targets.size()));
+  std::vector<std::string> model_outputs() const {
+    std::vector<std::string> names;
+    for (const ValueId id : model_->graph->outputs()) names.push_back(model_->graph->value(id).name);
+    return names;
+  }
+
+  // Targets of these dtypes and ranks.
+  Objective objective(const std::vector<Value>& targets) const {
+    Objective result;
+    result.target_name = StepNames::target;
+    std::vector<LossOptions> losses = options_.losses;
+    if (losses.empty()) losses.push_back({options_.loss, 1, options_.predictions, std::nullopt});
+    for (const LossOptions& loss : losses) {
+      LossTerm term{nullptr, loss.loss.arguments, nullptr, loss.predictions, loss.weight};
+      if (loss.graph)
+        term.graph = ready(upgrade_graph(ready(loss.graph->get()->graph)));
+      else
+        term.loss = &find_loss(loss.loss.name);
+      result.terms.push_back(std::move(term));
+    }
     for (size_t i = 0; i < targets.size(); ++i) {
       if (!targets[i].is_tensor())
         throw InputError("target " + std::to_string(i), "a tensor", targets[i].kind_name());
       Shape shape;
       for (int d = 0; d < targets[i].tensor().rank(); ++d)
         shape.push_back(Dim("target" + std::to_string(i) + "_" + std::to_string(d)));
-      request.targets.push_back(Type::tensor(targets[i].tensor().dtype(), std::move(shape)));
+      result.targets.push_back(Type::tensor(targets[i].tensor().dtype(), std::move(shape)));
     }
-    return request;
+    const size_t wanted = target_count(result, model_outputs());
+    if (targets.size() != wanted)
+      throw InputError("targets", std::to_string(wanted) + " for the loss", std::to_string(targets.size()));
+    return result;
   }
 
-  GraphPtr ready(const GraphPtr& graph) { return infer_types(graph, pipeline_.evaluator.get()); }
+  GraphPtr ready(const GraphPtr& graph) const { return infer_types(graph, pipeline_.evaluator.get()); }
 
   LoadedModel as_model(GraphPtr graph) const {
     auto model = std::make_shared<Model>(*model_);
@@ -295,7 +303,7 @@ class Trainer::Impl {
     GraphPtr graph = inference_mode(forward_.graph);
     if (kind == "evaluate") {
       std::string loss;
-      graph = with_loss(graph, loss_request(targets), {}, &loss);
+      graph = with_loss(graph, objective(targets), model_outputs(), {}, &loss);
     } else {
       GraphBuilder builder(*graph);
       std::vector<ValueId> outputs(
@@ -310,18 +318,35 @@ class Trainer::Impl {
   GraphPtr loss_graph(const std::vector<Value>& targets, std::string* loss_name) {
     std::vector<std::string> keep;
     for (const Statistic& s : forward_.statistics) keep.push_back(s.next);
-    return ready(with_loss(forward_.graph, loss_request(targets), keep, loss_name));
+    return ready(with_loss(forward_.graph, objective(targets), model_outputs(), keep, loss_name));
+  }
+
+  // What exporters write for one operator becomes that operator, where it has a gradient rule of its own.
+  GraphPtr fused(GraphPtr graph) const {
+    const auto differentiable_in_one = [](const Node& node) {
+      const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
+      return op && op->gradient;
+    };
+    const FusionOptions options{{}, differentiable_in_one, {}};
+    constexpr int kRounds = 3;  // what one round folds, the next may recognize
+    for (int round = 0; round < kRounds; ++round)
+      graph = simplify(fuse(simplify(graph, *pipeline_.evaluator, {}), pipeline_.evaluator.get(), options),
+                       *pipeline_.evaluator, {});
+    return infer_types(graph, pipeline_.evaluator.get());
   }
 
   Program step_program(bool updates, const std::vector<Value>& targets) {
     StepRequest request;
-    const GraphPtr graph = differentiable(loss_graph(targets, &request.loss_name), pipeline_.evaluator.get());
+    const GraphPtr graph =
+        differentiable(fused(loss_graph(targets, &request.loss_name)), pipeline_.evaluator.get());
     for (const Group& g : groups_) request.groups.push_back({g.rule, g.parameters});
     request.clip_norm = options_.clip_norm;
     request.clip_value = options_.clip_value;
     request.accumulate = options_.accumulate;
     request.updates = updates;
     request.keep_gradients = options_.keep_gradients;
+    request.cuts = options_.recompute;
+    request.pieces = options_.recompute_pieces;
     const GraphPtr step = append_step(graph, request);
     Program program = finish(step);
     for (const auto& group : request.groups)

@@ -10,11 +10,6 @@ namespace {
 ValueId number(Compose& c, double v) { return c.scalar(c.dtype(0), v); }
 ValueId one_minus(Compose& c, ValueId x) { return c.sub(number(c, 1), x); }
 
-void relu(Differentiate& d) {
-  const ValueId zero = number(d, 0);
-  d.give(0, d.where(d.op("LessOrEqual", {d.out(), zero}), zero, d.cotangent()));
-}
-
 // Where x is positive, which the output tells where it has the sign of x.
 ValueId positive(Differentiate& d, bool output_has_sign) {
   return d.op("Greater", {output_has_sign ? d.out() : d.in(0), number(d, 0)});
@@ -71,15 +66,6 @@ void hard_sigmoid(Differentiate& d) {
   const ValueId inside = d.op("And", {d.op("Greater", {y, zero}), d.op("Less", {y, number(d, 1)})});
   d.give(0, d.where(inside, d.mul(d.cotangent(), number(d, alpha)), zero));
 }
-
-void hard_swish(Differentiate& d) {
-  const ValueId x = d.in(0), dy = d.cotangent();
-  const ValueId slope = d.add(d.mul(x, number(d, 1.0 / 3)), number(d, 0.5));
-  const ValueId right = d.where(d.op("Less", {x, number(d, 3)}), d.mul(dy, slope), dy);
-  d.give(0, d.where(d.op("LessOrEqual", {x, number(d, -3)}), number(d, 0), right));
-}
-
-void sigmoid(Differentiate& d) { d.give(0, d.mul(d.cotangent(), d.mul(d.out(), one_minus(d, d.out())))); }
 
 void softplus(Differentiate& d) { d.give(0, d.mul(d.cotangent(), d.op("Sigmoid", {d.in(0)}))); }
 
@@ -166,7 +152,6 @@ void dropout(Differentiate& d) {
 }  // namespace
 
 void register_activation_gradient(OperatorRegistry& r) {
-  r.op("Relu").differentiates(relu);
   r.op("LeakyRelu").differentiates(leaky_relu);
   r.op("PRelu").differentiates(prelu);
   r.op("Elu").differentiates(elu);
@@ -174,8 +159,6 @@ void register_activation_gradient(OperatorRegistry& r) {
   r.op("Selu").differentiates(selu);
   r.op("ThresholdedRelu").differentiates(thresholded_relu);
   r.op("HardSigmoid").differentiates(hard_sigmoid);
-  r.op("HardSwish").differentiates(hard_swish);
-  r.op("Sigmoid").differentiates(sigmoid);
   r.op("Softplus").differentiates(softplus);
   r.op("Softsign").differentiates(softsign);
   r.op("Mish").differentiates(mish);

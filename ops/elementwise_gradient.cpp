@@ -149,7 +149,6 @@ void register_elementwise_gradient(OperatorRegistry& r) {
       {"Atan", [](auto& d, auto dy, auto x) { return d.div(dy, d.add(number(d, 1), square(d, x))); }},
       {"Sinh", [](auto& d, auto dy, auto x) { return d.mul(dy, d.op("Cosh", {x})); }},
       {"Cosh", [](auto& d, auto dy, auto x) { return d.mul(dy, d.op("Sinh", {x})); }},
-      {"Tanh", [](auto& d, auto dy, auto) { return d.mul(dy, d.sub(number(d, 1), square(d, d.out()))); }},
       {"Asinh",
        [](auto& d, auto dy, auto x) { return d.div(dy, d.op("Sqrt", {d.add(square(d, x), number(d, 1))})); }},
       {"Acosh",

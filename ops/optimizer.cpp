@@ -112,11 +112,6 @@ void register_optimizer(OperatorRegistry& registry) {
         d.give(0, d.cotangent());
         d.give(1, d.cotangent());
       });
-  // The same value, through which no gradient flows.
-  registry.op("StopGradient", kOwnDomain)
-      .ports({{"X"}}, {{"Y", 0, 0}})
-      .decomposes([](Compose& c) { return std::vector<ValueId>{c.op("Identity", {c.in(0)})}; })
-      .gradient_is_zero();
 }
 
 }  // namespace sardonyx

@@ -53,6 +53,18 @@ TrainerOptions options_from(const nb::dict& dict) {
       options.precision = nb::cast<std::string>(value);
     else if (key == "loss")
       options.loss = named_from(value);
+    else if (key == "losses")
+      for (nb::handle term : nb::cast<nb::list>(value)) {
+        const auto tuple = nb::cast<nb::tuple>(term);
+        LossOptions loss;
+        if (nb::isinstance<LoadedModel>(tuple[0]))
+          loss.graph = nb::cast<LoadedModel>(tuple[0]);
+        else
+          loss.loss = named_from(tuple[0]);
+        loss.weight = nb::cast<double>(tuple[1]);
+        loss.predictions = nb::cast<std::vector<std::string>>(tuple[2]);
+        options.losses.push_back(std::move(loss));
+      }
     else if (key == "predictions")
       options.predictions = nb::cast<std::vector<std::string>>(value);
     else if (key == "optimizer")
@@ -75,6 +87,10 @@ TrainerOptions options_from(const nb::dict& dict) {
       options.accumulate = nb::cast<int>(value);
     else if (key == "keep_gradients")
       options.keep_gradients = nb::cast<bool>(value);
+    else if (key == "recompute")
+      options.recompute = nb::cast<std::vector<std::string>>(value);
+    else if (key == "recompute_pieces")
+      options.recompute_pieces = nb::cast<int>(value);
     else if (key == "profile")
       options.profile = nb::cast<bool>(value);
     else if (key == "seed")

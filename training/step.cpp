@@ -5,29 +5,11 @@
 
 #include "autodiff/backward.h"
 #include "graph/builder.h"
+#include "training/recompute.h"
 
 namespace sardonyx {
 
 namespace {
-
-ValueId output_named(const Graph& graph, const std::string& name) {
-  for (const ValueId id : graph.outputs())
-    if (graph.value(id).name == name) return id;
-  std::string list;
-  for (const ValueId id : graph.outputs()) list += (list.empty() ? "'" : ", '") + graph.value(id).name + "'";
-  throw InputError("output of the model", "one of " + list, "'" + name + "'");
-}
-
-// A value of its own under a name.
-ValueId named(GraphBuilder& builder, ValueId id, const std::string& name) {
-  Node node;
-  node.op = "Identity";
-  node.inputs = {id};
-  node.outputs = {builder.value(name)};
-  const ValueId result = node.outputs[0];
-  builder.add(std::move(node));
-  return result;
-}
 
 // Inputs and outputs of the step that is being written.
 class StepWriter {
@@ -45,9 +27,13 @@ class StepWriter {
     std::vector<ValueId> ids;
     for (const std::string& name : names) ids.push_back(graph.find(name));
     outputs_ = graph.outputs();
+    const std::vector<std::string> cuts =
+        request.pieces > 1 ? cut_points(graph, request.pieces) : request.cuts;
+    const size_t forward = graph.nodes().size();
     const ValueId seed = builder_.op("Cast", {builder_.constant(Tensor::scalar(1.0f))},
                                      attributes({{"to", static_cast<int64_t>(type.dtype)}}));
     const std::vector<ValueId> gradients = append_gradient(builder_, {loss_}, {seed}, ids);
+    recompute(builder_, forward, cuts);
     for (size_t i = 0; i < names.size(); ++i)
       if (gradients[i] != kNone) gradients_.emplace_back(names[i], gradients[i]);
     if (gradients_.empty())
@@ -135,7 +121,7 @@ class StepWriter {
     scale_ = builder_.op("Where", {finite, scale, number(std::numeric_limits<double>::quiet_NaN())});
     if (request_.keep_gradients)
       for (auto& [name, id] : gradients_) {
-        id = named(builder_, id, StepNames::gradient(name));
+        id = named_value(builder_, id, StepNames::gradient(name));
         outputs_.push_back(id);
       }
   }
@@ -173,28 +159,6 @@ class StepWriter {
 };
 
 }  // namespace
-
-GraphPtr with_loss(const GraphPtr& forward, const LossRequest& request, const std::vector<std::string>& keep,
-                   std::string* loss_name) {
-  GraphBuilder builder(*forward);
-  std::vector<ValueId> ports;
-  size_t predictions = 0, targets = 0;
-  for (const LossPort& port : request.loss->ports) {
-    if (!port.is_target) {
-      ports.push_back(output_named(*forward, request.predictions.at(predictions++)));
-      continue;
-    }
-    ports.push_back(builder.input(request.target_name(targets), request.targets.at(targets)));
-    ++targets;
-  }
-  const ValueId loss =
-      named(builder, append_loss(builder, *request.loss, request.arguments, ports), kLossOutput);
-  *loss_name = builder.info(loss).name;
-  std::vector<ValueId> outputs = {loss};
-  for (const std::string& name : keep) outputs.push_back(output_named(*forward, name));
-  builder.set_outputs(std::move(outputs));
-  return std::move(builder).build_pruned();
-}
 
 GraphPtr append_step(const GraphPtr& graph, StepRequest& request) {
   return StepWriter(*graph, request).write(request);

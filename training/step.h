@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "graph/graph.h"
-#include "training/loss.h"
+#include "training/objective.h"
 #include "training/optimizer.h"
 
 namespace sardonyx {
@@ -21,20 +21,6 @@ struct StepNames {
   static std::string gradient(const std::string& parameter) { return "gradient/" + parameter; }
   static std::string accumulated(const std::string& parameter) { return "accumulated/" + parameter; }
 };
-inline constexpr const char* kLossOutput = "loss";
-
-struct LossRequest {
-  const Loss* loss = nullptr;
-  Arguments arguments;
-  std::vector<std::string> predictions;  // outputs of the model, in the order of the loss's ports
-  std::vector<Type> targets;             // of the ports that are targets
-  std::string (*target_name)(size_t) = StepNames::target;
-};
-// The forward graph with its targets as inputs and the loss as the output `loss`, before the outputs of the
-// graph in `keep`. Types of the new values are not inferred. InputError for an output that does not exist.
-GraphPtr with_loss(const GraphPtr& forward, const LossRequest& request, const std::vector<std::string>& keep,
-                   std::string* loss_name);
-
 struct StepRequest {
   struct Group {
     OptimizerRule rule;
@@ -46,6 +32,8 @@ struct StepRequest {
   int accumulate = 1;                    // batches whose mean gradient makes an update
   bool updates = true;                   // false: a batch that only accumulates
   bool keep_gradients = true;
+  std::vector<std::string> cuts;  // see recompute.h
+  int pieces = 0;                 // instead of cuts: that many, chosen by cut_points
 };
 // Appends the backward pass and the updates to a typed graph of with_loss that has rules for all its
 // operators. An update is an output over its input (Graph::updates) and is left out where the loss is not

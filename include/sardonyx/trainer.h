@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,12 +25,23 @@ struct ParameterGroup {
   Arguments arguments;                  // over those of the optimizer
 };
 
+// A term of the loss: `loss`, or a model whose first output is the loss. Of such a model the inputs that have
+// names of the trained model's outputs are read from those (where there is none, the first one is the first
+// output), the others are targets.
+struct LossOptions {
+  Named loss;
+  double weight = 1;
+  std::vector<std::string> predictions;  // outputs that it reads; empty: the first ones
+  std::optional<LoadedModel> graph;
+};
+
 struct TrainerOptions {
   std::vector<std::string> providers = {"cpu"};
   int threads = 0;                    // 0: the CPUs this process may use
   std::string precision = "highest";  // "medium": computes in bf16, parameters and their updates stay f32
   Named loss = {"CrossEntropyLoss", {}};
   std::vector<std::string> predictions;  // outputs that the loss reads; empty: the first ones
+  std::vector<LossOptions> losses;       // their weighted sum instead of `loss`; targets one after another
   Named optimizer = {"AdamW", {}};
   std::vector<ParameterGroup> groups;
   std::vector<std::string> trainable = {"*"};  // globs of weights; "!glob" takes out what earlier ones chose
@@ -37,8 +49,12 @@ struct TrainerOptions {
   double clip_norm = 0, clip_value = 0;        // of the gradients together, of each number; 0: no clipping
   int accumulate = 1;                          // steps whose mean gradient makes an update
   bool keep_gradients = true;                  // false: gradients() has none, which saves their memory
-  uint64_t seed = 0;                           // of dropout
-  bool profile = false;                        // records every node for profile()
+  // Values of the model between which the backward pass computes again what it needs, instead of keeping it;
+  // or how many pieces of about the same memory there are to be.
+  std::vector<std::string> recompute;
+  int recompute_pieces = 0;
+  uint64_t seed = 0;     // of dropout
+  bool profile = false;  // records every node for profile()
 };
 
 // A classifier with other classes: its last layer (Gemm, MatMul or 1 x 1 Conv, found from `output`, by

@@ -64,6 +64,7 @@ onnx::OpSchema make_schema(const Operator& op) {
   for (const OwnOutput& port : op.own->outputs)
     schema.Output(i++, port.name, "", op.own->inputs.at(static_cast<size_t>(port.dtype_of)).type, presence);
   schema.TypeConstraint("T", {"tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"}, "");
+  for (const char* any : {"V", "W"}) schema.TypeConstraint(any, onnx::OpSchema::all_tensor_types_ir13(), "");
   for (const AttributeSpec& spec : op.attribute_specs) {
     if (!spec.initial)
       schema.Attr(spec.name, "", onnx::AttributeProto::INTS, false);

@@ -4,7 +4,7 @@
 namespace sardonyx {
 
 // After it ONNX's registry knows the operators of kOwnDomain as well: import, checks and inference treat them
-// like any other. Made from what ops/<family>.cpp says with Operator::ports. Thread-safe, done once.
+// like any other. Besides "T" a port may have type "V" or "W", any tensor. Made from what ops/<family>.cpp says with Operator::ports. Thread-safe, done once.
 void with_own_schemas();
 
 }  // namespace sardonyx

@@ -403,9 +403,9 @@ Prepared prepare_row(PrepareContext& ctx) {
 }  // namespace
 
 void register_elementwise_chain(KernelRegistry& r) {
-  for (const std::string& name : row_op_names()) {
-    r.add_aware(name, "chain", kFirst - 1, prepare_chain);
-    r.add(name, "simd", kSecond, prepare_row);
+  for (const auto& [domain, name] : row_op_names()) {
+    r.add(name, "chain", kFirst - 1, prepare_chain, domain, LayoutRule::Aware);
+    r.add(name, "simd", kSecond, prepare_row, domain);
   }
   for (const char* name : {"Cast", "QuantizeLinear", "DequantizeLinear"})
     r.add_aware(name, "chain", kFirst - 1, prepare_chain);

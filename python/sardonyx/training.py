@@ -24,6 +24,17 @@ def _loss_spec(loss):
     return (str(loss), {})
 
 
+def _loss_terms(loss, predictions):
+    """[(spec or Model, weight, predictions)]."""
+    from . import Model, _model
+    terms = []
+    for term in loss if isinstance(loss, list) else [(loss, 1.0, predictions)]:
+        what, weight, outputs = (*term, None)[:3] if isinstance(term, tuple) else (term, 1.0, None)
+        is_graph = isinstance(what, (Model, bytes, _os.PathLike)) or str(what).endswith(".onnx")
+        terms.append((_model(what) if is_graph else _loss_spec(what), float(weight), _globs(outputs or [])))
+    return terms
+
+
 def _globs(value):
     return [value] if isinstance(value, str) else list(value)
 
@@ -31,7 +42,10 @@ def _globs(value):
 class Trainer:
     """Trains the weights of an ONNX model as it is.
 
-    source: a path, bytes or a Model. loss: a loss of sx.nn or its name ("CrossEntropyLoss", "cross_entropy_loss").
+    source: a path, bytes or a Model. loss: a loss of sx.nn or its name ("CrossEntropyLoss", "cross_entropy_loss"); a
+    model (path ending in .onnx, bytes, Model) whose first output is the loss: its inputs that have names of outputs
+    are read from those, the others are targets; or a list of (loss, weight) or (loss, weight, predictions), whose
+    weighted sum is minimized and whose targets follow one another.
     optimizer: an optimizer of sx.optim or its name. trainable: a glob, or a list of them, of weights; "!glob"
     takes out what earlier ones chose. predictions: names of the outputs that the loss reads (default: the first).
     groups: [(globs, {"lr": ..., "weight_decay": ...})], arguments of some parameters.
@@ -39,7 +53,8 @@ class Trainer:
     batch_norm: "train", or "frozen" to normalize by the running statistics. precision: "medium" computes in bf16
     and keeps parameters in f32. clip_norm, clip_value: gradient clipping. accumulate: steps to an update.
     keep_gradients: False saves the memory of gradients(). seed: of dropout. threads: 0 takes all CPUs.
-    profile: record every node for profile().
+    recompute: names of values between which the backward pass computes again what it needs, instead of keeping it
+    (gradient checkpointing); or a number of pieces to cut the model into. profile: record every node for profile().
 
     Raises UnsupportedError before the first step for nodes without a gradient, all at once; InputError for what
     does not fit. A failed step leaves parameters and optimizer state as they were.
@@ -48,7 +63,7 @@ class Trainer:
     def __init__(self, source, loss="CrossEntropyLoss", optimizer="AdamW", scheduler=None, trainable="*",
                  providers=("cpu",), precision="highest", batch_norm="train", seed=0, *, threads=0,
                  predictions=None, groups=(), no_decay=(), clip_norm=0.0, clip_value=0.0, accumulate=1,
-                 keep_gradients=True, profile=False):
+                 keep_gradients=True, recompute=(), profile=False):
         from . import _model
         if scheduler is not None:
             raise _sardonyx.UnsupportedError("option 'scheduler': expected None: set trainer.lr between steps")
@@ -57,11 +72,13 @@ class Trainer:
         if no_decay:
             all_groups.append((_globs(no_decay), {"weight_decay": 0.0}))
         self._trainer = _sardonyx.Trainer(_model(source), {
-            "providers": list(providers), "threads": threads, "precision": precision, "loss": _loss_spec(loss),
-            "predictions": _globs(predictions or []), "optimizer": spec, "groups": all_groups,
+            "providers": list(providers), "threads": threads, "precision": precision,
+            "losses": _loss_terms(loss, predictions), "optimizer": spec, "groups": all_groups,
             "trainable": _globs(trainable), "batch_norm": batch_norm, "clip_norm": float(clip_norm),
             "clip_value": float(clip_value), "accumulate": accumulate, "keep_gradients": keep_gradients,
-            "seed": seed, "profile": profile})
+            "seed": seed, "profile": profile,
+            "recompute": [] if isinstance(recompute, int) else _globs(recompute),
+            "recompute_pieces": recompute if isinstance(recompute, int) else 0})
         self._inputs = self._trainer.inputs()
 
     def _feeds(self, x):

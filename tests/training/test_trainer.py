@@ -217,6 +217,35 @@ def test_loss_that_fits_nothing():
         sx.Trainer(mlp(mlp_weights()), optimizer=sx.optim.SGD(lr=0.1, nesterov=True))
 
 
+def test_weighted_losses_and_a_graph_as_a_loss():
+    weights, (x, y) = mlp_weights(), batch()
+    parts = [sx.Trainer(mlp(weights), loss=loss, optimizer=sx.optim.SGD(lr=0.1))
+             for loss in ("CrossEntropyLoss", "MSELoss")]
+    other = np.ones((12, 4), np.float32)
+    losses = [parts[0].step(x, y), parts[1].step(x, other)]
+    graph = model([helper.make_node("Sub", ["guess", "wanted"], ["d"]), helper.make_node("Mul", ["d", "d"], ["s"]),
+                   helper.make_node("ReduceMean", ["s"], ["l"], keepdims=0)],
+                  [("guess", TensorProto.FLOAT, ["n", 4]), ("wanted", TensorProto.FLOAT, ["n", 4])],
+                  [("l", TensorProto.FLOAT, [])], {})
+    for second in ("MSELoss", graph):
+        trainer = sx.Trainer(mlp(weights), loss=[("CrossEntropyLoss", 0.5), (second, 2.0, ["y"])],
+                             optimizer=sx.optim.SGD(lr=0.1))
+        assert trainer.step(x, (y, other)) == pytest.approx(0.5 * losses[0] + 2 * losses[1], rel=1e-5)
+        for name in weights:
+            close(trainer.gradients()[name], 0.5 * parts[0].gradients()[name] + 2 * parts[1].gradients()[name], 1e-4)
+
+
+@pytest.mark.parametrize("recompute", [2, 3, ["t"], ["h", "t"]])
+def test_recomputed_values_are_the_same(recompute):
+    kept, again = sx.Trainer(mlp(mlp_weights())), sx.Trainer(mlp(mlp_weights()), recompute=recompute, profile=True)
+    for step in range(3):
+        assert kept.step(*batch(step)) == again.step(*batch(step))
+    for name, expected in kept.parameters().items():
+        assert np.array_equal(again.parameters()[name], expected)
+    with pytest.raises(sx.InputError, match="'nothing'"):
+        sx.Trainer(mlp(mlp_weights()), recompute=["nothing"]).step(*batch())
+
+
 def test_every_node_without_gradient_is_named():
     weights = {"w": np.ones((6, 4), np.float32), "v": np.ones((6, 4), np.float32)}
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("BitCast", ["a"], ["b"], name="bits_a",

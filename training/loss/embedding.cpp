@@ -71,9 +71,10 @@ ValueId triplet_margin(LossBuild& b) {
 
 ValueId triplet_margin_with_distance(LossBuild& b) {
   Compose& c = b.c;
-  const std::string word = b.arguments.word("distance_function", "pairwise", {"pairwise", "cosine"});
+  const std::string word = b.arguments.word("distance_function", "pairwise", {"pairwise", "l1", "cosine"});
   return triplet(b, [&](ValueId x, ValueId y) {
-    return word == "pairwise" ? pairwise(b, x, y, 2, 1e-6) : c.sub(b.scalar(1), cosine(b, x, y, 1e-12));
+    if (word == "cosine") return c.sub(b.scalar(1), cosine(b, x, y, 1e-16));
+    return pairwise(b, x, y, word == "l1" ? 1 : 2, word == "l1" ? 0 : 1e-6);
   });
 }
 

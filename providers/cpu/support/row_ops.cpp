@@ -5,6 +5,7 @@
 #include <map>
 
 #include "ops/activation.h"
+#include "ops/registry/operator.h"
 
 namespace sardonyx::cpu {
 
@@ -102,6 +103,10 @@ const std::map<std::string, Read>& table() {
       {"Div", binary(Binary::Div)},
       {"Max", binary(Binary::Max)},
       {"Min", binary(Binary::Min)},
+      {"ReluBackward", binary(Binary::ReluBackward)},
+      {"SigmoidBackward", binary(Binary::SigmoidBackward)},
+      {"TanhBackward", binary(Binary::TanhBackward)},
+      {"HardSwishBackward", binary(Binary::HardSwishBackward)},
   };
   return ops;
 }
@@ -109,15 +114,16 @@ const std::map<std::string, Read>& table() {
 }  // namespace
 
 std::optional<RowOp> row_op(const Graph& graph, const Node& node) {
-  if (!node.domain.empty()) return std::nullopt;
+  if (!node.domain.empty() && node.domain != kOwnDomain) return std::nullopt;
   const auto it = table().find(node.op);
   return it == table().end() ? std::nullopt : it->second(graph, node);
 }
 
-const std::vector<std::string>& row_op_names() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> list;
-    for (const auto& [name, read] : table()) list.push_back(name);
+const std::vector<std::pair<std::string, std::string>>& row_op_names() {
+  static const auto names = [] {
+    std::vector<std::pair<std::string, std::string>> list;
+    for (const auto& [name, read] : table())
+      list.emplace_back(name.ends_with("Backward") ? kOwnDomain : "", name);
     return list;
   }();
   return names;

@@ -19,7 +19,7 @@ struct RowOp {
 
 // Nothing for an operator without a loop, and for parameters that are no constants of the graph.
 std::optional<RowOp> row_op(const Graph& graph, const Node& node);
-// The operators that have loops.
-const std::vector<std::string>& row_op_names();
+// The operators that have loops, with their domains.
+const std::vector<std::pair<std::string, std::string>>& row_op_names();
 
 }  // namespace sardonyx::cpu

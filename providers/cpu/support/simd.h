@@ -48,7 +48,20 @@ UnaryRow row(Unary op);
 // out[i] = f(x[i * x_step], y[i * y_step]); steps are 0 or 1.
 using BinaryRow = void (*)(const float* x, int64_t x_step, const float* y, int64_t y_step, float* out,
                            int64_t n);
-enum class Binary { Add, Sub, Mul, Div, Max, Min, PRelu };
+// Of the derivatives x is dY, y the output, or the input for HardSwish.
+enum class Binary {
+  Add,
+  Sub,
+  Mul,
+  Div,
+  Max,
+  Min,
+  PRelu,
+  ReluBackward,
+  SigmoidBackward,
+  TanhBackward,
+  HardSwishBackward
+};
 BinaryRow row(Binary op);
 
 // The same on the bits of bf16, rounded once.

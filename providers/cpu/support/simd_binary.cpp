@@ -30,6 +30,14 @@ HWY_INLINE V apply(V x, V y) {
     return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Gt(x, y), x, y));
   if constexpr (kOp == Binary::Min)
     return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenElse(hn::Lt(x, y), x, y));
+  if constexpr (kOp == Binary::ReluBackward) return hn::IfThenZeroElse(hn::Le(y, hn::Zero(D())), x);
+  if constexpr (kOp == Binary::SigmoidBackward) return hn::Mul(x, hn::Mul(y, hn::Sub(hn::Set(D(), 1.0f), y)));
+  if constexpr (kOp == Binary::TanhBackward) return hn::Mul(x, hn::NegMulAdd(y, y, hn::Set(D(), 1.0f)));
+  if constexpr (kOp == Binary::HardSwishBackward) {
+    const V slope = hn::MulAdd(y, hn::Set(D(), 1.0f / 3), hn::Set(D(), 0.5f));
+    const V right = hn::IfThenElse(hn::Lt(y, hn::Set(D(), 3.0f)), hn::Mul(x, slope), x);
+    return hn::IfThenZeroElse(hn::Le(y, hn::Set(D(), -3.0f)), right);
+  }
   if constexpr (kOp == Binary::PRelu) return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, y), x);
 }
 
@@ -118,6 +126,14 @@ Row find(Binary op) {
       return loop<Binary::Min>;
     case Binary::PRelu:
       return loop<Binary::PRelu>;
+    case Binary::ReluBackward:
+      return loop<Binary::ReluBackward>;
+    case Binary::SigmoidBackward:
+      return loop<Binary::SigmoidBackward>;
+    case Binary::TanhBackward:
+      return loop<Binary::TanhBackward>;
+    case Binary::HardSwishBackward:
+      return loop<Binary::HardSwishBackward>;
   }
   return nullptr;
 }
