@@ -2,7 +2,8 @@
 """Measures a training step of Sardonyx against PyTorch's: forward, loss, backward and AdamW, side by side.
 
     python bench/train.py [--torch-python PYTHON] [--frozen] [--threads N] [--rows a,b] [--engines a,b]
-                          [--rounds N] [--round-ms MS] [--models FOLDER] [--json FILE]
+                          [--rounds N] [--round-ms MS] [--clock wall|cpu] [--models FOLDER]
+                          [--json FILE]
 
 The networks are those that bench/export_training_models.py wrote. Sardonyx trains the .onnx file, PyTorch the
 network that it was exported from, both from the same weights on the same batches. As in bench/models.py, every
@@ -108,7 +109,8 @@ def measure_row(name, children, settings):
                 rounds_cpu_ms=cpu[engine], cpu_ms=quartiles(cpu[engine]), **child.ask("memory"))
     except EngineError as error:
         return {**result, "status": "failed", "why": str(error)}
-    result["ratios"] = {engine: quartiles(np.divide(wall[engine], wall[OURS]))
+    times = {"wall": wall, "cpu": cpu}[settings.clock]
+    result["ratios"] = {engine: quartiles(np.divide(times[engine], times[OURS]))
                         for engine in children if engine != OURS and OURS in children}
     result["best_peer"] = min(result["ratios"], key=lambda peer: result["ratios"][peer]["median"], default=None)
     return {**result, "status": "measured"}
@@ -117,7 +119,7 @@ def measure_row(name, children, settings):
 def measure(pythons, settings):
     """Probes the engines, then measures row after row; returns the whole report."""
     engines, available = probe(pythons, settings)
-    described = {**vars(settings), "models": str(settings.models), "precision": "highest", "clock": "wall"}
+    described = {**vars(settings), "models": str(settings.models), "precision": "highest"}
     report = {"machine": machine(), "settings": described, "engines": engines, "rows": []}
     for name in settings.rows:
         with contextlib.ExitStack() as stack:
@@ -142,6 +144,8 @@ def parse_arguments():
     add("--engines", metavar="A,B", help=f"only these engines: {', '.join(ENGINES)}")
     add("--rounds", type=int, default=15, help="default: %(default)s")
     add("--round-ms", type=float, default=300, help="how long an engine trains in a round (default: %(default)s)")
+    add("--clock", choices=["wall", "cpu"], default="wall", help="what is compared: wall time, or CPU time, "
+        "which with one thread tells something on a busy machine too (default: %(default)s)")
     add("--models", metavar="FOLDER", type=pathlib.Path,
         default=os.environ.get("SARDONYX_TRAINING_MODELS") or ROOT / ".deps/training_models",
         help="where bench/export_training_models.py wrote them (default: %(default)s)")
@@ -158,6 +162,8 @@ def parse_arguments():
 
     arguments.rows = chosen(arguments.rows, ROWS, (*ROWS, *EXTRA_ROWS), "--rows")
     arguments.engines = chosen(arguments.engines, ENGINES, ENGINES, "--engines")
+    if arguments.clock == "cpu" and arguments.threads != 1:
+        parser.error("--clock cpu: expected --threads 1: more threads wait for each other, and some do so busily")
     for name in ("threads", "rounds", "round_ms"):
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name.replace('_', '-')}: expected more than 0, got {getattr(arguments, name)}")
