@@ -4,7 +4,7 @@ with a Python that has torch, torchvision and onnx (PyPI):
 
     python bench/export_training_models.py [name...] [--folder FOLDER]
 
-FOLDER is $SARDONYX_TRAINING_MODELS, by default .deps/training_models: 700 MB. Each network becomes three files:
+FOLDER is $SARDONYX_TRAINING_MODELS, by default .deps/training_models: 1 GB. Each network becomes three files:
 <name>.onnx (opset 17, dynamic batch), <name>.pt (the same weights for torch), and <name>.npz with
 
     x/<input>         [8, batch, ...]: the inputs of 8 steps
@@ -17,7 +17,8 @@ FOLDER is $SARDONYX_TRAINING_MODELS, by default .deps/training_models: 700 MB. E
     head              those of the last layer
     gradient/<name>   of the first step, computed in f64, rounded to f32; of an initializer over 4 MB instead
     norm/<name>, sample/<name>, sample_at/<name>     its norm, and some elements by their place in memory
-    f32_error/<name>  how far torch's own gradient in f32 is from that: the norm of the difference over the norm
+    f32_error/<name>  how far torch's own gradient in f32 is from that: the norm of the difference over the norm.
+                      Far above 1 where the gradient is 0 but for rounding, as of a bias that a softmax cancels
     statistics/<name> running mean or variance after the first step, in torch's sense: the variance is unbiased
 
 They are of the exported function: its initializers are trained as they stand in the file (merged, transposed,
