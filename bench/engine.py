@@ -1,18 +1,24 @@
-"""One engine in a process of its own: bench/models.py starts it and asks it to load a model, to run it, and
-to time a number of runs. Requests and answers are lines of JSON, over stdin and stdout:
+"""One engine in a process of its own: bench/models.py and bench/train.py start it and ask it to load a model, to run
+or train it, and to time a number of runs or steps. Requests and answers are lines of JSON, over stdin and stdout:
 
     {"do": "hello"}                                             -> {"version", "imported_mb"}
     {"do": "load", "model", "inputs", "dimensions", "threads"}  -> {"load_ms"}, or {"refused": why}
     {"do": "run", "outputs"}                                    -> {"run_ms", "names"}
+    {"do": "load_training", "model", "data", "trainable", "threads"} -> {"load_ms"}, or {"refused": why}
+    {"do": "steps", "count"}                                    -> {"first_ms", "losses"}
     {"do": "time", "warm_up", "runs"}                           -> {"run_ms", "cpu_ms"}
     {"do": "memory"}                                            -> {"peak_mb"}
 
 `inputs` is an .npz file, `outputs` the file to which to write outputs 0, 1, ... in the model's order;
-`dimensions` gives the sizes of the model's symbolic dimensions. An exception is answered with {"error"}.
+`dimensions` gives the sizes of the model's symbolic dimensions. After `load_training` a run is a training step
+(forward, loss, backward, AdamW) on the next batch of `data`, a file of bench/export_training_models.py, over and
+over; `trainable` names the initializers to train, or null for all. An exception is answered with {"error"}.
 It needs only numpy and the engine: the engines may be installed in different environments.
 """
+import itertools
 import json
 import os
+import pathlib
 import sys
 import time
 
@@ -40,6 +46,15 @@ class Sardonyx:
             raise
         self.names = [output.name for output in session.get_outputs()]
         return lambda: session.run(None, feeds)
+
+    def load_training(self, model, batches, trainable, threads):
+        if not hasattr(self.module, "Trainer"):
+            raise Refused(f"version {self.version} has no Trainer")
+        arguments = {} if trainable is None else {"trainable": trainable}
+        trainer = self.module.Trainer(model, loss="CrossEntropyLoss", optimizer=self.module.optim.AdamW(lr=1e-3),
+                                      threads=threads, **arguments)
+        batches = itertools.cycle((x if len(x) > 1 else next(iter(x.values())), y) for x, y in batches)
+        return lambda: trainer.step(*next(batches))
 
 
 class SardonyxMedium(Sardonyx):
@@ -95,8 +110,59 @@ class OpenVinoBf16(OpenVino):
     precision = "bf16"
 
 
+class Torch:
+    """PyTorch as its tutorials train: eager, every option left alone."""
+    channels_last = fused = compiled = False
+
+    def __init__(self):
+        import torch
+        self.module, self.version = torch, torch.__version__
+
+    def load_training(self, model, batches, trainable, threads):
+        from networks import TRAINING
+        torch, path = self.module, pathlib.Path(model)
+        torch.set_num_threads(threads)
+        spec = TRAINING[path.stem]
+        network = spec()
+        network.load_state_dict(torch.load(path.with_suffix(".pt")))
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(trainable is None or name.startswith(spec.head))
+        batches = [([torch.from_numpy(value) for value in x.values()], torch.from_numpy(y)) for x, y in batches]
+        if self.channels_last and batches[0][0][0].ndim == 4:
+            network.to(memory_format=torch.channels_last)
+            batches = [([x.to(memory_format=torch.channels_last)], y) for (x,), y in batches]
+        options = {"fused": True} if self.fused else {}
+        optimizer = torch.optim.AdamW((value for value in network.parameters() if value.requires_grad), lr=1e-3,
+                                      **options)
+        batches = itertools.cycle(batches)
+
+        def loss_of(x, y):
+            return torch.nn.functional.cross_entropy(network(*x), y)
+        if self.compiled:
+            loss_of = torch.compile(loss_of)
+
+        def step():
+            optimizer.zero_grad()
+            loss = loss_of(*next(batches))
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+        return step
+
+
+class TorchTuned(Torch):
+    """Eager, with pictures channels last and the fused optimizer."""
+    channels_last = fused = True
+
+
+class TorchCompile(Torch):
+    """Forward, loss and backward compiled, and the fused optimizer."""
+    fused = compiled = True
+
+
 ENGINES = {"sardonyx": Sardonyx, "sardonyx-medium": SardonyxMedium, "onnxruntime": OnnxRuntime,
-           "openvino": OpenVino, "openvino-bf16": OpenVinoBf16}
+           "openvino": OpenVino, "openvino-bf16": OpenVinoBf16,
+           "torch": Torch, "torch-tuned": TorchTuned, "torch-compile": TorchCompile}
 
 
 def peak_mb():
@@ -134,6 +200,20 @@ class Worker:
         taken, results = milliseconds(self.run_model)
         np.savez(outputs, **{str(index): value for index, value in enumerate(results)})
         return {"run_ms": taken, "names": self.engine.names}
+
+    def load_training(self, model, data, trainable, threads):
+        with np.load(data) as file:
+            arrays = {name: file[name] for name in file.files if name == "y" or name.startswith("x/")}
+        targets = arrays.pop("y")
+        batches = [({name[2:]: values[index] for name, values in arrays.items()}, target)
+                   for index, target in enumerate(targets)]
+        taken, self.run_model = milliseconds(
+            lambda: self.engine.load_training(model, batches, trainable, threads))
+        return {"load_ms": taken}
+
+    def steps(self, count):
+        taken, loss = milliseconds(self.run_model)
+        return {"first_ms": taken, "losses": [float(loss), *(float(self.run_model()) for _ in range(count - 1))]}
 
     def time(self, warm_up, runs):
         for _ in range(warm_up):

@@ -4,7 +4,7 @@ with a Python that has torch, torchvision and onnx (PyPI):
 
     python bench/export_training_models.py [name...] [--folder FOLDER]
 
-FOLDER is $SARDONYX_TRAINING_MODELS, by default .deps/training_models: 700 MB. Each network becomes three files:
+FOLDER is $SARDONYX_TRAINING_MODELS, by default .deps/training_models: 1 GB. Each network becomes three files:
 <name>.onnx (opset 17, dynamic batch), <name>.pt (the same weights for torch), and <name>.npz with
 
     x/<input>         [8, batch, ...]: the inputs of 8 steps
@@ -17,6 +17,8 @@ FOLDER is $SARDONYX_TRAINING_MODELS, by default .deps/training_models: 700 MB. E
     head              those of the last layer
     gradient/<name>   of the first step, computed in f64, rounded to f32; of an initializer over 4 MB instead
     norm/<name>, sample/<name>, sample_at/<name>     its norm, and some elements by their place in memory
+    f32_error/<name>  how far torch's own gradient in f32 is from that: the norm of the difference over the norm.
+                      Far above 1 where the gradient is 0 but for rounding, as of a bias that a softmax cancels
     statistics/<name> running mean or variance after the first step, in torch's sense: the variance is unbiased
 
 They are of the exported function: its initializers are trained as they stand in the file (merged, transposed,
@@ -111,14 +113,19 @@ def reference(path, x, y):
     """The arrays of the .npz that say what torch makes of a file."""
     found = {}
     for key, optimizer in (("losses", "adamw"), ("losses_sgd", "sgd")):
-        graph = TorchGraph(path, torch.float32)
-        found[key] = train(graph, graph.trainable.values(), x, y, optimizer)
+        graph, rounded = TorchGraph(path, torch.float32), {}
+
+        def keep():
+            rounded.update({name: value.grad.numpy().copy() for name, value in graph.trainable.items()})
+        found[key] = train(graph, graph.trainable.values(), x, y, optimizer, keep)
     graph = TorchGraph(path, torch.float64)
     found["trainable"] = list(graph.trainable)
 
-    def keep():
+    def describe():
         for name, value in graph.trainable.items():
             gradient = value.grad.numpy()
+            error = np.linalg.norm(rounded[name] - gradient) / (np.linalg.norm(gradient) or 1.0)
+            found[f"f32_error/{name}"] = error
             if 4 * gradient.size <= SMALL:
                 found[f"gradient/{name}"] = gradient.astype(np.float32)
                 continue
@@ -130,7 +137,7 @@ def reference(path, x, y):
         for name in graph.statistics:
             found[f"statistics/{name}"] = graph.values[name].numpy().astype(np.float32)
 
-    found["losses_f64"] = train(graph, graph.trainable.values(), x, y, after_first=keep)
+    found["losses_f64"] = train(graph, graph.trainable.values(), x, y, after_first=describe)
     return found
 
 

@@ -221,8 +221,8 @@ def measure_row(row, children, folder, settings):
     return {**result, "status": "measured"}
 
 
-def measure(rows, pythons, settings):
-    """Probes the engines, then measures row after row; returns the whole report."""
+def probe(pythons, settings):
+    """({engine: what is known of it}, [(name, Python)] of those that are there)."""
     engines, available = {}, []
     for name in settings.engines:
         python = pythons.get(name) or pythons.get(name.split("-")[0]) or sys.executable
@@ -234,6 +234,12 @@ def measure(rows, pythons, settings):
         except EngineError as error:
             engines[name]["why"] = str(error)
             say(f"without {error}")
+    return engines, available
+
+
+def measure(rows, pythons, settings):
+    """Probes the engines, then measures row after row; returns the whole report."""
+    engines, available = probe(pythons, settings)
     report = {"machine": machine(), "settings": vars(settings), "engines": engines, "rows": []}
     for row in rows:
         with contextlib.ExitStack() as stack:

@@ -129,7 +129,7 @@ class TrainingNetwork:
         """The function of a network in evaluation mode without batch norm, if it is to be folded: a network whose
         parameters have the names of the convolutions."""
         from torch.fx.experimental.optimization import fuse
-        return fuse(network.eval()) if self.folded else network
+        return fuse(network.eval()).requires_grad_() if self.folded else network  # fuse freezes biases
 
     def __call__(self):
         return self.fold(self.make()).train()
