@@ -18,6 +18,7 @@
 #include "sardonyx/tools.h"
 #include "training/forward.h"
 #include "training/head.h"
+#include "training/hoist.h"
 #include "training/step.h"
 
 namespace sardonyx {
@@ -32,6 +33,7 @@ struct Program {
   std::vector<std::pair<size_t, std::string>> statistics;  // output index, name of the input it replaces
   std::vector<std::pair<size_t, std::string>> gradients;   // output index, parameter
   std::vector<std::string> trained;
+  std::optional<size_t> scale;  // the output that says whether the update was made
 };
 
 }  // namespace
@@ -45,8 +47,10 @@ class Trainer::Impl {
     try {
       const GraphPtr typed = infer_types(model->graph, pipeline_.evaluator.get());
       const GraphPtr graph = infer_types(upgrade_graph(typed), pipeline_.evaluator.get());
+      const GraphPtr open = hoist_weights(graph);
+      if (open != graph) model->graph = open;  // has the names of what was in bodies
       forward_ =
-          training_forward(graph, model->initializers, {options_.trainable, options_.batch_norm == "train"});
+          training_forward(open, model->initializers, {options_.trainable, options_.batch_norm == "train"});
     } catch (Error& e) {
       e.add_file(model->path);
       throw;
@@ -68,7 +72,8 @@ class Trainer::Impl {
     latest_step_ = program.session.get();
     const std::vector<Value> results = run(program, inputs, targets);
     const double loss = results.at(0).tensor().to_doubles().at(0);
-    if (!std::isfinite(loss)) report_not_finite(loss, inputs, targets);
+    const double scale = program.scale ? results[*program.scale].tensor().to_doubles().at(0) : 1;
+    if (!std::isfinite(loss) || std::isnan(scale)) report_not_finite(loss, inputs, targets);
     for (const auto& [index, name] : program.statistics) set_everywhere(name, results[index].tensor());
     batches_ = updates ? 0 : batches_ + 1;
     if (updates) {
@@ -335,19 +340,23 @@ class Trainer::Impl {
     return infer_types(graph, pipeline_.evaluator.get());
   }
 
-  Program step_program(bool updates, const std::vector<Value>& targets) {
-    StepRequest request;
+  GraphPtr step_graph(StepRequest& request, const std::vector<Value>& targets) {
     const GraphPtr graph =
         differentiable(fused(loss_graph(targets, &request.loss_name)), pipeline_.evaluator.get());
     for (const Group& g : groups_) request.groups.push_back({g.rule, g.parameters});
+    request.cuts = options_.recompute;
+    request.pieces = options_.recompute_pieces;
+    return append_step(graph, request);
+  }
+
+  Program step_program(bool updates, const std::vector<Value>& targets) {
+    StepRequest request;
     request.clip_norm = options_.clip_norm;
     request.clip_value = options_.clip_value;
     request.accumulate = options_.accumulate;
     request.updates = updates;
-    request.keep_gradients = options_.keep_gradients;
-    request.cuts = options_.recompute;
-    request.pieces = options_.recompute_pieces;
-    const GraphPtr step = append_step(graph, request);
+    request.keep_gradients = options_.keep_gradients && updates;
+    const GraphPtr step = step_graph(request, targets);
     Program program = finish(step);
     for (const auto& group : request.groups)
       program.trained.insert(program.trained.end(), group.parameters.begin(), group.parameters.end());
@@ -375,6 +384,8 @@ class Trainer::Impl {
     for (const auto& input : program.session->inputs())
       if (const Tensor* value = find_value(input.name)) program.feeds[input.name] = *value;
     const auto& outputs = program.session->outputs();
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if (outputs[i].name == kScaleOutput) program.scale = i;
     for (const Statistic& s : forward_.statistics)
       for (size_t i = 0; i < outputs.size(); ++i)
         if (outputs[i].name == s.next) program.statistics.emplace_back(i, s.parameter.name);
@@ -409,22 +420,32 @@ class Trainer::Impl {
         std::memcpy(s.parameter.value.mutable_data(), value.data(), value.bytes());
   }
 
-  [[noreturn]] void report_not_finite(double loss, const Feeds& inputs, const std::vector<Value>& targets) {
-    std::string name;
-    const GraphPtr graph = loss_graph(targets, &name);
+  // "first in output .. of .."; empty where all values are finite.
+  std::string first_not_finite(const GraphPtr& graph, const Feeds& inputs,
+                               const std::vector<Value>& targets) {
     Feeds feeds = inputs;
     for (const ValueId id : graph->inputs())
       if (const Tensor* value = find_value(graph->value(id).name)) feeds[graph->value(id).name] = *value;
     for (size_t i = 0; i < targets.size(); ++i) feeds[StepNames::target(i)] = targets[i];
-    std::string where = "no node of the forward pass at full precision";
     for (const TracedValue& value : trace(as_model(graph), "upgraded", feeds, session_options())) {
       if (!value.value.is_tensor() || !is_float(value.value.tensor().dtype())) continue;
       const auto numbers = value.value.tensor().to_doubles();
-      if (std::all_of(numbers.begin(), numbers.end(), [](double v) { return std::isfinite(v); })) continue;
-      where = "first in output '" + value.name + "' of " + value.node;
-      break;
+      if (!std::all_of(numbers.begin(), numbers.end(), [](double v) { return std::isfinite(v); }))
+        return "first in output '" + value.name + "' of " + value.node;
     }
-    InputError error("loss of the step", "a finite number", std::to_string(loss) + ", " + where);
+    return "";
+  }
+
+  [[noreturn]] void report_not_finite(double loss, const Feeds& inputs, const std::vector<Value>& targets) {
+    std::string name;
+    std::string where = first_not_finite(loss_graph(targets, &name), inputs, targets);
+    if (where.empty()) {
+      StepRequest gradients;
+      gradients.updates = false;
+      where = first_not_finite(ready(step_graph(gradients, targets)), inputs, targets);
+    }
+    if (where.empty()) where = "in no node at full precision";
+    InputError error("loss and gradients of the step", "finite numbers", std::to_string(loss) + ", " + where);
     error.add_file(model_->path);
     throw error;
   }

@@ -5,6 +5,7 @@
 
 #include "graph/builder.h"
 #include "ops/normalization.h"
+#include "ops/registry/operator.h"
 #include "sardonyx/error.h"
 
 namespace sardonyx {
@@ -27,6 +28,15 @@ std::set<ValueId> running_statistics(const Graph& graph) {
     if (node.is("BatchNormalization"))
       for (const size_t i : {kMean, kVariance})
         if (is_weight(graph.value(node.input(i)))) ids.insert(node.input(i));
+  return ids;
+}
+
+// The ids of values that decide shapes or choose kernels.
+std::set<ValueId> shape_operands(const Graph& graph) {
+  std::set<ValueId> ids;
+  for (const Node& node : graph.nodes())
+    if (const Operator* op = OperatorRegistry::instance().find(node.domain, node.op))
+      for (const int i : op->host_operands) ids.insert(node.input(static_cast<size_t>(i)));
   return ids;
 }
 
@@ -123,12 +133,12 @@ TrainingForward training_forward(const GraphPtr& graph, const std::vector<std::s
   GraphBuilder builder(*graph);
   TrainingForward result;
   const std::set<std::string> named(initializers.begin(), initializers.end());
-  const std::set<ValueId> statistics = running_statistics(*graph);
+  const std::set<ValueId> statistics = running_statistics(*graph), shapes = shape_operands(*graph);
   std::vector<char> used(options.trainable.size(), 0);
   for (size_t i = 0; i < graph->values().size(); ++i) {
     const ValueInfo& info = graph->values()[i];
     const auto id = static_cast<ValueId>(i);
-    if (!is_weight(info) || statistics.count(id) || graph->use_count(id) == 0) continue;
+    if (!is_weight(info) || statistics.count(id) || shapes.count(id) || graph->use_count(id) == 0) continue;
     if (!named.count(info.name) && info.constant.tensor().size() < 2) continue;
     bool chosen = false;
     for (size_t g = 0; g < options.trainable.size(); ++g) {

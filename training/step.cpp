@@ -92,38 +92,49 @@ class StepWriter {
           output_over(sum, next);
       }
     }
-    if (!request_.updates) return;
-    if (request_.clip_value > 0) {
-      for (auto& [name, id] : gradients_) {
-        const DType dtype = type_of_parameter(name).dtype;
-        const auto bound = [&](double value) {
-          return builder_.op("Cast", {number(value / share)},
-                             attributes({{"to", static_cast<int64_t>(dtype)}}));
-        };
-        id = builder_.op("Clip", {id, bound(-request_.clip_value), bound(request_.clip_value)});
-      }
+    if (request_.updates) {
+      if (request_.clip_value > 0) clip_values(share);
+      make_scale(share);
     }
-    ValueId scale = number(share);
-    if (request_.clip_norm > 0) {
-      std::vector<ValueId> squares;
-      for (const auto& [name, id] : gradients_)
-        squares.push_back(
-            as_double(builder_.op("ReduceSumSquare", {id}, attributes({{"keepdims", int64_t{0}}}))));
-      const ValueId norm =
-          builder_.op("Mul", {builder_.op("Sqrt", {builder_.op("Sum", squares)}), number(share)});
-      const ValueId ratio =
-          builder_.op("Div", {number(request_.clip_norm), builder_.op("Add", {norm, number(1e-6)})});
-      scale = builder_.op("Mul", {scale, builder_.op("Min", {ratio, number(1)})});
-    }
-    // Infinity less itself is NaN.
-    const ValueId loss = as_double(loss_);
-    const ValueId finite = builder_.op("Equal", {builder_.op("Sub", {loss, loss}), number(0)});
-    scale_ = builder_.op("Where", {finite, scale, number(std::numeric_limits<double>::quiet_NaN())});
     if (request_.keep_gradients)
       for (auto& [name, id] : gradients_) {
         id = named_value(builder_, id, StepNames::gradient(name));
         outputs_.push_back(id);
       }
+  }
+
+  void clip_values(double share) {
+    for (auto& [name, id] : gradients_) {
+      const DType dtype = type_of_parameter(name).dtype;
+      const auto bound = [&](double value) {
+        return builder_.op("Cast", {number(value / share)},
+                           attributes({{"to", static_cast<int64_t>(dtype)}}));
+      };
+      id = builder_.op("Clip", {id, bound(-request_.clip_value), bound(request_.clip_value)});
+    }
+  }
+
+  // What each gradient is multiplied with; NaN unless the loss and the norm of all gradients are finite.
+  void make_scale(double share) {
+    std::vector<ValueId> squares;
+    for (const auto& [name, id] : gradients_)
+      squares.push_back(
+          as_double(builder_.op("ReduceSumSquare", {id}, attributes({{"keepdims", int64_t{0}}}))));
+    const ValueId square = squares.size() == 1 ? squares[0] : builder_.op("Sum", squares);
+    const ValueId norm = builder_.op("Mul", {builder_.op("Sqrt", {square}), number(share)});
+    ValueId scale = number(share);
+    if (request_.clip_norm > 0) {
+      const ValueId ratio =
+          builder_.op("Div", {number(request_.clip_norm), builder_.op("Add", {norm, number(1e-6)})});
+      scale = builder_.op("Mul", {scale, builder_.op("Min", {ratio, number(1)})});
+    }
+    // Infinity less itself is NaN.
+    const ValueId all = builder_.op("Add", {as_double(loss_), norm});
+    const ValueId finite = builder_.op("Equal", {builder_.op("Sub", {all, all}), number(0)});
+    const ValueId guarded =
+        builder_.op("Where", {finite, scale, number(std::numeric_limits<double>::quiet_NaN())});
+    scale_ = named_value(builder_, guarded, kScaleOutput);
+    outputs_.push_back(scale_);
   }
 
   void update(size_t group, const StepRequest::Group& g) {

@@ -21,6 +21,8 @@ struct StepNames {
   static std::string gradient(const std::string& parameter) { return "gradient/" + parameter; }
   static std::string accumulated(const std::string& parameter) { return "accumulated/" + parameter; }
 };
+inline constexpr const char* kScaleOutput = "scale";
+
 struct StepRequest {
   struct Group {
     OptimizerRule rule;
@@ -30,15 +32,16 @@ struct StepRequest {
   std::vector<Group> groups;
   double clip_norm = 0, clip_value = 0;  // 0: no clipping
   int accumulate = 1;                    // batches whose mean gradient makes an update
-  bool updates = true;                   // false: a batch that only accumulates
+  bool updates = true;                   // false: a batch that only accumulates, or only gives gradients
   bool keep_gradients = true;
   std::vector<std::string> cuts;  // see recompute.h
   int pieces = 0;                 // instead of cuts: that many, chosen by cut_points
 };
 // Appends the backward pass and the updates to a typed graph of with_loss that has rules for all its
-// operators. An update is an output over its input (Graph::updates) and is left out where the loss is not
-// finite. Parameters that the loss does not depend on are taken out of the groups. UnsupportedError as for
-// append_gradient; InputError when the loss is no scalar or depends on no parameter.
+// operators. An update is an output over its input (Graph::updates) and is left out where the loss or a
+// gradient is not finite: the output `scale` is NaN then. Parameters that the loss does not depend on are
+// taken out of the groups. UnsupportedError as for append_gradient; InputError when the loss is no scalar or
+// depends on no parameter.
 GraphPtr append_step(const GraphPtr& graph, StepRequest& request);
 
 }  // namespace sardonyx

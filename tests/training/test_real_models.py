@@ -46,7 +46,7 @@ def test_ppocr_recognition():
         wanted = np.zeros_like(outputs[0])
         wanted[..., 7] = 1
         return wanted
-    train("ppocr/ch_PP-OCRv4_rec_infer.onnx", normal(2, 3, 48, 96), target, sx.nn.BCELoss())
+    train("ppocr/ch_PP-OCRv4_rec_infer.onnx", normal(2, 3, 48, 96), target, sx.nn.BCELoss(), lr=1e-3)
 
 
 def test_ppocr_detection():

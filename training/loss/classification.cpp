@@ -118,13 +118,18 @@ ValueId weighted(LossBuild& b, ValueId loss) {
   return weight == kNone ? loss : b.c.mul(loss, weight);
 }
 
-// Logarithms are bounded below by -100.
+// Logarithms are bounded below by -100, and the derivative by the input, (x - t) / (x (1 - x)), by a
+// denominator of at least 1e-12: both stay finite at 0 and 1.
 ValueId bce(LossBuild& b) {
   Compose& c = b.c;
   const ValueId x = c.in(0), t = c.in(1), one = b.scalar(1);
+  const auto fixed = [&](ValueId v) { return c.own("StopGradient", {v}); };
+  const ValueId at = fixed(x), rest = c.sub(one, at);
   const auto bounded_log = [&](ValueId v) { return c.op("Max", {c.op("Log", {v}), b.scalar(-100)}); };
-  const ValueId loss =
-      c.neg(c.add(c.mul(t, bounded_log(x)), c.mul(c.sub(one, t), bounded_log(c.sub(one, x)))));
+  const ValueId value = c.neg(c.add(c.mul(t, bounded_log(at)), c.mul(c.sub(one, t), bounded_log(rest))));
+  const ValueId slope =
+      c.div(c.sub(at, t), c.op("Max", {c.mul(at, rest), b.scalar(static_cast<double>(1e-12f))}));
+  const ValueId loss = c.add(value, c.mul(fixed(slope), c.sub(x, at)));
   return b.reduced(weighted(b, loss));
 }
 
@@ -169,13 +174,14 @@ ValueId multi_margin(LossBuild& b) {
   expect_class_target(b);
   const int64_t p = b.arguments.integer("p", 1);
   if (p != 1 && p != 2) b.arguments.refuse("p", "1 or 2", std::to_string(p));
-  const ValueId x = c.in(0), target = c.in(1), weight = b.constant("weight");
-  const ValueId hot = one_hot(b, target, x);
+  const Classes k = classes_of(b);
+  const ValueId x = k.input, weight = b.constant("weight");
+  const ValueId hot = one_hot(b, k.target, x);
   const ValueId right = c.reduce_sum(c.mul(hot, x), {-1});
   ValueId margin = c.op("Relu", {c.add(c.sub(b.scalar(b.arguments.number("margin", 1)), right), x)});
   if (p == 2) margin = c.mul(margin, margin);
   if (weight != kNone) margin = c.mul(margin, c.reduce_sum(c.mul(hot, weight), {-1}));
-  return b.reduced(mean_of_last(b, c.mul(margin, c.sub(b.scalar(1), hot))));
+  return unbatched(b, k, b.reduced(mean_of_last(b, c.mul(margin, c.sub(b.scalar(1), hot)))));
 }
 
 // The targets of a row are those before its first negative number.
