@@ -61,9 +61,13 @@ ConvShape data_shape(const PrepareContext& ctx) {
   return s;
 }
 
-ConvShape weights_shape(const PrepareContext& ctx) {
+}  // namespace
+
+ConvShape conv_backward_weights_shape(const PrepareContext& ctx) {
   return backward_shape(ctx, ctx.dims(0), ctx.host_ints(2), ctx.dims(1));
 }
+
+namespace {
 
 // Every tap of a pair of channels is a sum of products in f64.
 template <typename T>
@@ -96,7 +100,7 @@ void weights_gradient(const ConvShape& s, const T* x, const T* dy, T* dw) {
 Prepared prepare_weights_ref(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
   if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_weights_ref);
-  const ConvShape s = weights_shape(ctx);
+  const ConvShape s = conv_backward_weights_shape(ctx);
   ctx.output(0, dtype, ctx.host_ints(2));
   if (dtype == DType::Float32)
     return
@@ -169,7 +173,7 @@ Prepared prepare_weights_in(PrepareContext& ctx, const ConvShape& whole, ImageLa
 
 Prepared prepare_weights(PrepareContext& ctx, bool channels_last) {
   if (channels_last && !ctx.layouts()) return decline("tensors are in plain order");
-  const ConvShape s = weights_shape(ctx);
+  const ConvShape s = conv_backward_weights_shape(ctx);
   if (const std::string why = unfit(ctx, s); !why.empty()) return decline(why);
   if (channels_last) return prepare_weights_in(ctx, s, ImageLayout::Last);
   Prepared prepared = decline("no layout");
