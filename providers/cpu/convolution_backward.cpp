@@ -171,6 +171,95 @@ Prepared prepare_weights_in(PrepareContext& ctx, const ConvShape& whole, ImageLa
   }
 }
 
+constexpr int64_t kManyWeights = 1 << 18;
+
+// The elements of X [images, in..., channels] at which a window begins.
+void pick_positions(const Window& w, int64_t images, int64_t channels, const float* x, float* to) {
+  const int64_t positions = element_count(w.out), plane = element_count(w.in);
+  parallel_for(images * positions, grain_for(0.1 * static_cast<double>(channels) + 10),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   int64_t at = 0, scale = 1;
+                   for (int64_t d = static_cast<int64_t>(w.rank()) - 1, rest = i % positions; d >= 0; --d) {
+                     const size_t axis = static_cast<size_t>(d);
+                     at += rest % w.out[axis] * w.stride[axis] * scale;
+                     rest /= w.out[axis];
+                     scale *= w.in[axis];
+                   }
+                   const float* from = x + (i / positions * plane + at) * channels;
+                   std::copy(from, from + channels, to + i * channels);
+                 }
+               });
+}
+
+// One tap and no padding, channels last: for each image a product of matrices, dY transposed with X, both of
+// as many rows as there are positions; the images are added up at the end.
+Prepared prepare_pointwise_weights(PrepareContext& ctx) {
+  if (!ctx.layouts()) return decline("tensors are in plain order");
+  const ConvShape s = conv_backward_weights_shape(ctx);
+  if (const std::string why = unfit(ctx, s); !why.empty()) return decline(why);
+  const Window& w = s.window;
+  bool dense = true;  // every element of X meets a position
+  for (size_t i = 0; i < w.rank(); ++i) {
+    if (w.kernel[i] != 1 || w.pad_begin[i] != 0 || (w.out[i] - 1) * w.stride[i] >= w.in[i])
+      return decline("more than one tap, or padding");
+    dense = dense && w.in[i] == w.out[i];
+  }
+  if (s.groups != 1) return decline("groups");
+  const int64_t rows = element_count(w.out), in = s.in_channels, out = s.out_channels, n = s.batch;
+  const int64_t size = checked_mul(in, out, "weights");
+  // oneDNN's own kernel is as fast where channels fill its blocks, and several times slower elsewhere.
+  constexpr int64_t kBlock = 16;
+  if (in % kBlock == 0 && out % kBlock == 0) return decline("channels in whole blocks");
+  if (size > kManyWeights) return decline("many weights: their sums would be more than the images");
+  const bool serial = onednn_small(2 * static_cast<double>(n * rows) * static_cast<double>(size),
+                                   4 * static_cast<double>(n * rows) * static_cast<double>(in + out));
+  const OneDnnSerial scope(serial);
+  const auto a = onednn_strided(DType::Float32, {n, out, rows}, {rows * out, 1, out});
+  const auto b = onednn_dense(DType::Float32, {n, rows, in}), c = onednn_dense(DType::Float32, {n, out, in});
+  try {
+    const dnnl::matmul::primitive_desc desc(onednn_engine(), a, b, c, onednn_attributes());
+    if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
+    const dnnl::matmul primitive(desc);
+    ScratchPlan scratch(ctx);
+    const Memory::desc work_desc = desc.scratchpad_desc();
+    const size_t work = scratch.add(work_desc.get_size());
+    const size_t sums = n == 1 ? 0 : scratch.add(c.get_size());
+    const size_t copy = dense ? 0 : scratch.add(b.get_size());
+    ctx.output(0, DType::Float32, ctx.host_ints(2));
+    ctx.want(0, Layout::ChannelsLast);
+    ctx.want(1, Layout::ChannelsLast);
+    return [=](RunContext& run) {
+      std::byte* memory = run.scratch();
+      float *dw = run.out<float>(0), *parts = n == 1 ? dw : reinterpret_cast<float*>(memory + sums);
+      const float* x = run.in<float>(0);
+      if (!dense) {
+        float* to = reinterpret_cast<float*>(memory + copy);
+        pick_positions(w, n, in, x, to);
+        x = to;
+      }
+      {
+        const OneDnnSerial run_scope(serial);
+        OneDnnArguments& arguments = run.kept<OneDnnArguments>();
+        arguments.begin();
+        arguments.add(DNNL_ARG_SRC, a, run.in<float>(1));
+        arguments.add(DNNL_ARG_WEIGHTS, b, x);
+        arguments.add(DNNL_ARG_DST, c, parts);
+        arguments.add(DNNL_ARG_SCRATCHPAD, work_desc, memory + work);
+        arguments.execute(primitive);
+      }
+      if (n == 1) return;
+      parallel_for(size, grain_for(0.3 * static_cast<double>(n)), [&](int64_t begin, int64_t end) {
+        std::copy(parts + begin, parts + end, dw + begin);
+        for (int64_t k = 1; k < n; ++k)
+          for (int64_t i = begin; i < end; ++i) dw[i] += parts[k * size + i];
+      });
+    };
+  } catch (const dnnl::error& e) {
+    return decline(std::string("oneDNN: ") + e.message);
+  }
+}
+
 Prepared prepare_weights(PrepareContext& ctx, bool channels_last) {
   if (channels_last && !ctx.layouts()) return decline("tensors are in plain order");
   const ConvShape s = conv_backward_weights_shape(ctx);
@@ -200,6 +289,8 @@ void register_convolution_backward(KernelRegistry& registry) {
   registry.ref(
       "ConvBackwardData", [](PrepareContext& ctx) { return prepare_convolution_ref(ctx, data_shape); },
       kOwnDomain);
+  registry.add("ConvBackwardWeights", "pointwise", kFirst - 1, prepare_pointwise_weights, kOwnDomain,
+               LayoutRule::Aware);
   registry.ref("ConvBackwardWeights", prepare_weights_ref, kOwnDomain);
 }
 
