@@ -3,6 +3,7 @@
 #include "providers/cpu/convolution_onednn.h"
 #include "providers/cpu/support/packed.h"
 #include "providers/cpu/support/parallel.h"
+#include "providers/cpu/support/simd_reduce.h"
 #include "providers/cpu/support/widen.h"
 
 namespace sardonyx::cpu {
@@ -273,6 +274,85 @@ Prepared prepare_weights(PrepareContext& ctx, bool channels_last) {
   return prepared;
 }
 
+// The sums of all elements of each channel.
+struct ChannelSums {
+  int64_t batch, channels, plane;
+};
+
+ChannelSums channel_sums(const PrepareContext& ctx) {
+  const Dims &dy = ctx.dims(0), shape = ctx.host_ints(1);
+  ctx.expect(dy.size() >= 3, "rank of input 'dY'", "at least 3", std::to_string(dy.size()));
+  ctx.expect(shape == Dims{dy[1]}, "input 'shape'", to_string(Dims{dy[1]}), to_string(shape));
+  return {dy[0], dy[1], element_count(Dims(dy.begin() + 2, dy.end()))};
+}
+
+Prepared prepare_bias_ref(PrepareContext& ctx) {
+  const DType dtype = ctx.dtype(0);
+  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_bias_ref);
+  const ChannelSums s = channel_sums(ctx);
+  ctx.output(0, dtype, {s.channels});
+  const auto sums = [s]<typename T>(const T* dy, T* db) {
+    for (int64_t c = 0; c < s.channels; ++c) {
+      double sum = 0;
+      for (int64_t n = 0; n < s.batch; ++n)
+        for (int64_t i = 0; i < s.plane; ++i)
+          sum += static_cast<double>(dy[(n * s.channels + c) * s.plane + i]);
+      db[c] = static_cast<T>(sum);
+    }
+  };
+  if (dtype == DType::Float32) return [sums](RunContext& run) { sums(run.in<float>(0), run.out<float>(0)); };
+  ctx.expect(dtype == DType::Float64, "dtype of input 'dY'", "a float type", dtype_name(dtype));
+  return [sums](RunContext& run) { sums(run.in<double>(0), run.out<double>(0)); };
+}
+
+Prepared prepare_bias(PrepareContext& ctx) {
+  if (ctx.dtype(0) != DType::Float32) return decline("only f32");
+  const ChannelSums s = channel_sums(ctx);
+  const Layout layout = ctx.take(0);
+  ctx.output(0, DType::Float32, {s.channels});
+  if (layout == Layout::Plain)
+    return [s](RunContext& run) {
+      const float* dy = run.in<float>(0);
+      float* db = run.out<float>(0);
+      parallel_for(s.channels, grain_for(0.2 * static_cast<double>(s.batch * s.plane) + 10),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t c = begin; c < end; ++c) {
+                       double sum = 0;
+                       for (int64_t n = 0; n < s.batch; ++n)
+                         simd_reduce_rows(SimdReduce::Sum, dy + (n * s.channels + c) * s.plane, 1, s.plane,
+                                          s.plane, &sum);
+                       db[c] = static_cast<float>(sum);
+                     }
+                   });
+    };
+  // Parts of the rows, whose number does not depend on the threads.
+  const int64_t rows = checked_mul(s.batch, s.plane, "positions");
+  const int64_t parts = std::clamp<int64_t>(rows * s.channels / 65536, 1, 16);
+  ScratchPlan scratch(ctx);
+  const size_t at = scratch.add(
+      static_cast<size_t>(checked_mul(checked_mul(parts, s.channels, "sums"), sizeof(double), "sums")));
+  return [=](RunContext& run) {
+    double* sums = reinterpret_cast<double*>(run.scratch() + at);
+    const float* dy = run.in<float>(0);
+    float* db = run.out<float>(0);
+    parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
+        double* own = sums + part * s.channels;
+        std::fill(own, own + s.channels, 0.0);
+        for (int64_t c = 0; c < s.channels; c += kReduceColumns)
+          simd_reduce_columns(SimdReduce::Sum, dy + first * s.channels + c, last - first, s.channels,
+                              std::min(kReduceColumns, s.channels - c), own + c);
+      }
+    });
+    for (int64_t c = 0; c < s.channels; ++c) {
+      double sum = 0;
+      for (int64_t part = 0; part < parts; ++part) sum += sums[part * s.channels + c];
+      db[c] = static_cast<float>(sum);
+    }
+  };
+}
+
 }  // namespace
 
 void register_convolution_backward(KernelRegistry& registry) {
@@ -292,6 +372,8 @@ void register_convolution_backward(KernelRegistry& registry) {
   registry.add("ConvBackwardWeights", "pointwise", kFirst - 1, prepare_pointwise_weights, kOwnDomain,
                LayoutRule::Aware);
   registry.ref("ConvBackwardWeights", prepare_weights_ref, kOwnDomain);
+  registry.add("ConvBackwardBias", "simd", kFirst, prepare_bias, kOwnDomain, LayoutRule::Aware);
+  registry.ref("ConvBackwardBias", prepare_bias_ref, kOwnDomain);
 }
 
 }  // namespace sardonyx::cpu

@@ -108,6 +108,8 @@ void cases_convolution(CaseTable& t) {
           .integer("group", b.group);
       c.domain = "ai.sardonyx";
     }
+  for (const Dims& dims : {Dims{2, 5, 7}, Dims{8, 600, 3, 4}, Dims{4, 24, 40, 50}, Dims{1, 3, 2, 3, 4}})
+    t.add("ConvBackwardBias", {f32(dims), constant<int64_t>({dims[1]})}).domain = "ai.sardonyx";
 }
 
 }  // namespace sardonyx::test
