@@ -1,6 +1,7 @@
 // Gradients of the convolutions, and the two operators that they are made of: ConvBackwardData(dY, W, shape
 // of X) and ConvBackwardWeights(X, dY, shape of W). Each is linear in both of its tensors, so that the
-// derivatives of one are a convolution and the other.
+// derivatives of one are a convolution and the other. ConvBackwardBias(dY, shape of B) sums over all but the
+// channels.
 #include "ops/convolution_gradient.h"
 
 #include "ops/registry/flops.h"
@@ -169,10 +170,27 @@ std::vector<ValueId> conv_backward_weights(Compose& c) {
 }
 
 void bias(Differentiate& d, size_t input) {
-  if (!d.needs(input)) return;
-  Ints axes = {0};
-  for (int64_t i = 2; i < d.need_rank(0); ++i) axes.push_back(i);
-  d.give(input, d.reduce_sum(d.cotangent(), std::move(axes), false));
+  if (d.needs(input)) d.give(input, d.own("ConvBackwardBias", {d.cotangent(), d.shape_of(d.in(input))}));
+}
+
+// dY as [batch, channels, positions].
+ValueId planes_shape(Compose& c, ValueId dy) {
+  return c.op("Concat",
+              {c.op("Shape", {dy}, attributes({{"end", int64_t{2}}})),
+               c.op("ReduceProd", {dims_from(c, dy, 2)}, attributes({{"keepdims", int64_t{1}}}))},
+              attributes({{"axis", int64_t{0}}}));
+}
+
+std::vector<ValueId> conv_backward_bias(Compose& c) {
+  const ValueId planes =
+      c.op("Reshape", {c.in(0), planes_shape(c, c.in(0))}, attributes({{"allowzero", int64_t{1}}}));
+  return {c.reduce_sum(planes, {0, 2}, false)};
+}
+
+void conv_backward_bias_gradient(Differentiate& d) {
+  const ValueId column = d.op("Unsqueeze", {d.cotangent(), d.ints({1})});
+  const ValueId planes = d.op("Expand", {column, planes_shape(d, d.in(0))});
+  d.give(0, d.op("Reshape", {planes, d.shape_of(d.in(0))}, attributes({{"allowzero", int64_t{1}}})));
 }
 
 void conv(Differentiate& d) {
@@ -326,6 +344,11 @@ void register_convolution_gradient(OperatorRegistry& r) {
         if (d.needs(0)) d.give(0, d.own("ConvBackwardData", {dy, g, d.shape_of(x)}, d.node().attributes));
         if (d.needs(1)) d.give(1, d.op("Conv", {x, g}, d.node().attributes));
       });
+  r.op("ConvBackwardBias", kOwnDomain)
+      .ports({{"dY"}, {"shape", "tensor(int64)"}}, {{"dB", 0, -1, 1}})
+      .shape_operands({1})
+      .decomposes(conv_backward_bias)
+      .differentiates(conv_backward_bias_gradient);
   r.op("Conv").differentiates(conv);
   r.op("ConvTranspose").differentiates(conv_transpose);
   r.op("Col2Im").differentiates(col2im);

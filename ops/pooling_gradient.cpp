@@ -1,5 +1,6 @@
 // Gradients of the poolings. MaxPoolBackward(dY, X) gives all of an element of dY to the first largest
-// element of its window, AveragePoolBackward(dY, shape of X) an equal share to each.
+// element of its window, AveragePoolBackward(dY, shape of X) an equal share to each, and so does
+// GlobalAveragePoolBackward.
 #include "ops/convolution_gradient.h"
 #include "ops/pooling.h"
 #include "ops/registry/gradient.h"
@@ -135,11 +136,10 @@ void global_max_pool(Differentiate& d) {
   d.give(0, reshaped(d, d.where_else_zero(hit, dy), d.shape_of(x)));
 }
 
-void global_average_pool(Differentiate& d) {
-  const ValueId dims = d.shape_of(d.in(0));
-  const ValueId count =
-      d.op("ReduceProd", {dims_from(d, d.in(0), 2)}, attributes({{"keepdims", int64_t{0}}}));
-  d.give(0, d.op("Expand", {d.div(d.cotangent(), d.cast(count, d.dtype(0))), dims}));
+std::vector<ValueId> global_average_pool_backward(Compose& c) {
+  const ValueId dims = c.in(1), spatial = c.op("Slice", {dims, c.ints({2}), c.shape_of(dims)});
+  const ValueId count = c.op("ReduceProd", {spatial}, attributes({{"keepdims", int64_t{0}}}));
+  return {c.op("Expand", {c.div(c.in(0), c.cast(count, c.dtype(0))), dims})};
 }
 
 // dY / Y^(p - 1); zero where Y is.
@@ -205,12 +205,19 @@ void register_pooling_gradient(OperatorRegistry& r) {
       .decomposes(average_pool_backward)
       .differentiates(
           [](Differentiate& d) { d.give(0, d.op("AveragePool", {d.cotangent()}, d.node().attributes)); });
+  r.op("GlobalAveragePoolBackward", kOwnDomain)
+      .ports({{"dY"}, {"shape", "tensor(int64)"}}, {{"dX", 0, -1, 1}})
+      .shape_operands({1})
+      .decomposes(global_average_pool_backward)
+      .differentiates([](Differentiate& d) { d.give(0, d.op("GlobalAveragePool", {d.cotangent()})); });
   r.op("MaxPool").differentiates(max_pool);
   r.op("AveragePool").differentiates([](Differentiate& d) {
     d.give(0, d.own("AveragePoolBackward", {d.cotangent(), d.shape_of(d.in(0))}, d.node().attributes));
   });
   r.op("GlobalMaxPool").differentiates(global_max_pool);
-  r.op("GlobalAveragePool").differentiates(global_average_pool);
+  r.op("GlobalAveragePool").differentiates([](Differentiate& d) {
+    d.give(0, d.own("GlobalAveragePoolBackward", {d.cotangent(), d.shape_of(d.in(0))}));
+  });
   r.op("LpPool").differentiates(lp_pool);
   r.op("GlobalLpPool").differentiates(global_lp_pool);
   r.op("MaxUnpool").differentiates(max_unpool);

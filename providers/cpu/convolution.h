@@ -31,6 +31,8 @@ struct ConvShape {
 // Reads and checks the attributes and inputs X, W, B of a Conv or ConvTranspose.
 ConvShape conv_shape(const PrepareContext& ctx);
 ConvShape conv_transpose_shape(const PrepareContext& ctx);
+// The convolution of X that ConvBackwardWeights(X, dY, shape of W) belongs to.
+ConvShape conv_backward_weights_shape(const PrepareContext& ctx);
 
 // Plain loops over input 0 and the weights in input 1, for any float type.
 Prepared prepare_convolution_ref(PrepareContext& ctx, ConvShape (*read)(const PrepareContext&));

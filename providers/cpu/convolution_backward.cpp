@@ -3,6 +3,7 @@
 #include "providers/cpu/convolution_onednn.h"
 #include "providers/cpu/support/packed.h"
 #include "providers/cpu/support/parallel.h"
+#include "providers/cpu/support/simd_reduce.h"
 #include "providers/cpu/support/widen.h"
 
 namespace sardonyx::cpu {
@@ -61,9 +62,13 @@ ConvShape data_shape(const PrepareContext& ctx) {
   return s;
 }
 
-ConvShape weights_shape(const PrepareContext& ctx) {
+}  // namespace
+
+ConvShape conv_backward_weights_shape(const PrepareContext& ctx) {
   return backward_shape(ctx, ctx.dims(0), ctx.host_ints(2), ctx.dims(1));
 }
+
+namespace {
 
 // Every tap of a pair of channels is a sum of products in f64.
 template <typename T>
@@ -96,7 +101,7 @@ void weights_gradient(const ConvShape& s, const T* x, const T* dy, T* dw) {
 Prepared prepare_weights_ref(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
   if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_weights_ref);
-  const ConvShape s = weights_shape(ctx);
+  const ConvShape s = conv_backward_weights_shape(ctx);
   ctx.output(0, dtype, ctx.host_ints(2));
   if (dtype == DType::Float32)
     return
@@ -167,9 +172,98 @@ Prepared prepare_weights_in(PrepareContext& ctx, const ConvShape& whole, ImageLa
   }
 }
 
+constexpr int64_t kManyWeights = 1 << 18;
+
+// The elements of X [images, in..., channels] at which a window begins.
+void pick_positions(const Window& w, int64_t images, int64_t channels, const float* x, float* to) {
+  const int64_t positions = element_count(w.out), plane = element_count(w.in);
+  parallel_for(images * positions, grain_for(0.1 * static_cast<double>(channels) + 10),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   int64_t at = 0, scale = 1;
+                   for (int64_t d = static_cast<int64_t>(w.rank()) - 1, rest = i % positions; d >= 0; --d) {
+                     const size_t axis = static_cast<size_t>(d);
+                     at += rest % w.out[axis] * w.stride[axis] * scale;
+                     rest /= w.out[axis];
+                     scale *= w.in[axis];
+                   }
+                   const float* from = x + (i / positions * plane + at) * channels;
+                   std::copy(from, from + channels, to + i * channels);
+                 }
+               });
+}
+
+// One tap and no padding, channels last: for each image a product of matrices, dY transposed with X, both of
+// as many rows as there are positions; the images are added up at the end.
+Prepared prepare_pointwise_weights(PrepareContext& ctx) {
+  if (!ctx.layouts()) return decline("tensors are in plain order");
+  const ConvShape s = conv_backward_weights_shape(ctx);
+  if (const std::string why = unfit(ctx, s); !why.empty()) return decline(why);
+  const Window& w = s.window;
+  bool dense = true;  // every element of X meets a position
+  for (size_t i = 0; i < w.rank(); ++i) {
+    if (w.kernel[i] != 1 || w.pad_begin[i] != 0 || (w.out[i] - 1) * w.stride[i] >= w.in[i])
+      return decline("more than one tap, or padding");
+    dense = dense && w.in[i] == w.out[i];
+  }
+  if (s.groups != 1) return decline("groups");
+  const int64_t rows = element_count(w.out), in = s.in_channels, out = s.out_channels, n = s.batch;
+  const int64_t size = checked_mul(in, out, "weights");
+  // oneDNN's own kernel is as fast where channels fill its blocks, and several times slower elsewhere.
+  constexpr int64_t kBlock = 16;
+  if (in % kBlock == 0 && out % kBlock == 0) return decline("channels in whole blocks");
+  if (size > kManyWeights) return decline("many weights: their sums would be more than the images");
+  const bool serial = onednn_small(2 * static_cast<double>(n * rows) * static_cast<double>(size),
+                                   4 * static_cast<double>(n * rows) * static_cast<double>(in + out));
+  const OneDnnSerial scope(serial);
+  const auto a = onednn_strided(DType::Float32, {n, out, rows}, {rows * out, 1, out});
+  const auto b = onednn_dense(DType::Float32, {n, rows, in}), c = onednn_dense(DType::Float32, {n, out, in});
+  try {
+    const dnnl::matmul::primitive_desc desc(onednn_engine(), a, b, c, onednn_attributes());
+    if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
+    const dnnl::matmul primitive(desc);
+    ScratchPlan scratch(ctx);
+    const Memory::desc work_desc = desc.scratchpad_desc();
+    const size_t work = scratch.add(work_desc.get_size());
+    const size_t sums = n == 1 ? 0 : scratch.add(c.get_size());
+    const size_t copy = dense ? 0 : scratch.add(b.get_size());
+    ctx.output(0, DType::Float32, ctx.host_ints(2));
+    ctx.want(0, Layout::ChannelsLast);
+    ctx.want(1, Layout::ChannelsLast);
+    return [=](RunContext& run) {
+      std::byte* memory = run.scratch();
+      float *dw = run.out<float>(0), *parts = n == 1 ? dw : reinterpret_cast<float*>(memory + sums);
+      const float* x = run.in<float>(0);
+      if (!dense) {
+        float* to = reinterpret_cast<float*>(memory + copy);
+        pick_positions(w, n, in, x, to);
+        x = to;
+      }
+      {
+        const OneDnnSerial run_scope(serial);
+        OneDnnArguments& arguments = run.kept<OneDnnArguments>();
+        arguments.begin();
+        arguments.add(DNNL_ARG_SRC, a, run.in<float>(1));
+        arguments.add(DNNL_ARG_WEIGHTS, b, x);
+        arguments.add(DNNL_ARG_DST, c, parts);
+        arguments.add(DNNL_ARG_SCRATCHPAD, work_desc, memory + work);
+        arguments.execute(primitive);
+      }
+      if (n == 1) return;
+      parallel_for(size, grain_for(0.3 * static_cast<double>(n)), [&](int64_t begin, int64_t end) {
+        std::copy(parts + begin, parts + end, dw + begin);
+        for (int64_t k = 1; k < n; ++k)
+          for (int64_t i = begin; i < end; ++i) dw[i] += parts[k * size + i];
+      });
+    };
+  } catch (const dnnl::error& e) {
+    return decline(std::string("oneDNN: ") + e.message);
+  }
+}
+
 Prepared prepare_weights(PrepareContext& ctx, bool channels_last) {
   if (channels_last && !ctx.layouts()) return decline("tensors are in plain order");
-  const ConvShape s = weights_shape(ctx);
+  const ConvShape s = conv_backward_weights_shape(ctx);
   if (const std::string why = unfit(ctx, s); !why.empty()) return decline(why);
   if (channels_last) return prepare_weights_in(ctx, s, ImageLayout::Last);
   Prepared prepared = decline("no layout");
@@ -178,6 +272,85 @@ Prepared prepare_weights(PrepareContext& ctx, bool channels_last) {
     if (prepared.declined.empty()) break;
   }
   return prepared;
+}
+
+// The sums of all elements of each channel.
+struct ChannelSums {
+  int64_t batch, channels, plane;
+};
+
+ChannelSums channel_sums(const PrepareContext& ctx) {
+  const Dims &dy = ctx.dims(0), shape = ctx.host_ints(1);
+  ctx.expect(dy.size() >= 3, "rank of input 'dY'", "at least 3", std::to_string(dy.size()));
+  ctx.expect(shape == Dims{dy[1]}, "input 'shape'", to_string(Dims{dy[1]}), to_string(shape));
+  return {dy[0], dy[1], element_count(Dims(dy.begin() + 2, dy.end()))};
+}
+
+Prepared prepare_bias_ref(PrepareContext& ctx) {
+  const DType dtype = ctx.dtype(0);
+  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_bias_ref);
+  const ChannelSums s = channel_sums(ctx);
+  ctx.output(0, dtype, {s.channels});
+  const auto sums = [s]<typename T>(const T* dy, T* db) {
+    for (int64_t c = 0; c < s.channels; ++c) {
+      double sum = 0;
+      for (int64_t n = 0; n < s.batch; ++n)
+        for (int64_t i = 0; i < s.plane; ++i)
+          sum += static_cast<double>(dy[(n * s.channels + c) * s.plane + i]);
+      db[c] = static_cast<T>(sum);
+    }
+  };
+  if (dtype == DType::Float32) return [sums](RunContext& run) { sums(run.in<float>(0), run.out<float>(0)); };
+  ctx.expect(dtype == DType::Float64, "dtype of input 'dY'", "a float type", dtype_name(dtype));
+  return [sums](RunContext& run) { sums(run.in<double>(0), run.out<double>(0)); };
+}
+
+Prepared prepare_bias(PrepareContext& ctx) {
+  if (ctx.dtype(0) != DType::Float32) return decline("only f32");
+  const ChannelSums s = channel_sums(ctx);
+  const Layout layout = ctx.take(0);
+  ctx.output(0, DType::Float32, {s.channels});
+  if (layout == Layout::Plain)
+    return [s](RunContext& run) {
+      const float* dy = run.in<float>(0);
+      float* db = run.out<float>(0);
+      parallel_for(s.channels, grain_for(0.2 * static_cast<double>(s.batch * s.plane) + 10),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t c = begin; c < end; ++c) {
+                       double sum = 0;
+                       for (int64_t n = 0; n < s.batch; ++n)
+                         simd_reduce_rows(SimdReduce::Sum, dy + (n * s.channels + c) * s.plane, 1, s.plane,
+                                          s.plane, &sum);
+                       db[c] = static_cast<float>(sum);
+                     }
+                   });
+    };
+  // Parts of the rows, whose number does not depend on the threads.
+  const int64_t rows = checked_mul(s.batch, s.plane, "positions");
+  const int64_t parts = std::clamp<int64_t>(rows * s.channels / 65536, 1, 16);
+  ScratchPlan scratch(ctx);
+  const size_t at = scratch.add(
+      static_cast<size_t>(checked_mul(checked_mul(parts, s.channels, "sums"), sizeof(double), "sums")));
+  return [=](RunContext& run) {
+    double* sums = reinterpret_cast<double*>(run.scratch() + at);
+    const float* dy = run.in<float>(0);
+    float* db = run.out<float>(0);
+    parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
+        double* own = sums + part * s.channels;
+        std::fill(own, own + s.channels, 0.0);
+        for (int64_t c = 0; c < s.channels; c += kReduceColumns)
+          simd_reduce_columns(SimdReduce::Sum, dy + first * s.channels + c, last - first, s.channels,
+                              std::min(kReduceColumns, s.channels - c), own + c);
+      }
+    });
+    for (int64_t c = 0; c < s.channels; ++c) {
+      double sum = 0;
+      for (int64_t part = 0; part < parts; ++part) sum += sums[part * s.channels + c];
+      db[c] = static_cast<float>(sum);
+    }
+  };
 }
 
 }  // namespace
@@ -196,7 +369,11 @@ void register_convolution_backward(KernelRegistry& registry) {
   registry.ref(
       "ConvBackwardData", [](PrepareContext& ctx) { return prepare_convolution_ref(ctx, data_shape); },
       kOwnDomain);
+  registry.add("ConvBackwardWeights", "pointwise", kFirst - 1, prepare_pointwise_weights, kOwnDomain,
+               LayoutRule::Aware);
   registry.ref("ConvBackwardWeights", prepare_weights_ref, kOwnDomain);
+  registry.add("ConvBackwardBias", "simd", kFirst, prepare_bias, kOwnDomain, LayoutRule::Aware);
+  registry.ref("ConvBackwardBias", prepare_bias_ref, kOwnDomain);
 }
 
 }  // namespace sardonyx::cpu

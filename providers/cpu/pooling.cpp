@@ -10,10 +10,8 @@
 
 namespace sardonyx::cpu {
 
-namespace {
-
-PoolShape pool_shape(const PrepareContext& ctx, Pooling kind, const PoolAttributes& attributes) {
-  const Dims& x = ctx.dims(0);
+PoolShape pool_shape(const PrepareContext& ctx, const Dims& x, Pooling kind,
+                     const PoolAttributes& attributes) {
   ctx.expect(x.size() >= 3, "rank of input 'X'", "at least 3", std::to_string(x.size()));
   ctx.expect(attributes.kernel_shape.has_value(), "attribute 'kernel_shape'",
              std::to_string(x.size() - 2) + " values", "none");
@@ -28,40 +26,7 @@ PoolShape pool_shape(const PrepareContext& ctx, Pooling kind, const PoolAttribut
   return s;
 }
 
-// Calls f(offset in the plane) for every element of every window of one plane, windows and their
-// elements in row-major order, and done(index) after each window.
-template <typename F, typename Done>
-void for_each_window(const Window& w, F&& f, Done&& done) {
-  const size_t rank = w.rank();
-  // Of every position of every dimension: the taps that lie in the input. Windows of one dimension have one
-  // row.
-  std::vector<std::vector<Range>> taps(rank);
-  for (size_t i = 0; i < rank; ++i)
-    for (int64_t o = 0; o < w.out[i]; ++o)
-      taps[i].push_back(valid_range(w.kernel[i], w.dilation[i], o * w.stride[i] - w.pad_begin[i], w.in[i]));
-  const size_t last = rank - 1;
-  Dims position(rank, 0), start(rank, 0), counts(last), tap(last, 0);
-  const int64_t windows = element_count(w.out);
-  for (int64_t index = 0; index < windows; ++index, next_index(position, w.out)) {
-    bool any = true;
-    for (size_t i = 0; i < rank; ++i) {
-      const Range range = taps[i][static_cast<size_t>(position[i])];
-      start[i] = position[i] * w.stride[i] + w.offset(i, range.begin);
-      any = any && range.size() > 0;
-      if (i < last) counts[i] = range.size();
-    }
-    if (any) {
-      const int64_t count = taps[last][static_cast<size_t>(position[last])].size();
-      do {  // ends with the taps at zero again
-        int64_t row = 0;
-        for (size_t i = 0; i < last; ++i) row = row * w.in[i] + start[i] + tap[i] * w.dilation[i];
-        row = row * w.in[last] + start[last];
-        for (int64_t k = 0; k < count; ++k) f(row + k * w.dilation[last]);
-      } while (next_index(tap, counts));
-    }
-    done(index);
-  }
-}
+namespace {
 
 template <typename T>
 T lowest() {
@@ -244,7 +209,7 @@ Prepared prepare_max_unpool(PrepareContext& ctx) {
 
 PoolShape max_pool_shape(const PrepareContext& ctx) {
   const auto attributes = ctx.attributes<MaxPoolAttributes>();
-  PoolShape s = pool_shape(ctx, Pooling::Max, attributes);
+  PoolShape s = pool_shape(ctx, ctx.dims(0), Pooling::Max, attributes);
   ctx.expect(attributes.storage_order == 0 || attributes.storage_order == 1, "attribute 'storage_order'",
              "0 or 1", std::to_string(attributes.storage_order));
   s.column_major = attributes.storage_order == 1;
@@ -253,14 +218,14 @@ PoolShape max_pool_shape(const PrepareContext& ctx) {
 
 PoolShape average_pool_shape(const PrepareContext& ctx) {
   const auto attributes = ctx.attributes<AveragePoolAttributes>();
-  PoolShape s = pool_shape(ctx, Pooling::Average, attributes);
+  PoolShape s = pool_shape(ctx, ctx.dims(0), Pooling::Average, attributes);
   s.count_include_pad = attributes.count_include_pad != 0;
   return s;
 }
 
 PoolShape lp_pool_shape(const PrepareContext& ctx) {
   const auto attributes = ctx.attributes<LpPoolAttributes>();
-  PoolShape s = pool_shape(ctx, Pooling::Lp, attributes);
+  PoolShape s = pool_shape(ctx, ctx.dims(0), Pooling::Lp, attributes);
   ctx.expect(attributes.p >= 1, "attribute 'p'", "at least 1", std::to_string(attributes.p));
   s.p = attributes.p;
   return s;

@@ -1,5 +1,5 @@
 // Resize and Upsample.
-#include "ops/resize.h"
+#include "providers/cpu/resize.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,6 @@
 #include "graph/allocation.h"
 #include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/parallel.h"
-#include "providers/cpu/support/resample.h"
 #include "providers/cpu/support/widen.h"
 #include "providers/kernel.h"
 
@@ -28,6 +27,8 @@ E one_of(PrepareContext& ctx, const char* attribute, const std::string& name,
   }
   ctx.fail(std::string("attribute '") + attribute + "'", names, name);
 }
+
+}  // namespace
 
 Sampling sampling_of(PrepareContext& ctx, const ResizeAttributes& a) {
   Sampling s;
@@ -54,6 +55,8 @@ Sampling sampling_of(PrepareContext& ctx, const ResizeAttributes& a) {
              "mode linear or cubic", "nearest");
   return s;
 }
+
+namespace {
 
 // The axes as the scales say: out = floor(in * scale), in float as ONNX's shape inference has it.
 void take_scales(PrepareContext& ctx, const std::vector<double>& scales, const Dims& axes,
@@ -170,13 +173,10 @@ Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector
                 float outside) {
   const DType dtype = ctx.dtype(0);
   Dims dims;
-  bool same = true, crop = sampling.coordinates == Coordinates::TfCropAndResize;
-  auto untouched = [&](const AxisScale& axis) {
-    return axis.in == axis.out && axis.scale == 1 && (!crop || (axis.roi_start == 0 && axis.roi_end == 1));
-  };
+  bool same = true;
   for (const AxisScale& axis : axes) {
     dims.push_back(axis.out);
-    same &= untouched(axis);
+    same &= untouched(axis, sampling);
     ctx.expect(axis.in > 0 || axis.out == 0, "input dims " + to_string(ctx.dims(0)),
                "elements to resize from");
   }
@@ -197,7 +197,7 @@ Prepared resize(PrepareContext& ctx, const Sampling& sampling, const std::vector
   // Neighbouring axes that stay as they are become one; those behind the last resized axis are the block.
   ResamplePlan plan;
   for (const AxisScale& axis : ordered) {
-    if (!untouched(axis)) {
+    if (!untouched(axis, sampling)) {
       plan.axes.push_back({make_taps(axis, sampling)});
       plan.any_outside |= !plan.axes.back().taps.outside.empty();
     } else if (!plan.axes.empty() && !plan.axes.back().resampled()) {
@@ -231,12 +231,12 @@ std::vector<AxisScale> whole_axes(const Dims& dims) {
   return axes;
 }
 
-Prepared prepare_resize(PrepareContext& ctx) {
-  const auto attributes = ctx.attributes<ResizeAttributes>();
-  const Sampling sampling = sampling_of(ctx, attributes);
-  if (is_narrow_float(ctx.dtype(0)) && sampling.interpolation != Interpolation::Nearest)
-    return widened(ctx, ctx.dtype(0), prepare_resize);
-  const int rank = ctx.rank(0);
+}  // namespace
+
+std::vector<AxisScale> resized_axes(PrepareContext& ctx, const ResizeAttributes& attributes, const Dims& in,
+                                    size_t first) {
+  const size_t roi_at = first, scales_at = first + 1, sizes_at = first + 2;
+  const int rank = static_cast<int>(in.size());
   Dims axes(static_cast<size_t>(rank));
   std::iota(axes.begin(), axes.end(), 0);
   if (attributes.axes) {
@@ -248,20 +248,20 @@ Prepared prepare_resize(PrepareContext& ctx) {
       axes.push_back(d);
     }
   }
-  std::vector<AxisScale> scaled = whole_axes(ctx.dims(0));
-  const bool scales = ctx.has_input(2) && ctx.input(2).size() > 0,
-             sizes = ctx.has_input(3) && ctx.input(3).size() > 0;
+  std::vector<AxisScale> scaled = whole_axes(in);
+  const bool scales = ctx.has_input(scales_at) && ctx.input(scales_at).size() > 0,
+             sizes = ctx.has_input(sizes_at) && ctx.input(sizes_at).size() > 0;
   if (scales == sizes && !axes.empty())
     ctx.fail("inputs 'scales' and 'sizes'", "one of them", scales ? "both" : "none");
   if (scales) {
-    ctx.expect(ctx.host(2) != nullptr, "input 'scales'", "a value known before the run");
-    take_scales(ctx, ctx.host(2)->to_doubles(), axes, scaled);
+    ctx.expect(ctx.host(scales_at) != nullptr, "input 'scales'", "a value known before the run");
+    take_scales(ctx, ctx.host(scales_at)->to_doubles(), axes, scaled);
   } else if (sizes) {
-    take_sizes(ctx, ctx.host_ints(3), axes, attributes.keep_aspect_ratio_policy, scaled);
+    take_sizes(ctx, ctx.host_ints(sizes_at), axes, attributes.keep_aspect_ratio_policy, scaled);
   }
-  if (sampling.coordinates == Coordinates::TfCropAndResize) {
-    ctx.expect(ctx.host(1) != nullptr, "input 'roi'", "a value known before the run");
-    const std::vector<double> roi = ctx.host(1)->to_doubles();
+  if (attributes.coordinate_transformation_mode == "tf_crop_and_resize") {
+    ctx.expect(ctx.host(roi_at) != nullptr, "input 'roi'", "a value known before the run");
+    const std::vector<double> roi = ctx.host(roi_at)->to_doubles();
     ctx.expect(roi.size() == 2 * axes.size(), "length of input 'roi'", std::to_string(2 * axes.size()),
                std::to_string(roi.size()));
     for (size_t i = 0; i < axes.size(); ++i) {
@@ -269,7 +269,17 @@ Prepared prepare_resize(PrepareContext& ctx) {
       scaled[static_cast<size_t>(axes[i])].roi_end = roi[axes.size() + i];
     }
   }
-  return resize(ctx, sampling, scaled, attributes.extrapolation_value);
+  return scaled;
+}
+
+namespace {
+
+Prepared prepare_resize(PrepareContext& ctx) {
+  const auto attributes = ctx.attributes<ResizeAttributes>();
+  const Sampling sampling = sampling_of(ctx, attributes);
+  if (is_narrow_float(ctx.dtype(0)) && sampling.interpolation != Interpolation::Nearest)
+    return widened(ctx, ctx.dtype(0), prepare_resize);
+  return resize(ctx, sampling, resized_axes(ctx, attributes, ctx.dims(0), 1), attributes.extrapolation_value);
 }
 
 // Upsample is Resize with asymmetric coordinates, rounded down.

@@ -80,6 +80,36 @@ void cases_convolution(CaseTable& t) {
       .ints("dilations", {1, 2})
       .within(1e-3);
   t.add("DeformConv", {f32({1, 2, 8}), f32({3, 2, 3}), f32({1, 3, 6})}).within(1e-3);
+  // The two operators of which the gradients are made: dY, W and the dims of X, or X, dY and the dims of W.
+  struct Backward {
+    Dims x, w, dy;
+    std::vector<int64_t> strides, dilations, pads;
+    int64_t group;
+  };
+  const Backward backward[] = {
+      {{2, 16, 9, 8}, {32, 16, 3, 3}, {2, 32, 9, 8}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 1},
+      {{2, 5, 11, 9}, {6, 5, 3, 2}, {2, 6, 5, 3}, {2, 3}, {2, 1}, {1, 0, 1, 1}, 1},
+      {{1, 32, 6, 6}, {16, 32, 1, 1}, {1, 16, 3, 3}, {2, 2}, {1, 1}, {0, 0, 0, 0}, 1},
+      {{3, 20, 7, 5}, {24, 20, 1, 1}, {3, 24, 7, 5}, {1, 1}, {1, 1}, {0, 0, 0, 0}, 1},
+      {{2, 20, 8, 7}, {9, 20, 1, 1}, {2, 9, 4, 3}, {2, 3}, {1, 1}, {0, 0, 0, 0}, 1},
+      {{2, 12, 7, 8}, {8, 6, 3, 3}, {2, 8, 5, 6}, {1, 1}, {1, 1}, {0, 0, 0, 0}, 2},
+      {{2, 37, 9, 10}, {37, 1, 5, 5}, {2, 37, 9, 10}, {1, 1}, {1, 1}, {2, 2, 2, 2}, 37},
+      {{1, 40, 12, 11}, {40, 1, 3, 6}, {1, 40, 6, 5}, {2, 2}, {1, 2}, {1, 4, 1, 4}, 40},
+      {{1, 20, 3, 2}, {20, 1, 5, 5}, {1, 20, 3, 2}, {1, 1}, {1, 1}, {2, 2, 2, 2}, 20},
+      {{2, 48, 19}, {48, 1, 4}, {2, 48, 10}, {2}, {1}, {2, 1}, 48},
+      {{1, 8, 4, 5, 6}, {8, 8, 2, 3, 3}, {1, 8, 3, 5, 6}, {1, 1, 1}, {1, 1, 1}, {0, 1, 1, 0, 1, 1}, 1}};
+  for (const Backward& b : backward)
+    for (const bool data : {true, false}) {
+      Case& c = data ? t.add("ConvBackwardData", {f32(b.dy), f32(b.w), constant<int64_t>(b.x)})
+                     : t.add("ConvBackwardWeights", {f32(b.x), f32(b.dy), constant<int64_t>(b.w)});
+      c.ints("strides", b.strides)
+          .ints("dilations", b.dilations)
+          .ints("pads", b.pads)
+          .integer("group", b.group);
+      c.domain = "ai.sardonyx";
+    }
+  for (const Dims& dims : {Dims{2, 5, 7}, Dims{8, 600, 3, 4}, Dims{4, 24, 40, 50}, Dims{1, 3, 2, 3, 4}})
+    t.add("ConvBackwardBias", {f32(dims), constant<int64_t>({dims[1]})}).domain = "ai.sardonyx";
 }
 
 }  // namespace sardonyx::test

@@ -90,6 +90,25 @@ void cases_pooling(CaseTable& t) {
       .number("spatial_scale", 0.5f);
   for (const char* op : {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
     t.add(op, {f32({2, 3, 7, 5})});
+  // The operators of which the gradients are made, with channels for whole vectors and for parts of one.
+  for (const int64_t channels : {3, 37, 70}) {
+    t.add("GlobalAveragePoolBackward", {f32({2, channels, 1, 1}), constant<int64_t>({2, channels, 7, 5})})
+        .domain = "ai.sardonyx";
+    for (const int64_t pad : {0, 1}) {
+      const int64_t height = 4 + pad, width = 6 + pad;
+      Case& maximum =
+          t.add("MaxPoolBackward", {f32({2, channels, height, width}), f32({2, channels, 9, 14})});
+      maximum.ints("kernel_shape", {3, 4}).ints("strides", {2, 2}).ints("pads", {pad, pad, pad, pad});
+      maximum.domain = "ai.sardonyx";
+      Case& mean = t.add("AveragePoolBackward",
+                         {f32({2, channels, height, width}), constant<int64_t>({2, channels, 9, 14})});
+      mean.ints("kernel_shape", {3, 4}).ints("strides", {2, 2}).ints("pads", {pad, pad, pad, pad});
+      mean.domain = "ai.sardonyx";
+    }
+    Case& line = t.add("MaxPoolBackward", {f32({1, channels, 5}), f32({1, channels, 11})});
+    line.ints("kernel_shape", {3}).ints("strides", {2}).ints("dilations", {2}).ints("pads", {1, 1});
+    line.domain = "ai.sardonyx";
+  }
 }
 
 }  // namespace sardonyx::test

@@ -242,3 +242,12 @@ def test_max_roi_pool_bad_rois():
         feeds = dict(x=x, rois=np.array([roi], np.float32))
         with pytest.raises(sx.InputError):
             ours(model("MaxRoiPool", feeds, pooled_shape=[2, 2]), feeds)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_max_pool_indices_alone(dtype):
+    feeds = {"x": np.random.default_rng(5).standard_normal((2, 3, 40, 40)).astype(dtype)}
+    attributes = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    both = ours(model("MaxPool", feeds, outputs=2, **attributes), feeds)
+    alone = ours(model("MaxPool", feeds, outputs=["", "indices"], **attributes), feeds)
+    np.testing.assert_array_equal(alone[0], both[1])

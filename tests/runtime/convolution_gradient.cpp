@@ -1,7 +1,9 @@
-// The gradient of CausalConvWithState, which has no f64 form: in f32 against central differences of its
-// kernel, with steps that rounding does not disturb.
+// Gradients in f32: CausalConvWithState, which has no f64 form, against central differences of its kernel
+// with steps that rounding does not disturb; a small network, whose images are channels last, against plain
+// loops.
 #include <gtest/gtest.h>
 
+#include "graph/builder.h"
 #include "tests/support/cases.h"
 #include "tests/support/gradient.h"
 
@@ -19,10 +21,10 @@ double weighted_sum(const std::vector<Value>& outputs, const Feeds& weights) {
   return sum;
 }
 
-Tensor random_f32(const Dims& dims, std::mt19937& random) {
+Tensor random_f32(const Dims& dims, std::mt19937& random, float scale = 1) {
   std::normal_distribution<float> normal;
   Tensor tensor(DType::Float32, dims);
-  for (int64_t i = 0; i < tensor.size(); ++i) tensor.mutable_data<float>()[i] = normal(random);
+  for (int64_t i = 0; i < tensor.size(); ++i) tensor.mutable_data<float>()[i] = scale * normal(random);
   return tensor;
 }
 
@@ -62,6 +64,50 @@ TEST(CausalConvWithState, GradientIsThatOfTheKernel) {
         }
       }
     }
+}
+
+TEST(ConvolutionGradient, OfANetworkIsThatOfPlainLoops) {
+  GraphBuilder builder("net");
+  std::mt19937 random(3);
+  Feeds feeds;
+  std::vector<std::string> wrt;
+  const auto input = [&](const std::string& name, const Dims& dims) {
+    feeds[name] = random_f32(dims, random, 0.2f);
+    wrt.push_back(name);
+    return builder.input(name, Type::tensor(DType::Float32, shape_of(dims)));
+  };
+  const auto conv = [&](ValueId x, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t group) {
+    const std::string name = "w" + std::to_string(wrt.size());
+    const ValueId w = input(name, {out, in / group, kernel, kernel}), b = input(name + "_bias", {out});
+    const std::vector<int64_t> pads(4, kernel / 2), strides(2, stride);
+    return builder.op("Conv", {x, w, b},
+                      attributes({{"pads", pads}, {"strides", strides}, {"group", group}}));
+  };
+  const auto relu = [&](ValueId x) { return builder.op("Relu", {x}); };
+  const std::vector<int64_t> two(2, 2), three(2, 3), ones(4, 1);
+  ValueId x = relu(conv(input("x", {2, 3, 21, 18}), 3, 24, 3, 1, 1));
+  x = builder.op("MaxPool", {x}, attributes({{"kernel_shape", three}, {"strides", two}, {"pads", ones}}));
+  x = relu(builder.op("Add", {x, conv(relu(conv(x, 24, 16, 3, 1, 1)), 16, 24, 3, 1, 1)}));
+  x = builder.op("Tanh", {conv(x, 24, 24, 5, 2, 24)});
+  x = builder.op("AveragePool", {x}, attributes({{"kernel_shape", two}}));
+  x = relu(conv(x, 24, 40, 1, 1, 1));
+  builder.output(builder.op("GlobalAveragePool", {x}));
+  auto model = std::make_shared<Model>();
+  model->graph = std::move(builder).build();
+  model->ir_version = 10;
+  const LoadedModel gradient = gradient_of(LoadedModel(model), wrt);
+  feeds["d_" + model->graph->value(model->graph->outputs()[0]).name] = random_f32({2, 40, 1, 1}, random);
+  SessionOptions plain;
+  plain.prefer_kernel = "ref";
+  plain.optimize = "none";
+  Session fast(gradient), slow(gradient, plain);
+  for (auto it = feeds.begin(); it != feeds.end();) {
+    bool read = false;
+    for (const auto& known : fast.inputs()) read = read || known.name == it->first;
+    it = read ? std::next(it) : feeds.erase(it);
+  }
+  const std::vector<Value> got = fast.run(feeds), expected = slow.run(feeds);
+  for (size_t i = 0; i < wrt.size(); ++i) EXPECT_LE(difference(got[i], expected[i]), 2e-5) << wrt[i];
 }
 
 }  // namespace sardonyx::test

@@ -52,8 +52,9 @@ Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare
         wide_run.inputs_[i] = constants[i].defined() ? constants[i] : widened_copy(run.input(i));
     for (size_t i = 0; i < inner_outputs.size(); ++i) {
       const auto& output = inner_outputs[i];
+      // The first output is written whether it is wanted or not.
       if (output.kind == PrepareContext::OutputKind::Static && output.desc.dtype == DType::Float32 &&
-          run.wants(i))
+          (i == 0 || run.wants(i)))
         wide_run.outputs_[i] = Tensor(DType::Float32, output.desc.dims);
       else if (output.kind == PrepareContext::OutputKind::Alias && run.wants(i))
         wide_run.outputs_[i] = wide_run.input(static_cast<size_t>(output.shares)).reshaped(output.desc.dims);
