@@ -1,9 +1,10 @@
-// The gradients of RNN, GRU and LSTM: each direction written out as a Scan, which is differentiated.
+// The gradients of RNN, GRU and LSTM: of the common forms by ops/recurrent_backward.cpp; of all others each
+// direction is written out as a Scan, which is differentiated.
 #include <algorithm>
 #include <cctype>
 #include <map>
 
-#include "ops/recurrent.h"
+#include "ops/recurrent_gradient.h"
 #include "ops/registry/body_gradient.h"
 #include "ops/registry/schema.h"
 
@@ -11,18 +12,8 @@ namespace sardonyx {
 
 namespace {
 
-struct Function {
-  std::string name;  // in lower case
-  float alpha = 0, beta = 0;
-};
-
-// What the three operators share.
-struct Recurrent {
-  RecurrentAttributes attributes;
-  std::vector<Function> functions;  // of all directions
-  size_t gates = 1, directions = 1;
-  bool linear_before_reset = false, input_forget = false, batch_first = false;
-};
+using Function = GateFunctionName;
+using Recurrent = RecurrentForm;
 
 // Names for one direction serve both; parameters are taken in order by the functions that have some.
 std::vector<Function> functions_of(std::vector<std::string> names, const RecurrentAttributes& a, size_t each,
@@ -330,7 +321,10 @@ void through_scan(Differentiate& d) {
 }  // namespace
 
 void register_recurrent_gradient(OperatorRegistry& r) {
-  for (const char* name : {"RNN", "GRU", "LSTM"}) r.op(name).differentiates(through_scan);
+  for (const char* name : {"RNN", "GRU", "LSTM"})
+    r.op(name).differentiates([](Differentiate& d) {
+      if (!differentiate_batched(d, describe(d.node()))) through_scan(d);
+    });
 }
 
 }  // namespace sardonyx
