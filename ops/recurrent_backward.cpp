@@ -68,14 +68,24 @@ class Batched {
     if (d_.has(3))
       biases = d_.ops("Split", {at(d_.in(3), i, 0)}, 2,
                       sardonyx::attributes({{"axis", int64_t{0}}, {"num_outputs", int64_t{2}}}));
-    const auto product = [&](ValueId a, ValueId weights, ValueId bias) {
-      const ValueId c = d_.op("MatMul", {a, d_.transpose(weights, {1, 0})});
-      return bias == kNone ? c : d_.add(c, bias);
+    const ValueId shape = d_.op("Concat",
+                                {d_.op("Shape", {x}, sardonyx::attributes({{"end", int64_t{2}}})),
+                                 d_.op("Shape", {w}, sardonyx::attributes({{"end", int64_t{1}}}))},
+                                along(0));
+    // Of all steps: a * weights, plus a bias or other rows.
+    const auto product = [&](ValueId a, ValueId weights, ValueId more) {
+      std::vector<ValueId> operands = {rows(a), weights};
+      if (more != kNone) operands.push_back(more);
+      return d_.op("Gemm", operands, sardonyx::attributes({{"transB", int64_t{1}}}));
+    };
+    const auto stepped = [&](ValueId all) {
+      return d_.op("Reshape", {all, shape}, sardonyx::attributes({{"allowzero", int64_t{1}}}));
     };
     // What the products of X and of the state lead to, and the gradient of the first state.
     ValueId d_gates = kNone, d_recurrent = kNone, d_first = kNone;
     if (form_.gates == 4) {
-      const ValueId gates = d_.add(product(x, w, biases[0]), product(before, r, biases[1]));
+      const ValueId bias = biases[0] == kNone ? kNone : d_.add(biases[0], biases[1]);
+      const ValueId gates = stepped(product(before, r, product(x, w, bias)));
       const ValueId dy_c = at(d_.cotangent(2), i, 0);
       const auto back = d_.builder().ops("LSTMBackward", {gates, r, initial(6, i), dy, dy_h, dy_c}, 3,
                                          attributes, kOwnDomain);
@@ -83,7 +93,8 @@ class Batched {
       keep(6, back[2]);
     } else if (form_.gates == 3) {
       const auto back = d_.builder().ops(
-          "GRUBackward", {product(x, w, biases[0]), product(before, r, biases[1]), before, r, dy, dy_h}, 3,
+          "GRUBackward",
+          {stepped(product(x, w, biases[0])), stepped(product(before, r, biases[1])), before, r, dy, dy_h}, 3,
           attributes, kOwnDomain);
       d_gates = back[0], d_recurrent = back[1], d_first = back[2];
     } else {
@@ -180,9 +191,9 @@ class Steps {
 
 bool goes_backwards(Compose& c) { return c.attributes<RecurrentBackwardAttributes>().reverse != 0; }
 
-// Input i, or zeros in the shape of one step of `like`, which has the gates of a step in its last axis.
-ValueId or_zeros(Compose& c, size_t i, ValueId like_step) {
-  return c.has(i) ? c.in(i) : c.op("Expand", {c.scalar(c.dtype(0), 0), like_step});
+// Input i, or zeros of this shape.
+ValueId or_zeros(Compose& c, size_t i, ValueId shape) {
+  return c.has(i) ? c.in(i) : c.op("Expand", {c.scalar(c.dtype(0), 0), shape});
 }
 
 // Of one step of a state: [batch, hidden], from a tensor with steps in front and R.

@@ -219,7 +219,11 @@ Prepared prepare(PrepareContext& ctx, Cell cell) {
   expect_dims(f.dy, states);
   expect_dims(f.dy_h, state);
   ctx.output(0, dtype, all);
-  if (cell == Cell::Gru) ctx.output(1, dtype, all);
+  ctx.may_share(0, 0);
+  if (cell == Cell::Gru) {
+    ctx.output(1, dtype, all);
+    if (ctx.node().input(0) != ctx.node().input(1)) ctx.may_share(1, 1);
+  }
   ctx.output(cell == Cell::Gru ? 2 : 1, dtype, state);
   if (cell == Cell::Lstm) ctx.output(2, dtype, state);
   const auto place = [&f](int64_t elements) {
