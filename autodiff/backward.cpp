@@ -106,7 +106,10 @@ class BackwardPass {
     std::vector<char> needs;
     for (const ValueId in : node.inputs) needs.push_back(active(in));
     for (const ValueId in : node.captures) needs.push_back(active(in));
-    const Differentiate::Backward backward = append_gradient;
+    const Differentiate::Backward backward = [](GraphBuilder& body, const auto& outputs,
+                                                const auto& cotangents, const auto& wrt) {
+      return BackwardPass(body, outputs, wrt).run(outputs, cotangents);
+    };
     Differentiate rule(builder_, id, node, std::move(cotangents), std::move(needs), &backward);
     const size_t first = builder_.graph().nodes().size();
     try {
@@ -129,12 +132,26 @@ class BackwardPass {
   std::vector<ValueId> cotangents_;  // by value
 };
 
+// The items of a sequence's cotangent in the shapes of the sequence's: between rules, a scalar zero may stand
+// for an item.
+ValueId widened(GraphBuilder& builder, ValueId cotangent, ValueId sequence, const Type& item) {
+  GraphBuilder body("item");
+  const ValueId d = body.input("d", Type::tensor(item.dtype)), x = body.input("x", Type::tensor(item.dtype));
+  body.output(body.op("Expand", {d, body.op("Shape", {x})}));
+  return builder.op("SequenceMap", {cotangent, sequence}, attributes({{"body", std::move(body).build()}}));
+}
+
 }  // namespace
 
 std::vector<ValueId> append_gradient(GraphBuilder& builder, const std::vector<ValueId>& outputs,
                                      const std::vector<ValueId>& cotangents,
                                      const std::vector<ValueId>& wrt) {
-  return BackwardPass(builder, outputs, wrt).run(outputs, cotangents);
+  std::vector<ValueId> results = BackwardPass(builder, outputs, wrt).run(outputs, cotangents);
+  for (size_t i = 0; i < wrt.size(); ++i)
+    if (const Type type = builder.graph().value(wrt[i]).type;
+        type.kind == Type::Kind::Sequence && results[i] != kNone)
+      results[i] = widened(builder, results[i], wrt[i], *type.element);
+  return results;
 }
 
 GraphPtr prepare_gradient(const GraphPtr& graph, Evaluator* evaluator) {

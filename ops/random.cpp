@@ -7,9 +7,12 @@ namespace sardonyx {
 void register_random(OperatorRegistry& registry) {
   registry.op("RandomNormal").attributes<RandomNormalAttributes>().random();
   registry.op("RandomUniform").attributes<RandomUniformAttributes>().random();
-  registry.op("RandomNormalLike").attributes<RandomNormalLikeAttributes>().random();
-  registry.op("RandomUniformLike").attributes<RandomUniformLikeAttributes>().random();
-  registry.op("Bernoulli").attributes<BernoulliAttributes>().random();
+  registry.op("RandomNormalLike").attributes<RandomNormalLikeAttributes>().random().gradient_is_zero();
+  registry.op("RandomUniformLike").attributes<RandomUniformLikeAttributes>().random().gradient_is_zero();
+  registry.op("Bernoulli")
+      .attributes<BernoulliAttributes>()
+      .random()
+      .non_differentiable("it draws its output, whose distribution alone depends on the input");
   registry.op("Multinomial").attributes<MultinomialAttributes>().random();
 }
 

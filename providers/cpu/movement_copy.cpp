@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "ops/movement.h"
+#include "providers/cpu/support/slice.h"
 #include "providers/cpu/support/strided.h"
 #include "providers/kernel.h"
 
@@ -210,42 +211,16 @@ Prepared prepare_split(PrepareContext& ctx) {
 
 Prepared prepare_slice(PrepareContext& ctx) {
   const Dims& in = ctx.dims(0);
-  const Dims starts = ctx.host_ints(1), ends = ctx.host_ints(2);
-  ctx.expect(ends.size() == starts.size(), "length of input 'ends'", std::to_string(starts.size()),
-             std::to_string(ends.size()));
-  Dims axes(starts.size()), steps(starts.size(), 1);
-  std::iota(axes.begin(), axes.end(), 0);
-  if (ctx.has_input(3)) axes = ctx.host_ints(3);
-  if (ctx.has_input(4)) steps = ctx.host_ints(4);
-  ctx.expect(axes.size() == starts.size(), "length of input 'axes'", std::to_string(starts.size()),
-             std::to_string(axes.size()));
-  ctx.expect(steps.size() == starts.size(), "length of input 'steps'", std::to_string(starts.size()),
-             std::to_string(steps.size()));
+  const SliceRange range = slice_range(ctx, in, 1);
   const Layout layout = ctx.take(0);
-  Dims dims = in, strides = strides_in(in, layout);
-  std::vector<bool> seen(in.size(), false);
+  Dims strides = strides_in(in, layout);
   int64_t offset = 0;
-  for (size_t i = 0; i < starts.size(); ++i) {
-    const size_t axis = static_cast<size_t>(normalize_axis(axes[i], ctx.rank(0), "value of input 'axes'"));
-    ctx.expect(!seen[axis], "input 'axes'", "each axis once", to_string(axes));
-    seen[axis] = true;
-    const int64_t dim = in[axis], step = steps[i];
-    ctx.expect(step != 0, "input 'steps'", "steps other than 0", to_string(steps));
-    const int64_t top = step > 0 ? dim : dim - 1;
-    const int64_t start =
-        std::clamp<int64_t>(starts[i] < 0 ? starts[i] + dim : starts[i], 0, std::max<int64_t>(top, 0));
-    const int64_t end = std::clamp<int64_t>(ends[i] < 0 ? ends[i] + dim : ends[i], step > 0 ? 0 : -1,
-                                            std::max<int64_t>(top, -1));
-    // Unsigned: the magnitude of a step may be 2^63.
-    const uint64_t span = static_cast<uint64_t>(step > 0 ? std::max<int64_t>(end - start, 0)
-                                                         : std::max<int64_t>(start - end, 0));
-    const uint64_t magnitude = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
-    const int64_t count = dim == 0 || span == 0 ? 0 : static_cast<int64_t>((span - 1) / magnitude + 1);
-    offset += count > 0 ? start * strides[axis] : 0;
-    strides[axis] = count > 1 ? strides[axis] * step : 0;
-    dims[axis] = count;
+  for (size_t i = 0; i < in.size(); ++i) {
+    offset += range.first[i] * strides[i];
+    strides[i] *= range.steps[i];
   }
-  return gather_copy(ctx, dims, memory_dims(dims, layout), memory_dims(strides, layout), offset, layout);
+  return gather_copy(ctx, range.counts, memory_dims(range.counts, layout), memory_dims(strides, layout),
+                     offset, layout);
 }
 
 Prepared prepare_expand(PrepareContext& ctx) {

@@ -3,6 +3,8 @@
 
 #include <functional>
 
+#include "api/differentiable.h"
+#include "autodiff/backward.h"
 #include "tests/support/gradient.h"
 
 namespace sardonyx::test {
@@ -337,6 +339,53 @@ TEST(GradientBodies, Optional) {
     b.output(
         add_node(b, "If", {cond}, {held, x}, 1, attributes({{"then_branch", yes}, {"else_branch", no}}))[0]);
     expect_gradient(std::move(b), {{"cond", Tensor::scalar<bool>(condition)}, {"x", numbers({2}, 1)}}, false);
+  }
+}
+
+// The gradient of a sequence that is fed has the shapes of its items, also of those that nothing reads.
+TEST(GradientBodies, OfASequence) {
+  GraphBuilder b("fed");
+  const ValueId s = b.input("s", Type::sequence(Type::tensor(DType::Float64)));
+  const ValueId item = b.op("SequenceAt", {s, integer(b, 1)});
+  const ValueId y = b.value("y");
+  Node node;
+  node.op = "Mul";
+  node.inputs = {item, item};
+  node.outputs = {y};
+  b.add(std::move(node));
+  b.output(y);
+  const GraphPtr graph = differentiable(std::move(b).build(), nullptr);
+  GraphBuilder gradient(*graph);
+  const ValueId d_y = gradient.input("d_y", f64({4}));
+  const ValueId d_s = append_gradient(gradient, graph->outputs(), {d_y}, graph->inputs())[0];
+  gradient.set_outputs({d_s});
+  Session session(model_of(std::move(gradient)));
+  const Tensor first = numbers({2, 3}, 1), second = numbers({4}, 2), dy = numbers({4}, 3);
+  const std::vector<Value> results =
+      session.run({{"s", Sequence{DType::Float64, {first, second}}}, {"d_y", dy}});
+  const std::vector<Value>& items = results.at(0).sequence().items;
+  ASSERT_EQ(items.size(), 2u);
+  EXPECT_EQ(items[0].tensor().dims(), first.dims());
+  for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(items[0].tensor().data<double>()[i], 0);
+  ASSERT_EQ(items[1].tensor().dims(), second.dims());
+  for (int64_t i = 0; i < 4; ++i)
+    EXPECT_DOUBLE_EQ(items[1].tensor().data<double>()[i],
+                     2 * second.data<double>()[i] * dy.data<double>()[i]);
+}
+
+// Updates of zero: alone at their place, beside another zero, and over a zero of the data.
+TEST(GradientBodies, ScatteredProductOfZeros) {
+  for (const char* op : {"ScatterElements", "ScatterND"}) {
+    GraphBuilder b("zeros");
+    const bool elements = std::string(op) == "ScatterElements";
+    const ValueId x = b.input("x", f64({5})), u = b.input("u", f64({7}));
+    const Dims dims = elements ? Dims{7} : Dims{7, 1};
+    const ValueId at = b.constant(Tensor::of<int64_t>({0, 0, 1, 1, 2, 3, 3}, dims));
+    b.output(b.op(op, {x, at, u}, attributes({{"reduction", std::string("mul")}})));
+    expect_gradient(
+        std::move(b),
+        {{"x", Tensor::of<double>({2, 3, 0, 0.5, 1})}, {"u", Tensor::of<double>({0, 1.5, 0, 0, 0, 2, 3})}},
+        false);
   }
 }
 
