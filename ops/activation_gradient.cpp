@@ -187,7 +187,8 @@ void register_activation_gradient(OperatorRegistry& r) {
   r.op("GeluBackward", kOwnDomain)
       .ports({{"dY"}, {"X"}}, {{"dX", 1, 1}})
       .attributes<GeluAttributes>()
-      .decomposes(gelu_backward);
+      .decomposes(gelu_backward)
+      .elementwise();
 }
 
 }  // namespace sardonyx
