@@ -159,7 +159,12 @@ void dropout(Differentiate& d) {
   const ValueId ratio = d.has(1) ? d.cast(as_scalar(d, 1), DType::Float32) : d.scalar(DType::Float32, 0.5);
   // Without training the mask is true throughout.
   const ValueId factor = d.where(as_scalar(d, 2), d.div(one, d.sub(one, ratio)), one);
-  d.give(0, d.where(d.out(1), d.mul(d.cotangent(), d.cast(factor, d.dtype(0))), number(d, 0)));
+  d.give(0, d.own("DropoutBackward", {d.cotangent(), d.out(1), d.cast(factor, d.dtype(0))}));
+}
+
+// DropoutBackward(dY, mask, factor), the factor a scalar.
+std::vector<ValueId> dropout_backward(Compose& c) {
+  return {c.where(c.in(1), c.mul(c.in(0), c.in(2)), number(c, 0))};
 }
 
 // By the operator `name`, which reads the output or the input, and all attributes.
@@ -199,6 +204,9 @@ void register_activation_gradient(OperatorRegistry& r) {
   r.op("SwiGLU").differentiates(swiglu);
   r.op("Shrink").differentiates(shrink);
   r.op("Dropout").differentiates(dropout);
+  r.op("DropoutBackward", kOwnDomain)
+      .ports({{"dY"}, {"mask", "tensor(bool)"}, {"factor"}}, {{"dX", 0, 0}})
+      .decomposes(dropout_backward);
   backward_port(r, "ReluBackward", "Y", relu_backward);
   backward_port(r, "HardSwishBackward", "X", hard_swish_backward);
   backward_port(r, "HardSigmoidBackward", "Y", hard_sigmoid_backward).attributes<HardSigmoidAttributes>();
