@@ -10,6 +10,12 @@ namespace {
 ValueId number(Compose& c, double v) { return c.scalar(c.dtype(0), v); }
 ValueId one_minus(Compose& c, ValueId x) { return c.sub(number(c, 1), x); }
 
+// ReluBackward(dY, Y).
+std::vector<ValueId> relu_backward(Compose& c) {
+  const ValueId zero = number(c, 0);
+  return {c.where(c.op("LessOrEqual", {c.in(1), zero}), zero, c.in(0))};
+}
+
 // Where x is positive, which the output tells where it has the sign of x.
 ValueId positive(Differentiate& d, bool output_has_sign) {
   return d.op("Greater", {output_has_sign ? d.out() : d.in(0), number(d, 0)});
@@ -60,11 +66,31 @@ void thresholded_relu(Differentiate& d) {
   d.give(0, d.where(stays, zero, d.cotangent()));
 }
 
-void hard_sigmoid(Differentiate& d) {
-  const double alpha = static_cast<double>(d.attributes<HardSigmoidAttributes>().alpha);
-  const ValueId y = d.out(), zero = number(d, 0);
-  const ValueId inside = d.op("And", {d.op("Greater", {y, zero}), d.op("Less", {y, number(d, 1)})});
-  d.give(0, d.where(inside, d.mul(d.cotangent(), number(d, alpha)), zero));
+// SigmoidBackward(dY, Y).
+std::vector<ValueId> sigmoid_backward(Compose& c) {
+  const ValueId y = c.in(1);
+  return {c.mul(c.in(0), c.mul(y, one_minus(c, y)))};
+}
+
+// TanhBackward(dY, Y).
+std::vector<ValueId> tanh_backward(Compose& c) {
+  return {c.mul(c.in(0), one_minus(c, c.mul(c.in(1), c.in(1))))};
+}
+
+// HardSigmoidBackward(dY, Y).
+std::vector<ValueId> hard_sigmoid_backward(Compose& c) {
+  const double alpha = static_cast<double>(c.attributes<HardSigmoidAttributes>().alpha);
+  const ValueId y = c.in(1), zero = number(c, 0);
+  const ValueId inside = c.op("And", {c.op("Greater", {y, zero}), c.op("Less", {y, number(c, 1)})});
+  return {c.where(inside, c.mul(c.in(0), number(c, alpha)), zero)};
+}
+
+// HardSwishBackward(dY, X).
+std::vector<ValueId> hard_swish_backward(Compose& c) {
+  const ValueId dy = c.in(0), x = c.in(1);
+  const ValueId slope = c.add(c.mul(x, number(c, 1.0 / 3)), number(c, 0.5));
+  const ValueId right = c.where(c.op("Less", {x, number(c, 3)}), c.mul(dy, slope), dy);
+  return {c.where(c.op("LessOrEqual", {x, number(c, -3)}), number(c, 0), right)};
 }
 
 void softplus(Differentiate& d) { d.give(0, d.mul(d.cotangent(), d.op("Sigmoid", {d.in(0)}))); }
@@ -106,22 +132,18 @@ std::vector<ValueId> gelu_backward(Compose& c) {
   return {c.mul(dy, c.add(area, c.mul(x, density)))};
 }
 
-void gelu(Differentiate& d) {
-  d.give(0, d.own("GeluBackward", {d.cotangent(), d.in(0)},
-                  attributes({{"approximate", d.attributes<GeluAttributes>().approximate}})));
+ValueId swish_slope(Compose& c, ValueId x) {
+  const double alpha = static_cast<double>(c.attributes<AlphaAttributes>().alpha);
+  const ValueId u = alpha == 1 ? x : c.mul(x, number(c, alpha));
+  return gated_slope(c, u, u);
 }
 
-ValueId swish_slope(Differentiate& d) {
-  const double alpha = static_cast<double>(d.attributes<AlphaAttributes>().alpha);
-  const ValueId u = alpha == 1 ? d.in(0) : d.mul(d.in(0), number(d, alpha));
-  return gated_slope(d, u, u);
-}
-
-void swish(Differentiate& d) { d.give(0, d.mul(d.cotangent(), swish_slope(d))); }
+// SwishBackward(dY, X).
+std::vector<ValueId> swish_backward(Compose& c) { return {c.mul(c.in(0), swish_slope(c, c.in(1)))}; }
 
 void swiglu(Differentiate& d) {
   const ValueId dy = d.cotangent(), gate = d.in(0);
-  if (d.needs(0)) d.give(0, d.mul(d.mul(dy, d.in(1)), swish_slope(d)));
+  if (d.needs(0)) d.give(0, d.mul(d.mul(dy, d.in(1)), swish_slope(d, gate)));
   if (d.needs(1))
     d.give(1,
            d.mul(dy, d.op("Swish", {gate}, attributes({{"alpha", d.attributes<AlphaAttributes>().alpha}}))));
@@ -146,31 +168,62 @@ void dropout(Differentiate& d) {
   const ValueId ratio = d.has(1) ? d.cast(as_scalar(d, 1), DType::Float32) : d.scalar(DType::Float32, 0.5);
   // Without training the mask is true throughout.
   const ValueId factor = d.where(as_scalar(d, 2), d.div(one, d.sub(one, ratio)), one);
-  d.give(0, d.where(d.out(1), d.mul(d.cotangent(), d.cast(factor, d.dtype(0))), number(d, 0)));
+  d.give(0, d.own("DropoutBackward", {d.cotangent(), d.out(1), d.cast(factor, d.dtype(0))}));
+}
+
+// DropoutBackward(dY, mask, factor), the factor a scalar.
+std::vector<ValueId> dropout_backward(Compose& c) {
+  return {c.where(c.in(1), c.mul(c.in(0), c.in(2)), number(c, 0))};
+}
+
+// By the operator `name`, which reads the output or the input, and all attributes.
+Gradient backward_operator(const char* name, bool reads_output) {
+  return [=](Differentiate& d) {
+    const ValueId read = reads_output ? d.out() : d.in(0);
+    d.give(0, d.own(name, {d.cotangent(), read}, d.node().attributes));
+  };
+}
+
+// An operator of kOwnDomain with the ports (dY, `read`).
+Operator& backward_port(OperatorRegistry& r, const char* name, const char* read, Decompose f) {
+  return r.op(name, kOwnDomain)
+      .ports({{"dY"}, {read}}, {{"dX", 1, 1}})
+      .decomposes(std::move(f))
+      .elementwise();
 }
 
 }  // namespace
 
 void register_activation_gradient(OperatorRegistry& r) {
+  r.op("Relu").differentiates(backward_operator("ReluBackward", true));
   r.op("LeakyRelu").differentiates(leaky_relu);
   r.op("PRelu").differentiates(prelu);
   r.op("Elu").differentiates(elu);
   r.op("Celu").differentiates(celu);
   r.op("Selu").differentiates(selu);
   r.op("ThresholdedRelu").differentiates(thresholded_relu);
-  r.op("HardSigmoid").differentiates(hard_sigmoid);
+  r.op("HardSigmoid").differentiates(backward_operator("HardSigmoidBackward", true));
+  r.op("HardSwish").differentiates(backward_operator("HardSwishBackward", false));
   r.op("Softplus").differentiates(softplus);
   r.op("Softsign").differentiates(softsign);
   r.op("Mish").differentiates(mish);
-  r.op("Gelu").differentiates(gelu);
-  r.op("Swish").differentiates(swish);
+  r.op("Gelu").differentiates(backward_operator("GeluBackward", false));
+  r.op("Swish").differentiates(backward_operator("SwishBackward", false));
   r.op("SwiGLU").differentiates(swiglu);
   r.op("Shrink").differentiates(shrink);
   r.op("Dropout").differentiates(dropout);
-  r.op("GeluBackward", kOwnDomain)
-      .ports({{"dY"}, {"X"}}, {{"dX", 1, 1}})
-      .attributes<GeluAttributes>()
-      .decomposes(gelu_backward);
+  r.op("DropoutBackward", kOwnDomain)
+      .ports({{"dY"}, {"mask", "tensor(bool)"}, {"factor"}}, {{"dX", 0, 0}})
+      .decomposes(dropout_backward);
+  r.op("Sigmoid").differentiates(backward_operator("SigmoidBackward", true));
+  r.op("Tanh").differentiates(backward_operator("TanhBackward", true));
+  backward_port(r, "SigmoidBackward", "Y", sigmoid_backward);
+  backward_port(r, "TanhBackward", "Y", tanh_backward);
+  backward_port(r, "ReluBackward", "Y", relu_backward);
+  backward_port(r, "HardSwishBackward", "X", hard_swish_backward);
+  backward_port(r, "HardSigmoidBackward", "Y", hard_sigmoid_backward).attributes<HardSigmoidAttributes>();
+  backward_port(r, "GeluBackward", "X", gelu_backward).attributes<GeluAttributes>();
+  backward_port(r, "SwishBackward", "X", swish_backward).attributes<AlphaAttributes>();
 }
 
 }  // namespace sardonyx

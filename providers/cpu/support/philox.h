@@ -26,6 +26,8 @@ class Philox {
       : Philox(seed ? mix(std::bit_cast<uint64_t>(*seed)) : run.random().seed, run.node().stream,
                run.random().step, run.random().loop_path) {}
 
+  uint64_t key() const { return key_; }
+  uint64_t stream() const { return stream_; }
   Block block(uint64_t index) const {
     return rounds({low(index), high(index), low(stream_), high(stream_)}, low(key_), high(key_));
   }
