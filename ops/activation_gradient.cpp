@@ -189,6 +189,7 @@ Operator& backward_port(OperatorRegistry& r, const char* name, const char* read,
   return r.op(name, kOwnDomain)
       .ports({{"dY"}, {read}}, {{"dX", 1, 1}})
       .decomposes(std::move(f))
+      .narrows(Narrow::Between)
       .elementwise();
 }
 
