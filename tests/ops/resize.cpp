@@ -59,6 +59,28 @@ void cases_resize(CaseTable& t) {
     t.add("AffineGrid", {f32({1, 3, 4}), constant<int64_t>({1, 3, 2, 3, 4})}).integer("align_corners", align);
   }
   t.add("GridSample", {f32({1, 2, 5, 5}), f32({1, 4, 4, 2}, Fill::Unit)});
+  // The operators of which the gradients are made.
+  const auto backward = [&](Dims dy, std::vector<int64_t> x, Input roi, Input scales, Input sizes) -> Case& {
+    Case& c = t.add("ResizeBackward", {f32(std::move(dy)), constant<int64_t>(std::move(x)), std::move(roi),
+                                       std::move(scales), std::move(sizes)});
+    c.domain = "ai.sardonyx";
+    return c;
+  };
+  for (const char* mode : {"nearest", "linear", "cubic"}) {
+    backward({1, 2, 12, 8}, {1, 2, 6, 5}, none(), fixed<float>({1, 1, 2, 1.6f}), none()).text("mode", mode);
+    backward({1, 2, 3, 7}, {1, 2, 6, 5}, none(), none(), constant<int64_t>({1, 2, 3, 7})).text("mode", mode);
+    backward({2, 5, 4}, {2, 6, 5}, none(), none(), constant<int64_t>({9, 4}))
+        .text("mode", mode)
+        .ints("axes", {-2, 2})
+        .text("keep_aspect_ratio_policy", "not_larger");
+  }
+  backward({6, 7}, {4, 5}, constant<double>({0.2, 0.1, 1.1, 0.8}), none(), constant<int64_t>({6, 7}))
+      .text("mode", "linear")
+      .text("coordinate_transformation_mode", "tf_crop_and_resize");
+  backward({2, 3, 4, 3}, {2, 3, 8, 7}, none(), none(), constant<int64_t>({4, 3}))
+      .text("mode", "cubic")
+      .integer("antialias", 1)
+      .ints("axes", {2, 3});
 }
 
 }  // namespace sardonyx::test
