@@ -81,6 +81,17 @@ void cases_resize(CaseTable& t) {
       .text("mode", "cubic")
       .integer("antialias", 1)
       .ints("axes", {2, 3});
+  for (const char* mode : {"nearest", "linear", "cubic"})
+    for (const char* padding : {"zeros", "border", "reflection"})
+      for (const int64_t align : {0, 1}) {
+        Case& c = t.add("GridSampleBackward", {f32({2, 20, 3, 4}), f32({2, 20, 4, 5}), f32({2, 3, 4, 2})});
+        c.text("mode", mode).text("padding_mode", padding).integer("align_corners", align).gives(2);
+        c.domain = "ai.sardonyx";
+      }
+  Case& volume = t.add("GridSampleBackward", {f32({1, 2, 7}), f32({1, 2, 3, 4, 5}), f32({1, 7, 1, 1, 3})});
+  volume.inputs[0].dims = {1, 2, 7, 1, 1};
+  volume.integer("absolute", 1).gives(2).domain = "ai.sardonyx";
+  t.add("Sample", {f32({2, 3, 4, 5}), f32({2, 3, 2, 2}, Fill::Positive)}).domain = "ai.sardonyx";
 }
 
 }  // namespace sardonyx::test
