@@ -17,6 +17,8 @@ std::vector<ValueId> pad_operands(ValueId x, ValueId pads, ValueId value, ValueI
 // The places that Pad reads are those that a tensor of places has after the same Pad.
 std::vector<ValueId> pad_backward(Compose& c) {
   const ValueId dy = c.in(0), pads = c.in(1), shape = c.in(2), axes = c.has(3) ? c.in(3) : kNone;
+  if (c.attributes<PadAttributes>().mode == "constant")
+    return {c.op("Pad", pad_operands(dy, c.op("Neg", {pads}), kNone, axes))};
   const Attributes exact = attributes({{"allowzero", int64_t{1}}});
   const ValueId size = c.op("ReduceProd", {shape}, attributes({{"keepdims", int64_t{0}}}));
   const ValueId zero = c.scalar(DType::Int64, 0), one = c.scalar(DType::Int64, 1), flat = c.ints({-1});

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "ops/pooling.h"
+#include "ops/registry/operator.h"
 #include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/widen.h"
@@ -116,6 +117,13 @@ T align_bin(const Bin<T>& rows, const Bin<T>& columns, const T* plane, int64_t w
   return maximum ? best : sum / count;
 }
 
+void check_batches(const RoiShape& s, const int64_t* batches, RunContext& run) {
+  for (int64_t r = 0; r < s.rois; ++r)
+    if (batches[r] < 0 || batches[r] >= s.batch)
+      run.fail("input 'batch_indices'", "values in [0, " + std::to_string(s.batch) + ")",
+               std::to_string(batches[r]));
+}
+
 template <typename T>
 void roi_align(const RoiShape& s, const RoiAlignAttributes& attributes, RunContext& run) {
   const T *x = run.in<T>(0), *rois = run.in<T>(1);
@@ -123,10 +131,7 @@ void roi_align(const RoiShape& s, const RoiAlignAttributes& attributes, RunConte
   T* y = run.out<T>(0);
   const bool half_pixel = attributes.coordinate_transformation_mode == "half_pixel",
              maximum = attributes.mode == "max";
-  for (int64_t r = 0; r < s.rois; ++r)
-    if (batches[r] < 0 || batches[r] >= s.batch)
-      run.fail("input 'batch_indices'", "values in [0, " + std::to_string(s.batch) + ")",
-               std::to_string(batches[r]));
+  check_batches(s, batches, run);
   const int64_t blocks = (s.channels + kChannelBlock - 1) / kChannelBlock, plane = s.height * s.width,
                 bins = s.out_height * s.out_width;
   parallel_for(s.rois * blocks, 1, [&](int64_t begin, int64_t end) {
@@ -149,18 +154,19 @@ void roi_align(const RoiShape& s, const RoiAlignAttributes& attributes, RunConte
   });
 }
 
-Prepared prepare_roi_align(PrepareContext& ctx) {
+// Of an X of dims `x`; the operands are inputs of the kernel.
+RoiShape align_shape(PrepareContext& ctx, const RoiAlignAttributes& attributes, const Dims& x, size_t rois_at,
+                     size_t batches_at) {
   const DType dtype = ctx.dtype(0);
-  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_roi_align);
-  const auto attributes = ctx.attributes<RoiAlignAttributes>();
-  ctx.expect(ctx.rank(0) == 4, "rank of input 'X'", "4", std::to_string(ctx.rank(0)));
-  const Dims &x = ctx.dims(0), &rois = ctx.dims(1);
+  ctx.expect(x.size() == 4, "rank of input 'X'", "4", std::to_string(x.size()));
+  const Dims &rois = ctx.dims(rois_at), &batches = ctx.dims(batches_at);
   ctx.expect(rois.size() == 2 && rois[1] == 4, "dims of input 'rois'", "[num_rois, 4]", to_string(rois));
-  ctx.expect(ctx.dims(2) == Dims{rois[0]}, "dims of input 'batch_indices'", to_string(Dims{rois[0]}),
-             to_string(ctx.dims(2)));
-  ctx.expect(ctx.dtype(1) == dtype, "dtype of input 'rois'", dtype_name(dtype), dtype_name(ctx.dtype(1)));
-  ctx.expect(ctx.dtype(2) == DType::Int64, "dtype of input 'batch_indices'", "int64",
-             dtype_name(ctx.dtype(2)));
+  ctx.expect(batches == Dims{rois[0]}, "dims of input 'batch_indices'", to_string(Dims{rois[0]}),
+             to_string(batches));
+  ctx.expect(ctx.dtype(rois_at) == dtype, "dtype of input 'rois'", dtype_name(dtype),
+             dtype_name(ctx.dtype(rois_at)));
+  ctx.expect(ctx.dtype(batches_at) == DType::Int64, "dtype of input 'batch_indices'", "int64",
+             dtype_name(ctx.dtype(batches_at)));
   ctx.expect(attributes.output_height >= 1 && attributes.output_width >= 1,
              "attributes 'output_height' and 'output_width'", "at least 1",
              std::to_string(attributes.output_height) + " and " + std::to_string(attributes.output_width));
@@ -175,10 +181,108 @@ Prepared prepare_roi_align(PrepareContext& ctx) {
   const RoiShape s{x[0], x[1], x[2], x[3], rois[0], attributes.output_height, attributes.output_width};
   ctx.expect(s.rois == 0 || (s.height > 0 && s.width > 0), "height and width of input 'X'", "at least 1",
              "0");
+  return s;
+}
+
+Prepared prepare_roi_align(PrepareContext& ctx) {
+  const DType dtype = ctx.dtype(0);
+  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_roi_align);
+  const auto attributes = ctx.attributes<RoiAlignAttributes>();
+  const RoiShape s = align_shape(ctx, attributes, ctx.dims(0), 1, 2);
   ctx.output(0, dtype, {s.rois, s.channels, s.out_height, s.out_width});
   if (dtype == DType::Float32) return [=](RunContext& run) { roi_align<float>(s, attributes, run); };
   ctx.expect(dtype == DType::Float64, "dtype of input 'X'", "a float type", dtype_name(dtype));
   return [=](RunContext& run) { roi_align<double>(s, attributes, run); };
+}
+
+// dY of one bin added to the elements that it is the mean of, or to the first largest of them.
+template <typename T>
+void spread_bin(const Bin<T>& rows, const Bin<T>& columns, const T* plane, int64_t width, T count, T dy,
+                T* dx) {
+  if (!plane) {
+    const T share = dy / count;
+    for (const Sample<T>& y : rows.samples) {
+      T *low = dx + y.low * width, *high = dx + y.high * width;
+      for (const Sample<T>& x : columns.samples) {
+        low[x.low] += share * y.low_weight * x.low_weight,
+            low[x.high] += share * y.low_weight * x.high_weight;
+        high[x.low] += share * y.high_weight * x.low_weight,
+            high[x.high] += share * y.high_weight * x.high_weight;
+      }
+    }
+    return;
+  }
+  // A sample outside the image counts as 0, to which nothing flows.
+  bool any = !rows.samples.empty() && !columns.samples.empty() ? rows.outside || columns.outside : true;
+  T best = 0, best_weight = 0;
+  int64_t best_at = 0;
+  for (const Sample<T>& y : rows.samples) {
+    for (const Sample<T>& x : columns.samples) {
+      for (int corner = 0; corner < 4; ++corner) {
+        const T weight =
+            (corner < 2 ? y.low_weight : y.high_weight) * (corner % 2 == 0 ? x.low_weight : x.high_weight);
+        const int64_t at = (corner < 2 ? y.low : y.high) * width + (corner % 2 == 0 ? x.low : x.high);
+        const T value = weight * plane[at];
+        if (any && (std::isnan(best) || !(value > best || std::isnan(value)))) continue;
+        any = true;
+        best = value, best_weight = weight, best_at = at;
+      }
+    }
+  }
+  dx[best_at] += dy * best_weight;
+}
+
+// Channels are independent of one another; regions of one image are not.
+template <typename T>
+void roi_align_backward(const RoiShape& s, const RoiAlignAttributes& attributes, RunContext& run) {
+  const T *dy = run.in<T>(0), *rois = run.in<T>(1);
+  const int64_t* batches = run.in<int64_t>(2);
+  const T* x = attributes.mode == "max" ? run.in<T>(4) : nullptr;
+  T* dx = run.out<T>(0);
+  check_batches(s, batches, run);
+  const bool half_pixel = attributes.coordinate_transformation_mode == "half_pixel";
+  const int64_t plane = s.height * s.width, bins = s.out_height * s.out_width;
+  const int64_t blocks = (s.channels + kChannelBlock - 1) / kChannelBlock;
+  std::fill(dx, dx + s.batch * s.channels * plane, T(0));
+  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = 0; r < s.rois; ++r) {
+      run.check_cancelled();
+      const RoiGrid<T> grid = make_grid(s, attributes, half_pixel, rois + r * 4);
+      if (grid.unknown) continue;
+      for (int64_t c = begin * kChannelBlock; c < std::min(s.channels, end * kChannelBlock); ++c) {
+        const int64_t image = (batches[r] * s.channels + c) * plane;
+        const T* from = dy + (r * s.channels + c) * bins;
+        for (const Bin<T>& row : grid.rows)
+          for (const Bin<T>& column : grid.columns)
+            spread_bin(row, column, x ? x + image : nullptr, s.width, grid.count, *from++, dx + image);
+      }
+    }
+  });
+}
+
+Dims image_dims(const PrepareContext& ctx, size_t i) {
+  const Dims x = ctx.host_ints(i);
+  for (const int64_t dim : x) ctx.expect(dim >= 0, "input 'shape'", "dims of at least 0", to_string(x));
+  element_count(x);
+  return x;
+}
+
+Prepared prepare_roi_align_backward(PrepareContext& ctx) {
+  const DType dtype = ctx.dtype(0);
+  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_roi_align_backward);
+  const auto attributes = ctx.attributes<RoiAlignAttributes>();
+  const Dims x = image_dims(ctx, 3);
+  const RoiShape s = align_shape(ctx, attributes, x, 1, 2);
+  const Dims dy = {s.rois, s.channels, s.out_height, s.out_width};
+  ctx.expect(ctx.dims(0) == dy, "dims of input 'dY'", to_string(dy), to_string(ctx.dims(0)));
+  if (attributes.mode == "max")
+    ctx.expect(ctx.has_input(4) && ctx.dims(4) == x && ctx.dtype(4) == dtype, "input 'X'",
+               std::string(dtype_name(dtype)) + " " + to_string(x),
+               ctx.has_input(4) ? to_string(ctx.dims(4)) : "none");
+  ctx.output(0, dtype, x);
+  if (dtype == DType::Float32) return [=](RunContext& run) { roi_align_backward<float>(s, attributes, run); };
+  ctx.expect(dtype == DType::Float64, "dtype of input 'dY'", "a float type", dtype_name(dtype));
+  return [=](RunContext& run) { roi_align_backward<double>(s, attributes, run); };
 }
 
 // The rows [begin, end) of the image that bin i of n covers of a region of `size` rows from `start` on.
@@ -255,6 +359,7 @@ Prepared prepare_max_roi_pool(PrepareContext& ctx) {
 void register_pooling_roi(KernelRegistry& registry) {
   registry.ref("RoiAlign", prepare_roi_align);
   registry.ref("MaxRoiPool", prepare_max_roi_pool);
+  registry.ref("RoiAlignBackward", prepare_roi_align_backward, kOwnDomain);
 }
 
 }  // namespace sardonyx::cpu

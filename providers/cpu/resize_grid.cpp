@@ -1,11 +1,10 @@
 // GridSample: a tensor read at positions that another tensor gives; AffineGrid: such positions from an
 // affine map.
-#include <algorithm>
-#include <array>
-#include <cmath>
+#include "providers/cpu/resize_grid.h"
+
 #include <limits>
 
-#include "ops/resize.h"
+#include "ops/registry/operator.h"
 #include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/kernel.h"
@@ -13,83 +12,6 @@
 namespace sardonyx::cpu {
 
 namespace {
-
-enum class Mode { Nearest, Linear, Cubic };
-enum class Padding { Zeros, Border, Reflection };
-
-// x mirrored at both borders until it lies between them.
-double reflect(double x, double low, double high) {
-  const double range = high - low;
-  if (range <= 0) return low;
-  if (x >= low && x <= high) return x;
-  const double distance = x < low ? low - x : x - high;
-  const double turns = std::floor(distance / range), rest = distance - turns * range;
-  const bool from_low = (x < low) == (std::fmod(turns, 2) == 0);
-  return from_low ? low + rest : high - rest;
-}
-
-// One spatial dimension: which elements a position reads, with which weights.
-struct Taps {
-  int count = 0;
-  std::array<int64_t, 4> index;  // -1 for an element outside that reads as zero
-  std::array<double, 4> weight;
-};
-
-struct SampleAxis {
-  int64_t size = 1;
-  double low = 0, high = 0;  // the borders at which positions are mirrored
-
-  int64_t element(int64_t i, Padding padding) const {
-    if (i >= 0 && i < size) return i;
-    if (padding == Padding::Zeros) return -1;
-    if (padding == Padding::Reflection) i = static_cast<int64_t>(reflect(static_cast<double>(i), low, high));
-    return std::clamp<int64_t>(i, 0, size - 1);
-  }
-
-  Taps taps(double normalized, Mode mode, Padding padding, bool align_corners, bool single) const {
-    const double n = static_cast<double>(size);
-    double x = align_corners ? (normalized + 1) / 2 * (n - 1) : ((normalized + 1) * n - 1) / 2;
-    if (single) x = static_cast<double>(static_cast<float>(x));
-    // Keeps the arithmetic on indices finite; NaN lies outside.
-    x = x == x ? std::clamp(x, -1e15, 1e15) : -1e15;
-    if (mode == Mode::Nearest) x = std::nearbyint(x);
-    if (x < low || x > high) {
-      if (padding == Padding::Border) x = std::clamp(x, 0.0, n - 1);
-      if (padding == Padding::Reflection) x = reflect(x, low, high);
-    }
-    Taps result;
-    if (mode == Mode::Nearest) {
-      result.count = 1;
-      result.index[0] = element(static_cast<int64_t>(x), padding);
-      result.weight[0] = 1;
-      return result;
-    }
-    int64_t base = static_cast<int64_t>(x);
-    if (static_cast<double>(base) > x) --base;
-    const double r = x - static_cast<double>(base);
-    if (mode == Mode::Linear) {
-      result.count = 2;
-      result.weight = {1 - r, r, 0, 0};
-    } else {
-      constexpr double a = -0.75;
-      auto near = [](double d) { return ((a + 2) * d - (a + 3)) * d * d + 1; };
-      auto far = [](double d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; };
-      result.count = 4;
-      result.weight = {far(r + 1), near(r), near(1 - r), far(2 - r)};
-    }
-    for (int t = 0; t < result.count; ++t)
-      result.index[static_cast<size_t>(t)] = element(base + t - (mode == Mode::Cubic ? 1 : 0), padding);
-    return result;
-  }
-};
-
-struct SamplePlan {
-  Mode mode;
-  Padding padding;
-  bool align_corners;
-  std::vector<SampleAxis> axes;  // outermost first; the grid lists them innermost first
-  int64_t batches, channels, plane, positions;
-};
 
 // What the positions of a block read of one channel: each the product of the taps of its axes.
 template <typename W>
@@ -116,7 +38,7 @@ struct Reads {
     w[0] = 1;
     for (size_t d = 0; d < plan.axes.size(); ++d) {
       const double x = static_cast<double>(static_cast<Compute<G>>(at[plan.axes.size() - 1 - d]));
-      const Taps taps =
+      const GridTaps taps =
           plan.axes[d].taps(x, plan.mode, plan.padding, plan.align_corners, !std::is_same_v<G, double>);
       size_t used[4], n = 0;
       for (size_t t = 0; t < static_cast<size_t>(taps.count); ++t)
@@ -142,7 +64,7 @@ template <typename W, typename G, typename F>
 void each_block(const SamplePlan& plan, const G* grid, F&& f) {
   const size_t rank = plan.axes.size();
   const size_t most =
-      plan.mode == Mode::Nearest ? 1 : size_t{1} << (plan.mode == Mode::Cubic ? 2 * rank : rank);
+      plan.mode == GridMode::Nearest ? 1 : size_t{1} << (plan.mode == GridMode::Cubic ? 2 * rank : rank);
   const int64_t block = std::max<int64_t>(1, 1024 / static_cast<int64_t>(most));
   const int64_t blocks = (plan.positions + block - 1) / block;
   const double cost =
@@ -217,10 +139,10 @@ void pick(const SamplePlan& plan, const T* in, const G* grid, T* out) {
   });
 }
 
-Prepared prepare_grid_sample(PrepareContext& ctx) {
-  const auto attributes = ctx.attributes<GridSampleAttributes>();
-  const Dims& in = ctx.dims(0);
-  const Dims& grid = ctx.dims(1);
+}  // namespace
+
+SamplePlan sample_plan(const PrepareContext& ctx, const GridSampleBackwardAttributes& attributes,
+                       const Dims& in, const Dims& grid) {
   const size_t rank = in.size();
   ctx.expect(rank >= 3 && rank <= 10, "rank of input 'X'", "3 to 10", std::to_string(rank));
   ctx.expect(grid.size() == rank && grid[0] == in[0] && grid.back() == static_cast<int64_t>(rank) - 2,
@@ -233,15 +155,15 @@ Prepared prepare_grid_sample(PrepareContext& ctx) {
   ctx.expect(
       mode == "nearest" || mode == "linear" || mode == "bilinear" || mode == "cubic" || mode == "bicubic",
       "attribute 'mode'", "nearest, linear or cubic", mode);
-  plan.mode = mode == "nearest"                        ? Mode::Nearest
-              : mode == "linear" || mode == "bilinear" ? Mode::Linear
-                                                       : Mode::Cubic;
+  plan.mode = mode == "nearest"                        ? GridMode::Nearest
+              : mode == "linear" || mode == "bilinear" ? GridMode::Linear
+                                                       : GridMode::Cubic;
   const std::string& padding = attributes.padding_mode;
   ctx.expect(padding == "zeros" || padding == "border" || padding == "reflection", "attribute 'padding_mode'",
              "zeros, border or reflection", padding);
-  plan.padding = padding == "zeros"    ? Padding::Zeros
-                 : padding == "border" ? Padding::Border
-                                       : Padding::Reflection;
+  plan.padding = padding == "zeros"    ? GridPadding::Zeros
+                 : padding == "border" ? GridPadding::Border
+                                       : GridPadding::Reflection;
   plan.align_corners = attributes.align_corners != 0;
   plan.batches = in[0];
   plan.channels = in[1];
@@ -249,17 +171,27 @@ Prepared prepare_grid_sample(PrepareContext& ctx) {
   plan.positions = element_count(Dims(grid.begin() + 1, grid.end() - 1));
   for (size_t d = 2; d < rank; ++d) {
     const double size = static_cast<double>(in[d]);
-    plan.axes.push_back({in[d], plan.align_corners ? 0.0 : -0.5, plan.align_corners ? size - 1 : size - 0.5});
+    plan.axes.push_back({in[d], plan.align_corners ? 0.0 : -0.5, plan.align_corners ? size - 1 : size - 0.5,
+                         attributes.absolute != 0});
   }
+  const bool empty = plan.batches * plan.channels * plan.positions == 0;
+  ctx.expect(empty || plan.plane > 0 || plan.padding == GridPadding::Zeros, "dims of input 'X'",
+             "elements to sample", to_string(in));
+  return plan;
+}
+
+namespace {
+
+Prepared prepare_sample(PrepareContext& ctx, const GridSampleBackwardAttributes& attributes) {
+  const Dims &in = ctx.dims(0), &grid = ctx.dims(1);
+  const SamplePlan plan = sample_plan(ctx, attributes, in, grid);
   Dims dims{in[0], in[1]};
   dims.insert(dims.end(), grid.begin() + 1, grid.end() - 1);
   const DType dtype = ctx.dtype(0);
   const bool empty = element_count(dims) == 0;
-  ctx.expect(empty || plan.plane > 0 || plan.padding == Padding::Zeros, "dims of input 'X'",
-             "elements to sample", to_string(in));
   Prepared result = decline(std::string("no interpolation of ") + dtype_name(dtype));
   visit<AllFloats>(ctx.dtype(1), [&]<typename G>() {
-    if (plan.mode == Mode::Nearest) {
+    if (plan.mode == GridMode::Nearest) {
       result = [plan, dtype, empty](RunContext& run) {
         if (empty) return;
         visit_storage(dtype, [&]<typename T>() { pick(plan, run.in<T>(0), run.in<G>(1), run.out<T>(0)); });
@@ -330,7 +262,19 @@ Prepared prepare_affine_grid(PrepareContext& ctx) {
 }  // namespace
 
 void register_resize_grid(KernelRegistry& registry) {
-  registry.ref("GridSample", prepare_grid_sample);
+  registry.ref("GridSample", [](PrepareContext& ctx) {
+    GridSampleBackwardAttributes attributes;
+    static_cast<GridSampleAttributes&>(attributes) = ctx.attributes<GridSampleAttributes>();
+    return prepare_sample(ctx, attributes);
+  });
+  registry.ref(
+      "Sample",
+      [](PrepareContext& ctx) {
+        GridSampleBackwardAttributes attributes;
+        attributes.absolute = 1;
+        return prepare_sample(ctx, attributes);
+      },
+      kOwnDomain);
   registry.ref("AffineGrid", prepare_affine_grid);
 }
 

@@ -109,6 +109,20 @@ void cases_pooling(CaseTable& t) {
     line.ints("kernel_shape", {3}).ints("strides", {2}).ints("dilations", {2}).ints("pads", {1, 1});
     line.domain = "ai.sardonyx";
   }
+  for (const char* mode : {"avg", "max"})
+    for (const int64_t ratio : {0, 3}) {
+      std::vector<Input> inputs = {f32({5, 35, 2, 3}), constant<float>(regions, {5, 4}),
+                                   constant<int64_t>({1, 0, 1, 0, 0}), constant<int64_t>({2, 35, 6, 7})};
+      const bool maximum = std::string(mode) == "max";
+      if (maximum) inputs.push_back(f32({2, 35, 6, 7}));
+      Case& c = t.add("RoiAlignBackward", std::move(inputs));
+      c.text("mode", mode)
+          .integer("sampling_ratio", ratio)
+          .integer("output_height", 2)
+          .integer("output_width", 3);
+      c.has_gradient = !maximum;
+      c.domain = "ai.sardonyx";
+    }
 }
 
 }  // namespace sardonyx::test

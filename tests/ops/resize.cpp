@@ -59,6 +59,39 @@ void cases_resize(CaseTable& t) {
     t.add("AffineGrid", {f32({1, 3, 4}), constant<int64_t>({1, 3, 2, 3, 4})}).integer("align_corners", align);
   }
   t.add("GridSample", {f32({1, 2, 5, 5}), f32({1, 4, 4, 2}, Fill::Unit)});
+  // The operators of which the gradients are made.
+  const auto backward = [&](Dims dy, std::vector<int64_t> x, Input roi, Input scales, Input sizes) -> Case& {
+    Case& c = t.add("ResizeBackward", {f32(std::move(dy)), constant<int64_t>(std::move(x)), std::move(roi),
+                                       std::move(scales), std::move(sizes)});
+    c.domain = "ai.sardonyx";
+    return c;
+  };
+  for (const char* mode : {"nearest", "linear", "cubic"}) {
+    backward({1, 2, 12, 8}, {1, 2, 6, 5}, none(), fixed<float>({1, 1, 2, 1.6f}), none()).text("mode", mode);
+    backward({1, 2, 3, 7}, {1, 2, 6, 5}, none(), none(), constant<int64_t>({1, 2, 3, 7})).text("mode", mode);
+    backward({2, 5, 4}, {2, 6, 5}, none(), none(), constant<int64_t>({9, 4}))
+        .text("mode", mode)
+        .ints("axes", {-2, 2})
+        .text("keep_aspect_ratio_policy", "not_larger");
+  }
+  backward({6, 7}, {4, 5}, constant<double>({0.2, 0.1, 1.1, 0.8}), none(), constant<int64_t>({6, 7}))
+      .text("mode", "linear")
+      .text("coordinate_transformation_mode", "tf_crop_and_resize");
+  backward({2, 3, 4, 3}, {2, 3, 8, 7}, none(), none(), constant<int64_t>({4, 3}))
+      .text("mode", "cubic")
+      .integer("antialias", 1)
+      .ints("axes", {2, 3});
+  for (const char* mode : {"nearest", "linear", "cubic"})
+    for (const char* padding : {"zeros", "border", "reflection"})
+      for (const int64_t align : {0, 1}) {
+        Case& c = t.add("GridSampleBackward", {f32({2, 20, 3, 4}), f32({2, 20, 4, 5}), f32({2, 3, 4, 2})});
+        c.text("mode", mode).text("padding_mode", padding).integer("align_corners", align).gives(2);
+        c.domain = "ai.sardonyx";
+      }
+  Case& volume = t.add("GridSampleBackward", {f32({1, 2, 7}), f32({1, 2, 3, 4, 5}), f32({1, 7, 1, 1, 3})});
+  volume.inputs[0].dims = {1, 2, 7, 1, 1};
+  volume.integer("absolute", 1).gives(2).domain = "ai.sardonyx";
+  t.add("Sample", {f32({2, 3, 4, 5}), f32({2, 3, 2, 2}, Fill::Positive)}).domain = "ai.sardonyx";
 }
 
 }  // namespace sardonyx::test
