@@ -50,7 +50,7 @@ void cases_recurrent(CaseTable& t) {
                                      f32({d, gates * 4, 2}, Fill::Unit),
                                      f32({d, gates * 4, 4}, Fill::Unit),
                                      f32({d, gates * 8}, Fill::Unit),
-                                     constant<int32_t>({5, 0, 3}),
+                                     constant<int32_t>({5, 1, 3}),
                                      f32(state)};
         if (gates == 4) inputs.insert(inputs.end(), {f32(state), f32({d, 12}, Fill::Unit)});
         return t.add(op, inputs)

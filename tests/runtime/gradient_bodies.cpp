@@ -389,4 +389,13 @@ TEST(GradientBodies, ScatteredProductOfZeros) {
   }
 }
 
+// Whose output has one axis more than its input, and an unknown type by ONNX's inference.
+TEST(GradientBodies, ArrayFeatureExtractorOfAVector) {
+  GraphBuilder b("extract");
+  const ValueId x = b.input("x", f64({5}));
+  b.output(b.ops("ArrayFeatureExtractor", {x, b.constant(Tensor::of<int64_t>({4, 0, 4}))}, 1, {},
+                 "ai.onnx.ml")[0]);
+  expect_gradient(std::move(b), {{"x", numbers({5}, 1)}});
+}
+
 }  // namespace sardonyx::test

@@ -109,4 +109,45 @@ TEST(GradientKernels, Recurrent) {
   for (const Case& c : t.all()) expect_kernels(c);
 }
 
+// A sequence without steps: its last state is its first.
+TEST(GradientRules, EmptySequence) {
+  Case c;
+  c.op = "LSTM";
+  c.inputs = {f32({4, 2, 3}), f32({2, 20, 3}, Fill::Unit), f32({2, 20, 5}, Fill::Unit),
+              none(),         constant<int32_t>({0, 3}),   f32({2, 2, 5}),
+              f32({2, 2, 5})};
+  c.integer("hidden_size", 5).text("direction", "bidirectional").gives(3);
+  const Prepared prepared = make_model(c, 1, DType::Float64);
+  EXPECT_LE(gradient_error(prepared.model, prepared.feeds, {.wrt = {"x0", "x1", "x2", "x5", "x6"}}), 1e-6);
+}
+
+// Operators whose output is f32 whatever their input is: differences of a step that f32 shows.
+TEST(GradientRules, MachineLearning) {
+  const auto check = [](const char* op, Attributes attributes, Dims dims) {
+    SCOPED_TRACE(op);
+    GraphBuilder b("ml");
+    // Far from one another, and from zero.
+    const Tensor x =
+        Tensor::of<double>({1.5, -0.4, 0.8, 0.3, -2, 1.1, 0.7, 0.25, -1.3, -0.6, 0.9, 1.9}, dims);
+    const ValueId in = b.input("x", Type::tensor(DType::Float64, shape_of(dims)));
+    const ValueId y = b.ops(op, {in}, 1, std::move(attributes), "ai.onnx.ml")[0];
+    // ONNX's inference does not say.
+    b.info(y).type = Type::tensor(std::string(op) == "Imputer" ? DType::Float64 : DType::Float32);
+    b.output(b.op("Cast", {y}, sardonyx::attributes({{"to", int64_t{11}}})));
+    auto model = std::make_shared<Model>();
+    model->graph = std::move(b).build();
+    model->ir_version = 10;
+    EXPECT_LE(gradient_error(LoadedModel(model), {{"x", x}}, {.wrt = {"x"}, .step = 1e-2}), 2e-3);
+  };
+  const auto floats = [](std::vector<float> v) { return v; };
+  check("Scaler", attributes({{"scale", floats({2, -1, 0.5f})}, {"offset", floats({1, 2, 3})}}), {4, 3});
+  check("Scaler", attributes({{"scale", floats({3})}, {"offset", floats({1})}}), {4, 3});
+  check("Imputer", attributes({{"imputed_value_floats", floats({3})}, {"replaced_value_float", 0.5f}}),
+        {4, 3});
+  for (const char* norm : {"MAX", "L1", "L2"})
+    check("Normalizer", attributes({{"norm", std::string(norm)}}), {4, 3});
+  check("LinearRegressor",
+        attributes({{"coefficients", floats({1, 2, 3, -4, 5, 6})}, {"targets", int64_t{2}}}), {4, 3});
+}
+
 }  // namespace sardonyx::test
