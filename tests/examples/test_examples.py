@@ -6,6 +6,7 @@ models the tests are skipped, or fail when SARDONYX_REQUIRE_MODELS is set.
 import json
 import os
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -331,3 +332,14 @@ def test_broken_input(runtime, folder):
 
     done = execute(runtime, "detect", MODELS / "sklearn/china.jpg", "--output", folder / "no/such/folder.png")
     assert_refused(done, "folder.png")
+
+
+def test_digits_are_learnt(folder):
+    """Two epochs: far from chance, and the written file is as good elsewhere."""
+    path = folder / "digits.onnx"
+    done = subprocess.run([sys.executable, str(ROOT / "examples/finetune_digits/finetune_digits.py"), "--epochs", "2",
+                           "--output", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, after, scored = (float(x) for x in re.findall(r"([0-9.]+) %", done.stdout))
+    assert before < 30 and after > 85 and scored == after, done.stdout
+    assert "ONNX Runtime scores it" in done.stdout
