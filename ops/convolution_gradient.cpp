@@ -114,6 +114,9 @@ ValueId fold_windows(Compose& c, ValueId dy, ValueId w, ValueId in, ValueId begi
 
 namespace {
 
+// Of X, which W shares.
+int known_rank(const Compose& c) { return c.rank(0) >= 0 ? c.rank(0) : c.need_rank(1); }
+
 // The rank is that of either tensor, or of the attributes: dY often has an unknown one.
 GridSpec grid_of(const Compose& c, const ConvBackwardAttributes& a) {
   size_t rank = a.strides ? a.strides->size() : 0;
@@ -195,7 +198,7 @@ void conv_backward_bias_gradient(Differentiate& d) {
 
 void conv(Differentiate& d) {
   const auto a = d.attributes<ConvAttributes>();
-  GridSpec grid(static_cast<size_t>(d.need_rank(0) - 2), a.auto_pad, a.strides, a.dilations, a.pads);
+  GridSpec grid(static_cast<size_t>(known_rank(d) - 2), a.auto_pad, a.strides, a.dilations, a.pads);
   const ValueId dy = d.cotangent(), x = d.in(0), w = d.in(1);
   bias(d, 2);
   const auto data = [&](ValueId shape) {
@@ -222,7 +225,7 @@ void conv(Differentiate& d) {
 
 void conv_transpose(Differentiate& d) {
   const auto a = d.attributes<ConvTransposeAttributes>();
-  GridSpec grid(static_cast<size_t>(d.need_rank(0) - 2), a.auto_pad, a.strides, a.dilations, a.pads);
+  GridSpec grid(static_cast<size_t>(known_rank(d) - 2), a.auto_pad, a.strides, a.dilations, a.pads);
   const size_t rank = grid.rank();
   const Ints extra = or_default(a.output_padding, rank, 0), kernel = known_kernel(a.kernel_shape, d.type(1));
   const bool shaped = a.output_shape && !a.output_shape->empty();
