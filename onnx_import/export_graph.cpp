@@ -3,6 +3,7 @@
 #include "graph/builder.h"
 #include "onnx_import/export_opset.h"
 #include "ops/registry/proto.h"
+#include "ops/registry/schema.h"
 
 namespace sardonyx {
 
@@ -77,6 +78,17 @@ GraphPtr expressible(const GraphPtr& graph, bool is_body) {
       builder.node(static_cast<NodeId>(n)).attributes.set(name, std::move(next));
       changed = true;
     }
+  // An output that nobody reads has a name all the same, unless the operator may leave it out.
+  for (size_t n = 0; n < graph->nodes().size(); ++n) {
+    const Node& node = graph->nodes()[n];
+    const OpSchemaInfo* schema = find_schema(node.domain, node.op, 0);
+    for (size_t i = 0; schema && i < node.outputs.size() && i < schema->outputs.size(); ++i) {
+      if (node.outputs[i] != kNone || schema->outputs[i].optional || schema->outputs[i].variadic) continue;
+      const ValueId unread = builder.value(builder.fresh_name("unread"));
+      builder.node(static_cast<NodeId>(n)).outputs[i] = unread;
+      changed = true;
+    }
+  }
   std::vector<ValueId> outputs = graph->outputs();
   std::unordered_set<ValueId> seen;
   for (ValueId& id : outputs) {

@@ -4,7 +4,11 @@
 #include <limits>
 #include <random>
 
+#include "api/pipeline.h"
 #include "graph/print.h"
+#include "ops/registry/decompose.h"
+#include "ops/registry/operator.h"
+#include "ops/registry/schema.h"
 
 namespace sardonyx::test {
 
@@ -143,6 +147,15 @@ Prepared make_model(const Case& c, uint64_t seed, DType as) {
   model->graph = std::move(builder).build();
   model->ir_version = 10;
   return {LoadedModel(model), std::move(feeds)};
+}
+
+LoadedModel in_standard_operators(const LoadedModel& model) {
+  const Pipeline pipeline({"cpu"});
+  const GraphPtr typed = infer_types(model.get()->graph, pipeline.evaluator.get());
+  auto changed = std::make_shared<Model>(*model.get());
+  changed->graph = decompose_unsupported(
+      typed, [](const Node& node) { return node.domain != kOwnDomain; }, pipeline.evaluator.get());
+  return LoadedModel(changed);
 }
 
 double difference(const Value& got, const Value& expected) {

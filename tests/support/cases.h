@@ -142,6 +142,8 @@ struct Prepared {
 };
 // `as`: Undefined keeps the dtypes; another float dtype replaces f32.
 Prepared make_model(const Case& c, uint64_t seed, DType as = DType::Undefined);
+// The same with the operators of this project's own written out.
+LoadedModel in_standard_operators(const LoadedModel& model);
 
 // Largest difference as a share of the largest expected value (at least 1e-3); infinity when dtype, dims or
 // a value that is not a float differ, or NaN and infinities stand elsewhere.

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 
+#include "ops/registry/operator.h"
 #include "sardonyx/npy.h"
 #include "sardonyx/tools.h"
 #include "tests/support/cases.h"
@@ -23,7 +24,8 @@ int export_cases(const std::filesystem::path& folder) {
   int number = 0;
   for (const Case& c : case_table().all()) {
     const std::string stem = std::to_string(number++);
-    const Prepared prepared = make_model(c, 1);
+    Prepared prepared = make_model(c, 1);
+    if (c.domain == kOwnDomain) prepared.model = in_standard_operators(prepared.model);
     convert_to_file(prepared.model, (folder / (stem + ".onnx")).string());
     std::vector<std::pair<std::string, Tensor>> inputs;
     for (const auto& [name, value] : prepared.feeds) inputs.emplace_back(name, value.tensor());
