@@ -1,5 +1,7 @@
 #include "onnx_import/export_graph.h"
 
+#include <algorithm>
+
 #include "graph/builder.h"
 #include "onnx_import/export_opset.h"
 #include "ops/registry/proto.h"
@@ -59,6 +61,13 @@ bool expressible_bodies(Attribute& attribute) {
   return changed;
 }
 
+// Whether a file has to name this output of the node although nobody reads it.
+bool is_required(const Node& node, size_t output) {
+  const OpSchemaInfo* schema = find_schema(node.domain, node.op, 0);
+  if (!schema || schema->outputs.empty()) return false;
+  return !schema->outputs[std::min(output, schema->outputs.size() - 1)].optional;
+}
+
 }  // namespace
 
 GraphPtr expressible(const GraphPtr& graph, bool is_body) {
@@ -71,23 +80,20 @@ GraphPtr expressible(const GraphPtr& graph, bool is_body) {
     make_constant(builder, id);
     changed = true;
   }
-  for (size_t n = 0; n < graph->nodes().size(); ++n)
-    for (const auto& [name, attribute] : graph->nodes()[n].attributes) {
+  for (size_t n = 0; n < graph->nodes().size(); ++n) {
+    const Node& node = graph->nodes()[n];
+    for (const auto& [name, attribute] : node.attributes) {
       Attribute next = attribute;
       if (!expressible_bodies(next)) continue;
       builder.node(static_cast<NodeId>(n)).attributes.set(name, std::move(next));
       changed = true;
     }
-  // An output that nobody reads has a name all the same, unless the operator may leave it out.
-  for (size_t n = 0; n < graph->nodes().size(); ++n) {
-    const Node& node = graph->nodes()[n];
-    const OpSchemaInfo* schema = find_schema(node.domain, node.op, 0);
-    for (size_t i = 0; schema && i < node.outputs.size() && i < schema->outputs.size(); ++i) {
-      if (node.outputs[i] != kNone || schema->outputs[i].optional || schema->outputs[i].variadic) continue;
-      const ValueId unread = builder.value(builder.fresh_name("unread"));
-      builder.node(static_cast<NodeId>(n)).outputs[i] = unread;
-      changed = true;
-    }
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      if (node.outputs[i] == kNone && is_required(node, i)) {
+        const ValueId unread = builder.value("unread");
+        builder.node(static_cast<NodeId>(n)).outputs[i] = unread;
+        changed = true;
+      }
   }
   std::vector<ValueId> outputs = graph->outputs();
   std::unordered_set<ValueId> seen;

@@ -13,7 +13,10 @@ void register_random(OperatorRegistry& registry) {
       .attributes<BernoulliAttributes>()
       .random()
       .non_differentiable("it draws its output, whose distribution alone depends on the input");
-  registry.op("Multinomial").attributes<MultinomialAttributes>().random();
+  registry.op("Multinomial")
+      .attributes<MultinomialAttributes>()
+      .random()
+      .non_differentiable("its outputs are indices");
 }
 
 }  // namespace sardonyx

@@ -4,6 +4,8 @@
 // gradients of inputs and weights are products over all steps again.
 #include "ops/recurrent_backward.h"
 
+#include <map>
+
 #include "ops/recurrent_gradient.h"
 #include "ops/registry/body_gradient.h"
 
@@ -124,12 +126,13 @@ class Steps {
  public:
   Steps(Compose& c, bool backwards)
       : body_("step"),
-        in(body_, c.node()),
+        in_(body_, c.node()),
         c_(c),
         dtype_(c.dtype(0)),
         backwards_(backwards),
         ports_(body_, {}) {}
 
+  Compose& in() { return in_; }
   ValueId state(ValueId first) {
     firsts_.push_back(first);
     return ports_.new_input("state", Type::tensor(dtype_));
@@ -144,17 +147,17 @@ class Steps {
     outer_.push_back(id);
     return ports_.new_capture("outer", Type::tensor(dtype_), outer_.size() - 1);
   }
-  ValueId number(double v) { return in.scalar(dtype_, v); }
-  ValueId one_minus(ValueId x) { return in.sub(number(1), x); }
+  ValueId number(double v) { return in_.scalar(dtype_, v); }
+  ValueId one_minus(ValueId x) { return in_.sub(number(1), x); }
   // x * (1 - x), of a sigmoid.
-  ValueId slope(ValueId s) { return in.mul(s, one_minus(s)); }
-  ValueId tanh_slope(ValueId t) { return one_minus(in.mul(t, t)); }
+  ValueId slope(ValueId s) { return in_.mul(s, one_minus(s)); }
+  ValueId tanh_slope(ValueId t) { return one_minus(in_.mul(t, t)); }
   std::vector<ValueId> split(ValueId x, size_t parts) {
-    return in.ops("Split", {x}, parts,
-                  attributes({{"axis", int64_t{-1}}, {"num_outputs", static_cast<int64_t>(parts)}}));
+    return in_.ops("Split", {x}, parts,
+                   attributes({{"axis", int64_t{-1}}, {"num_outputs", static_cast<int64_t>(parts)}}));
   }
-  ValueId joined(std::vector<ValueId> parts) { return in.op("Concat", std::move(parts), along(-1)); }
-  ValueId plus(ValueId x, ValueId y) { return y == kNone ? x : in.add(x, y); }
+  ValueId joined(std::vector<ValueId> parts) { return in_.op("Concat", std::move(parts), along(-1)); }
+  ValueId plus(ValueId x, ValueId y) { return y == kNone ? x : in_.add(x, y); }
 
   // The last states, and what each step gives.
   std::vector<ValueId> run(const std::vector<ValueId>& outputs) {
@@ -177,11 +180,7 @@ class Steps {
 
  private:
   GraphBuilder body_;
-
- public:
-  Compose in;
-
- private:
+  Compose in_;
   Compose& c_;
   DType dtype_;
   bool backwards_;
@@ -211,12 +210,12 @@ std::vector<ValueId> lstm_backward(Compose& c) {
   const ValueId cell = forward.state(c.in(2));
   const auto f = forward.split(forward.scanned(gates), 4);
   const ValueId next =
-      forward.in.add(forward.in.mul(forward.in.op("Sigmoid", {f[2]}), cell),
-                     forward.in.mul(forward.in.op("Sigmoid", {f[0]}), forward.in.op("Tanh", {f[3]})));
+      forward.in().add(forward.in().mul(forward.in().op("Sigmoid", {f[2]}), cell),
+                       forward.in().mul(forward.in().op("Sigmoid", {f[0]}), forward.in().op("Tanh", {f[3]})));
   const ValueId cells = forward.run({next, cell})[1];
 
   Steps back(c, !reverse);
-  Compose& in = back.in;
+  Compose& in = back.in();
   const ValueId dh = back.state(or_zeros(c, 4, shape)), dc_after = back.state(or_zeros(c, 5, shape));
   const auto g = back.split(back.scanned(gates), 4);
   const ValueId before = back.scanned(cells), dy = back.scanned(c.in(3));
@@ -235,7 +234,7 @@ std::vector<ValueId> lstm_backward(Compose& c) {
 std::vector<ValueId> gru_backward(Compose& c) {
   const ValueId r = c.in(3);
   Steps back(c, !goes_backwards(c));
-  Compose& in = back.in;
+  Compose& in = back.in();
   const ValueId dh = back.state(or_zeros(c, 5, state_shape(c, c.in(0), r)));
   const auto x = back.split(back.scanned(c.in(0)), 3), h = back.split(back.scanned(c.in(1)), 3);
   const ValueId before = back.scanned(c.in(2)), dy = back.scanned(c.in(4));
@@ -255,8 +254,8 @@ std::vector<ValueId> rnn_backward(Compose& c) {
   Steps back(c, !goes_backwards(c));
   const ValueId dh = back.state(or_zeros(c, 3, state_shape(c, c.in(0), r)));
   const ValueId y = back.scanned(c.in(0)), dy = back.scanned(c.in(2));
-  const ValueId d_gates = back.in.mul(back.plus(dh, dy), back.tanh_slope(y));
-  const auto made = back.run({back.in.op("MatMul", {d_gates, back.outer(r)}), d_gates});
+  const ValueId d_gates = back.in().mul(back.plus(dh, dy), back.tanh_slope(y));
+  const auto made = back.run({back.in().op("MatMul", {d_gates, back.outer(r)}), d_gates});
   return {made[1], made[0]};
 }
 

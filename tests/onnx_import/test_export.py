@@ -393,3 +393,25 @@ def test_suite_round_trip():
         not refused and not lost and not different
     ), f"refused {refused}, lost {lost}, different {different}"
     assert agreed > 1300
+
+
+def test_unread_outputs_keep_a_name():
+    """TopK's values and the last part of a Split, which simplification no longer asks for."""
+    parts = [info(f"p{i}") for i in range(3)]
+    m = model(
+        graph(
+            [
+                node("TopK", ["x", "k"], ["values", "at"]),
+                node("Split", ["x"], [p.name for p in parts], num_outputs=3, axis=0),
+                node("Add", ["p0", "p0"], ["y"]),
+            ],
+            [info("x", shape=(6,))],
+            [info("at", INT64, (2,)), info("y", shape=(2,))],
+            [numpy_helper.from_array(np.array([2], np.int64), "k")],
+        ),
+        opset=18,
+    )
+    converted = convert(m, optimize=True)
+    feeds = {"x": np.array([3, 1, 5, 2, 4, 6], np.float32)}
+    for got, expected in zip(run_ort(converted, feeds), run_ort(m, feeds)):
+        assert np.array_equal(got, expected)
