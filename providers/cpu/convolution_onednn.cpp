@@ -1,6 +1,8 @@
 // Conv and ConvTranspose of one to three spatial dimensions on oneDNN, for f32 and bf16.
 #include "providers/cpu/convolution_onednn.h"
 
+#include <string_view>
+
 #include "providers/cpu/support/epilogue.h"
 #include "providers/cpu/support/packed.h"
 #include "providers/cpu/support/widen.h"
@@ -153,7 +155,10 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
     if (along_a_row && operations < kCostly && implementation(desc).rfind("brgconv:", 0) == 0 &&
         !(desc.next_impl() && implementation(desc).rfind("jit:", 0) == 0))
       desc = make(d.x_wanted, d.weights_wanted, d.y_wanted, epilogue.ops);
-    if (onednn_is_ref(desc))
+    // "conv:..." is a deconvolution made of a convolution's backward pass: what follows is a plain loop then.
+    const bool slow_epilogue =
+        epilogue.count != 0 && std::string_view(desc.impl_info_str()).starts_with("conv:");
+    if (onednn_is_ref(desc) || slow_epilogue)
       return epilogue.count != 0 ? prepare_primitive<Primitive>(ctx, whole, layout, algorithm, false)
                                  : decline("oneDNN has only its reference implementation for this shape");
     const Primitive primitive(desc);
