@@ -56,6 +56,9 @@ namespace {
 dnnl::reorder::primitive_desc reorder_desc(const dnnl::memory::desc& from, const dnnl::memory::desc& to) {
   return dnnl::reorder::primitive_desc(onednn_engine(), from, onednn_engine(), to, onednn_attributes());
 }
+bool is_small(const dnnl::memory::desc& desc) {
+  return onednn_small(0, 2 * static_cast<double>(desc.get_size()));
+}
 }  // namespace
 
 OneDnnOperand OneDnnOperand::source(ScratchPlan& scratch, const dnnl::memory::desc& plain,
@@ -68,6 +71,8 @@ OneDnnOperand OneDnnOperand::source(ScratchPlan& scratch, const dnnl::memory::de
     operand.packed_ = onednn_pack(*constant, plain, wanted);
     return operand;
   }
+  operand.serial_ = is_small(wanted);
+  const OneDnnSerial scope(operand.serial_);
   const auto desc = reorder_desc(plain, wanted);
   operand.reorder_ = dnnl::reorder(desc);
   operand.work_desc_ = desc.scratchpad_desc();
@@ -82,6 +87,8 @@ OneDnnOperand OneDnnOperand::target(ScratchPlan& scratch, const dnnl::memory::de
   operand.plain_ = plain;
   operand.wanted_ = made;
   if (plain == made) return operand;
+  operand.serial_ = is_small(made);
+  const OneDnnSerial scope(operand.serial_);
   const auto desc = reorder_desc(made, plain);
   operand.reorder_ = dnnl::reorder(desc);
   operand.work_desc_ = desc.scratchpad_desc();
@@ -93,6 +100,7 @@ OneDnnOperand OneDnnOperand::target(ScratchPlan& scratch, const dnnl::memory::de
 const void* OneDnnOperand::load(std::byte* scratch, const void* plain) const {
   if (packed_) return packed_->data();
   if (!reorder_) return plain;
+  const OneDnnSerial scope(serial_);
   onednn_execute(*reorder_, {{DNNL_ARG_FROM, onednn_memory(plain_, plain)},
                              {DNNL_ARG_TO, onednn_memory(wanted_, scratch + offset_)},
                              {DNNL_ARG_SCRATCHPAD, onednn_memory(work_desc_, scratch + work_)}});
@@ -105,6 +113,7 @@ void* OneDnnOperand::begin_store(std::byte* scratch, void* plain) const {
 
 void OneDnnOperand::end_store(std::byte* scratch, void* plain) const {
   if (!reorder_) return;
+  const OneDnnSerial scope(serial_);
   onednn_execute(*reorder_, {{DNNL_ARG_FROM, onednn_memory(wanted_, scratch + offset_)},
                              {DNNL_ARG_TO, onednn_memory(plain_, plain)},
                              {DNNL_ARG_SCRATCHPAD, onednn_memory(work_desc_, scratch + work_)}});

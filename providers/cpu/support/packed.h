@@ -51,6 +51,7 @@ class OneDnnOperand {
  private:
   dnnl::memory::desc plain_, wanted_;
   std::optional<dnnl::reorder> reorder_;
+  bool serial_ = false;  // too little to wake other threads for
   size_t offset_ = 0, work_ = 0;
   dnnl::memory::desc work_desc_;
   std::shared_ptr<Buffer> packed_;
