@@ -146,6 +146,8 @@ TrainingForward training_forward(const GraphPtr& graph, const std::vector<std::s
       const bool out = !glob.empty() && glob[0] == '!';
       if (!matches_glob(out ? glob.substr(1) : glob, info.name)) continue;
       used[g] = 1;
+      // Exporters write exponents and factors in the same way as weights.
+      if (info.constant.tensor().rank() == 0 && glob != info.name) continue;
       chosen = !out;
     }
     if (chosen) result.parameters.push_back(as_input(builder, id));

@@ -33,7 +33,7 @@ struct ForwardOptions {
 
 // `graph` is at the canonical opset. A float constant is a weight if it is an initializer of the file, or a
 // Constant node with more than one element; the running statistics of batch normalization, and what decides
-// shapes (the scales of Resize), are none.
+// shapes (the scales of Resize), are none; of rank 0 it is one where a glob is its very name.
 // InputError for a glob that matches nothing.
 TrainingForward training_forward(const GraphPtr& graph, const std::vector<std::string>& initializers,
                                  const ForwardOptions& options);

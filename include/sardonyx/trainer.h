@@ -44,11 +44,12 @@ struct TrainerOptions {
   std::vector<LossOptions> losses;       // their weighted sum instead of `loss`; targets one after another
   Named optimizer = {"AdamW", {}};
   std::vector<ParameterGroup> groups;
-  std::vector<std::string> trainable = {"*"};  // globs of weights; "!glob" takes out what earlier ones chose
-  std::string batch_norm = "train";            // "frozen": by the running statistics, which stay
-  double clip_norm = 0, clip_value = 0;        // of the gradients together, of each number; 0: no clipping
-  int accumulate = 1;                          // steps whose mean gradient makes an update
-  bool keep_gradients = true;                  // false: gradients() has none, which saves their memory
+  // Globs of weights; "!glob" takes out what earlier ones chose. A weight of rank 0 has to be named itself.
+  std::vector<std::string> trainable = {"*"};
+  std::string batch_norm = "train";      // "frozen": by the running statistics, which stay
+  double clip_norm = 0, clip_value = 0;  // of the gradients together, of each number; 0: no clipping
+  int accumulate = 1;                    // steps whose mean gradient makes an update
+  bool keep_gradients = true;            // false: gradients() has none, which saves their memory
   // Values of the model between which the backward pass computes again what it needs, instead of keeping it;
   // or how many pieces of about the same memory there are to be.
   std::vector<std::string> recompute;

@@ -47,7 +47,7 @@ class Trainer:
     are read from those, the others are targets; or a list of (loss, weight) or (loss, weight, predictions), whose
     weighted sum is minimized and whose targets follow one another.
     optimizer: an optimizer of sx.optim or its name. trainable: a glob, or a list of them, of weights; "!glob"
-    takes out what earlier ones chose. predictions: names of the outputs that the loss reads (default: the first).
+    takes out what earlier ones chose; a weight of rank 0 has to be named itself. predictions: names of the outputs that the loss reads (default: the first).
     groups: [(globs, {"lr": ..., "weight_decay": ...})], arguments of some parameters.
     no_decay: globs of parameters without weight decay.
     batch_norm: "train", or "frozen" to normalize by the running statistics. precision: "medium" computes in bf16
