@@ -1,0 +1,89 @@
+"""`sardonyx train` and `sardonyx grad`."""
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from command import sardonyx
+
+ort = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """x [n, 4] -> 3 classes, and data in which the largest of the first three numbers is the class."""
+    rng = np.random.default_rng(0)
+    weights = {"layer.weight": (0.1 * rng.standard_normal((3, 4))).astype(np.float32),
+               "layer.bias": np.zeros(3, np.float32)}
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "layer.weight", "layer.bias"], ["logits"], transB=1)], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()])
+    path = tmp_path / "classifier.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    x = rng.standard_normal((300, 4)).astype(np.float32)
+    y = x[:, :3].argmax(1)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    return path, tmp_path / "data.npz", x, y
+
+
+def test_training_a_classifier(classifier, tmp_path):
+    path, data, x, y = classifier
+    out = tmp_path / "trained.onnx"
+    done = sardonyx("train", path, "--data", data, "--hold-out", "0.2", "--epochs", "15", "--lr", "0.1", "--output", out)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 15/15: loss" in done.stdout and "after training: held-out loss" in done.stdout
+    assert (ort.InferenceSession(out).run(None, {"x": x})[0].argmax(1) == y).mean() > 0.95
+    done = sardonyx("train", path, "--data", data, "--validation", data, "--epochs", "2", "--lr", "0.1", "--json",
+                    "--loss", "cross_entropy", "--loss-argument", "label_smoothing=0.1", "--optimizer", "sgd",
+                    "--optimizer-argument", "momentum=0.9", "--trainable", "*.weight")
+    report = json.loads(done.stdout)
+    assert len(report["epochs"]) == 2 and report["after"]["accuracy"] > report["before"]["accuracy"]
+
+
+def test_another_number_of_classes(classifier, tmp_path):
+    path, data, _, _ = classifier
+    out = tmp_path / "five.onnx"
+    done = sardonyx("train", path, "--data", data, "--epochs", "1", "--replace-head", "5", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert ort.InferenceSession(out).run(None, {"x": np.zeros((2, 4), np.float32)})[0].shape == (2, 5)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--loss", "cross_entrpy"], "CrossEntropyLoss"),
+    (["--optimizer-argument", "momentum=0.9"], "'momentum'"),
+    (["--trainable", "nothing"], "'nothing'"),
+    (["--hold-out", "1"], "--hold-out"),
+    (["--batch-size", "0"], "--batch-size"),
+    (["--batch-norm", "off"], "'off'"),
+    (["--validation", "missing.npz"], "missing.npz"),
+])
+def test_what_is_wrong_is_said(classifier, arguments, message):
+    path, data, _, _ = classifier
+    done = sardonyx("train", path, "--data", data, *arguments)
+    assert done.returncode == 3 and message in done.stderr, done.stderr
+
+
+def test_data_that_does_not_fit(classifier, tmp_path):
+    path, _, x, y = classifier
+    for arrays, message in (({"x": x}, "'y'"), ({"y": y}, "'x'"), ({"x": x, "y": y[:7]}, "300"),
+                            ({"x": x[:, :3], "y": y}, "dim 1"), ({"x": x, "y": y + 1}, "3")):
+        np.savez(tmp_path / "bad.npz", **arrays)
+        done = sardonyx("train", path, "--data", tmp_path / "bad.npz")
+        assert done.returncode == 3 and message in done.stderr, done.stderr
+
+
+def test_gradient_of_a_file(classifier, tmp_path):
+    path, _, x, y = classifier
+    out = tmp_path / "gradient.onnx"
+    done = sardonyx("grad", path, out, "--wrt", "layer.*", "--wrt", "x")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "output x_grad tensor(float)"
+    onnx.checker.check_model(out, full_check=True)
+    loss, weight, bias, dx = ort.InferenceSession(out).run(None, {"x": x, "target": y})
+    assert weight.shape == (3, 4) and abs(bias.sum()) < 1e-5 and dx.shape == x.shape and loss > 1
+    assert sardonyx("grad", path, out, "--wrt", "nothing").returncode == 3
+    assert sardonyx("grad", path, out, "--batch-norm", "off").returncode == 2
