@@ -19,6 +19,7 @@
 #include "training/forward.h"
 #include "training/head.h"
 #include "training/hoist.h"
+#include "training/rebatch.h"
 #include "training/step.h"
 
 namespace sardonyx {
@@ -47,7 +48,9 @@ class Trainer::Impl {
     try {
       const GraphPtr typed = infer_types(model->graph, pipeline_.evaluator.get());
       const GraphPtr graph = infer_types(upgrade_graph(typed), pipeline_.evaluator.get());
-      const GraphPtr open = hoist_weights(graph);
+      GraphPtr open = hoist_weights(graph);
+      // The batch of a file that is made for one example is the trainer's.
+      if (const GraphPtr any = rebatch(open, pipeline_.evaluator.get(), &batch_pin_)) open = any;
       if (open != graph) model->graph = open;  // has the names of what was in bodies
       forward_ =
           training_forward(open, model->initializers, {options_.trainable, options_.batch_norm == "train"});
@@ -407,6 +410,9 @@ class Trainer::Impl {
   std::vector<Value> run(Program& program, const Feeds& inputs, const std::vector<Value>& targets) {
     Feeds feeds = program.feeds;
     for (const auto& [name, value] : inputs) {
+      if (!batch_pin_.empty() && value.is_tensor() && value.tensor().rank() > 1 && value.tensor().dim(0) != 1)
+        throw InputError("input '" + name + "' dim 0", "1: the batch is fixed by " + batch_pin_,
+                         std::to_string(value.tensor().dim(0)));
       if (program.feeds.count(name)) throw InputError("feed", "an input of the model", "'" + name + "'");
       feeds[name] = value;
     }
@@ -459,7 +465,8 @@ class Trainer::Impl {
 
   std::map<std::string, Program> programs_;
   Session* latest_step_ = nullptr;
-  int batches_ = 0;  // since the last update
+  std::string batch_pin_;  // what fixes the batch at one, if anything does
+  int batches_ = 0;        // since the last update
 };
 
 LoadedModel replace_head(const LoadedModel& loaded, int64_t classes, uint64_t seed,

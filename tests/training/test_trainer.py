@@ -246,6 +246,32 @@ def test_recomputed_values_are_the_same(recompute):
         sx.Trainer(mlp(mlp_weights()), recompute=["nothing"]).step(*batch())
 
 
+def test_a_batch_of_one_is_any_batch():
+    weights = {"w": np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)}
+
+    def network(shape):
+        nodes = [helper.make_node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(np.array(shape))),
+                 helper.make_node("Reshape", ["x", "s"], ["r"], name="flat"), helper.make_node("MatMul", ["r", "w"], ["y"])]
+        return model(nodes, [("x", TensorProto.FLOAT, [1, 2, 3])], [("y", TensorProto.FLOAT, [1, 4])], weights)
+
+    x = np.random.default_rng(1).standard_normal((5, 2, 3)).astype(np.float32)
+    trainer = sx.Trainer(network([1, 6]), loss="MSELoss")
+    assert trainer.predict(x)[0].shape == (5, 4)
+    close(trainer.predict(x)[0], x.reshape(5, 6) @ weights["w"])
+    assert trainer.step(x, np.zeros((5, 4), np.float32)) > trainer.step(x, np.zeros((5, 4), np.float32))
+    exported = trainer.export()
+    assert ort.InferenceSession(exported).run(None, {"x": x})[0].shape == (5, 4)
+    # Here each of 1 x 6 numbers would be an example of its own.
+    nodes = [helper.make_node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(np.array([1, 6]))),
+             helper.make_node("ReduceMax", ["x"], ["m"], axes=[0], keepdims=1, name="over_the_batch"),
+             helper.make_node("Reshape", ["m", "s"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])]
+    pinned = sx.Trainer(model(nodes, [("x", TensorProto.FLOAT, [1, 2, 3])], [("y", TensorProto.FLOAT, [1, 4])], weights),
+                        loss="MSELoss")
+    with pytest.raises(sx.InputError, match="over_the_batch"):
+        pinned.step(x, np.zeros((1, 4), np.float32))
+    pinned.step(x[:1], np.zeros((1, 4), np.float32))
+
+
 def test_every_node_without_gradient_is_named():
     weights = {"w": np.ones((6, 4), np.float32), "v": np.ones((6, 4), np.float32)}
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("BitCast", ["a"], ["b"], name="bits_a",
