@@ -49,6 +49,19 @@ std::vector<std::string> pass_names(const std::string& stage) {
   return names;
 }
 
+ValueDescription describe_value(const ValueInfo& info) {
+  ValueDescription d;
+  d.name = info.name;
+  d.type = info.type.onnx_name();
+  d.dtype = info.type.is_tensor() ? info.type.dtype : DType::Undefined;
+  d.has_default = info.kind == ValueKind::Input && info.constant.defined();
+  if (info.type.shape) {
+    d.has_shape = true;
+    for (const Dim& dim : *info.type.shape) d.shape.push_back({dim.value, dim.symbol});
+  }
+  return d;
+}
+
 Pipeline::Pipeline(const std::vector<std::string>& provider_names) : host(make_host_provider()) {
   if (provider_names.empty()) throw InputError("option 'providers'", "at least one provider", "none");
   for (const auto& name : provider_names) providers.push_back(find_provider(name));

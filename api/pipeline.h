@@ -16,6 +16,9 @@ namespace sardonyx {
 // In order: "imported", "inferred", "upgraded", "simplified", "decomposed", "fused", "lowered".
 const std::vector<std::string>& stage_names();
 
+// What a caller is told of an input or output.
+ValueDescription describe_value(const ValueInfo& info);
+
 struct Pipeline {
   std::vector<std::shared_ptr<Provider>> providers;
   std::shared_ptr<Provider> host;

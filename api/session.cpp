@@ -26,19 +26,6 @@ LoadedModel LoadedModel::from_bytes(const void* data, size_t bytes, const std::s
 
 namespace {
 
-ValueDescription describe_value(const ValueInfo& info) {
-  ValueDescription d;
-  d.name = info.name;
-  d.type = info.type.onnx_name();
-  d.dtype = info.type.is_tensor() ? info.type.dtype : DType::Undefined;
-  d.has_default = info.kind == ValueKind::Input && info.constant.defined();
-  if (info.type.shape) {
-    d.has_shape = true;
-    for (const Dim& dim : *info.type.shape) d.shape.push_back({dim.value, dim.symbol});
-  }
-  return d;
-}
-
 size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;

@@ -228,11 +228,10 @@ class Trainer::Impl {
   }
 
   void describe_inputs() {
-    const Session session(LoadedModel(model_), session_options());
-    std::set<std::string> weights;
-    for (const Parameter& p : forward_.parameters) weights.insert(p.name);
-    for (const auto& input : session.inputs())
-      if (!weights.count(input.name)) inputs_.push_back(input);
+    for (const ValueId id : model_->graph->inputs()) {
+      const ValueInfo& info = model_->graph->value(id);
+      if (!find_value(info.name)) inputs_.push_back(describe_value(info));
+    }
   }
 
   SessionOptions session_options() const {

@@ -1,5 +1,11 @@
 """Which operators have a gradient: every one that takes and gives floats has one, or a reason why not."""
+import pathlib
+import subprocess
+import sys
+
 import sardonyx as sx
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_every_operator_has_a_gradient_or_a_reason():
@@ -21,3 +27,8 @@ def test_what_onnx_calls_differentiable_has_a_gradient():
         if tagged and entry and not schema.deprecated and not entry["gradient"] and entry["gradient_by"] != "no floats":
             missing.append((schema.name, entry["gradient_by"]))
     assert missing == []
+
+
+def test_the_page_of_operators_is_current():
+    done = subprocess.run([sys.executable, ROOT / "tools/operators_page", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
