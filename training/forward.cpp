@@ -71,15 +71,21 @@ ValueId unbiased(GraphBuilder& builder, const Node& node, ValueId next, DType dt
   return builder.op("Add", {kept, builder.op("Mul", {builder.op("Sub", {next, kept}), ratio})});
 }
 
-void train_normalization(GraphBuilder& builder, NodeId id, TrainingForward& result, std::set<ValueId>& done) {
-  const Node node = builder.graph().node(id);
-  const auto a = parse_attributes<BatchNormalizationAttributes>(node.attributes);
-  std::vector<ValueId> outputs = node.outputs;
+// A BatchNormalization in training mode, which has three outputs.
+std::vector<ValueId> normalize_by_batch(GraphBuilder& builder, NodeId id) {
+  std::vector<ValueId> outputs = builder.graph().node(id).outputs;
   outputs.resize(3, kNone);
   for (size_t i : {size_t{1}, size_t{2}})
     if (outputs[i] == kNone) outputs[i] = builder.value();
   builder.node(id).outputs = outputs;
   builder.node(id).attributes.set("training_mode", int64_t{1});
+  return outputs;
+}
+
+void train_normalization(GraphBuilder& builder, NodeId id, TrainingForward& result, std::set<ValueId>& done) {
+  const Node node = builder.graph().node(id);
+  const auto a = parse_attributes<BatchNormalizationAttributes>(node.attributes);
+  const std::vector<ValueId> outputs = normalize_by_batch(builder, id);
   ++result.normalizations;
   for (const size_t i : {kMean, kVariance}) {
     const ValueId statistic = node.inputs[i];
@@ -177,7 +183,7 @@ GraphPtr training_mode(const GraphPtr& graph, bool batch_statistics, bool dropou
   for (size_t n = 0; n < nodes; ++n) {
     const auto id = static_cast<NodeId>(n);
     if (builder.graph().node(id).is("BatchNormalization") && batch_statistics)
-      builder.node(id).attributes.set("training_mode", int64_t{1});
+      normalize_by_batch(builder, id);
     else if (builder.graph().node(id).is("Dropout") && dropout)
       train_dropout(builder, id);
   }

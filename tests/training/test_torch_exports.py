@@ -81,3 +81,27 @@ def test_running_statistics(name):
     for key in names:
         expected = data[f"statistics/{key}"]
         assert np.abs(buffers[key] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-3), key
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "bert_classifier", "lstm_language", "resnet18_bn",
+                                  "mobilenet_v3_large_bn"])
+def test_gradient_models_in_onnxruntime(name):
+    """The gradient as standard ONNX, run by ONNX Runtime, is PyTorch's."""
+    ort = pytest.importorskip("onnxruntime")
+    path, data = load(name)
+    wanted = [str(n) for n in data["trainable"]]
+    session = ort.InferenceSession(sx.gradient_model(path, wrt=wanted), providers=["CPUExecutionProvider"])
+    x, y = next(steps(data))
+    names = [o.name for o in session.get_outputs()]
+    assert names == ["loss", *(f"{key}_grad" for key in wanted)]
+    results = session.run(None, {**x, "target": y})
+    assert abs(results[0] - data["losses"][0]) <= 1e-4 * abs(data["losses"][0])
+    worst = {}
+    for key, got in zip(wanted, results[1:]):
+        expected = data[f"gradient/{key}"] if f"gradient/{key}" in data else data[f"sample/{key}"]
+        got = got if f"gradient/{key}" in data else got.ravel()[data[f"sample_at/{key}"]]
+        error = np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-6)
+        allowed = 1e-3 + 20 * float(data[f"f32_error/{key}"]) if f"f32_error/{key}" in data else 1e-3
+        if np.abs(expected).max() > 1e-7 and error > allowed:
+            worst[key] = (error, allowed)
+    assert not worst, worst
