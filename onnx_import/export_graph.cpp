@@ -63,6 +63,8 @@ bool expressible_bodies(Attribute& attribute) {
 
 // Whether a file has to name this output of the node although nobody reads it.
 bool is_required(const Node& node, size_t output) {
+  // The schema calls two of its outputs optional, its inference wants all of them in training mode.
+  if (node.is("BatchNormalization")) return node.attributes.get<int64_t>("training_mode", 0) != 0;
   const OpSchemaInfo* schema = find_schema(node.domain, node.op, 0);
   if (!schema || schema->outputs.empty()) return false;
   return !schema->outputs[std::min(output, schema->outputs.size() - 1)].optional;
