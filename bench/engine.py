@@ -31,6 +31,7 @@ class Refused(Exception):
 
 class Sardonyx:
     precision = "highest"
+    training = {}  # further arguments of Trainer
 
     def __init__(self):
         import sardonyx
@@ -52,13 +53,17 @@ class Sardonyx:
             raise Refused(f"version {self.version} has no Trainer")
         arguments = {} if trainable is None else {"trainable": trainable}
         trainer = self.module.Trainer(model, loss="CrossEntropyLoss", optimizer=self.module.optim.AdamW(lr=1e-3),
-                                      threads=threads, **arguments)
+                                      threads=threads, precision=self.precision, **arguments, **self.training)
         batches = itertools.cycle((x if len(x) > 1 else next(iter(x.values())), y) for x, y in batches)
         return lambda: trainer.step(*next(batches))
 
 
 class SardonyxMedium(Sardonyx):
     precision = "medium"
+
+
+class SardonyxRecompute(Sardonyx):
+    training = {"recompute": 4, "keep_gradients": False}
 
 
 class OnnxRuntime:
@@ -160,8 +165,8 @@ class TorchCompile(Torch):
     fused = compiled = True
 
 
-ENGINES = {"sardonyx": Sardonyx, "sardonyx-medium": SardonyxMedium, "onnxruntime": OnnxRuntime,
-           "openvino": OpenVino, "openvino-bf16": OpenVinoBf16,
+ENGINES = {"sardonyx": Sardonyx, "sardonyx-medium": SardonyxMedium, "sardonyx-recompute": SardonyxRecompute,
+           "onnxruntime": OnnxRuntime, "openvino": OpenVino, "openvino-bf16": OpenVinoBf16,
            "torch": Torch, "torch-tuned": TorchTuned, "torch-compile": TorchCompile}
 
 

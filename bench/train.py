@@ -10,7 +10,8 @@ network that it was exported from, both from the same weights on the same batche
 engine runs in a process of its own, the engines take turns for many rounds, and the figure of a row is the median
 over the rounds of a peer's time divided by Sardonyx's (over 1: Sardonyx is faster). `torch` is eager PyTorch with
 every option left alone, `torch-tuned` has pictures channels last and the fused optimizer, `torch-compile` is
-compiled, with the fused optimizer. The losses of the first steps are compared with eager PyTorch's: a row in which
+compiled, with the fused optimizer. On demand `sardonyx-recompute` computes activations again in
+four pieces and keeps no gradients. The losses of the first steps are compared with eager PyTorch's: a row in which
 they disagree has no figure. Peak memory is that of the process, with the engine's libraries and, for
 torch-compile, its compiler. With --frozen only the last layer is trained.
 Without Sardonyx or without PyTorch those that are there are timed; what is left out is said.
@@ -29,7 +30,8 @@ from models import (Engine, EngineError, geometric_means, machine, print_report,
 from rows import ROOT, Missing, present
 
 OURS, REFERENCE = "sardonyx", "torch"
-ENGINES = (OURS, "torch", "torch-tuned", "torch-compile")
+ENGINES = (OURS, "torch", "torch-tuned", "torch-compile", "sardonyx-recompute")
+USUAL = ENGINES[:4]
 ROWS = ("mlp", "cnn", "resnet18", "resnet18_bn", "mobilenet_v3_large", "mobilenet_v3_large_bn", "bert_classifier",
         "lstm_language")
 EXTRA_ROWS = ("resnet18_training", "mobilenet_v3_large_training")  # the steps of _bn, written in another way
@@ -161,7 +163,7 @@ def parse_arguments():
         return names
 
     arguments.rows = chosen(arguments.rows, ROWS, (*ROWS, *EXTRA_ROWS), "--rows")
-    arguments.engines = chosen(arguments.engines, ENGINES, ENGINES, "--engines")
+    arguments.engines = chosen(arguments.engines, USUAL, ENGINES, "--engines")
     if arguments.clock == "cpu" and arguments.threads != 1:
         parser.error("--clock cpu: expected --threads 1: more threads wait for each other, and some do so busily")
     for name in ("threads", "rounds", "round_ms"):
