@@ -9,12 +9,17 @@ namespace sardonyx {
 
 namespace {
 
+constexpr double kSmall = 0.1;  // of the value that crosses a cut, what else may cross
+
 double bytes_of(const Type& type) {
   if (!type.is_tensor() || !type.shape) return 0;
   double bytes = static_cast<double>(element_size(type.dtype));
   for (const Dim& dim : *type.shape) bytes *= dim.known() ? static_cast<double>(dim.value) : 1;
   return bytes;
 }
+
+// Asks for dims alone: nothing that a plan would keep the value for.
+bool reads_dims(const Node& node) { return node.is("Shape") || node.is("Size"); }
 
 class Recompute {
  public:
@@ -40,10 +45,12 @@ class Recompute {
           static_cast<size_t>(std::lower_bound(places.begin(), places.end(), n) - places.begin()));
     last_ = places.size();
     for (const ValueId id : graph.outputs()) kept_[static_cast<size_t>(id)] = 1;
-    for (size_t n = 0; n < forward; ++n)
+    for (size_t n = 0; n < forward; ++n) {
+      if (reads_dims(graph.nodes()[n])) continue;
       for (const auto* ids : {&graph.nodes()[n].inputs, &graph.nodes()[n].captures})
         for (const ValueId id : *ids)
           if (is_forward(id) && piece_of(id) != piece_[n]) kept_[static_cast<size_t>(id)] = 1;
+    }
   }
 
   void run() {
@@ -81,8 +88,11 @@ class Recompute {
     Node copy = builder_.graph().node(made_by(id));
     for (auto* ids : {&copy.inputs, &copy.captures})
       for (ValueId& input : *ids) {
-        if (!is_forward(input)) continue;
-        input = again(input) && piece_of(input) == piece ? repeated(input) : held_back(input, piece);
+        if (input == kNone) continue;
+        if (is_forward(input) && again(input) && piece_of(input) == piece)
+          input = repeated(input);
+        else if (is_forward(input) || builder_.info(input).kind == ValueKind::Input)
+          input = held_back(input, piece);
       }
     for (ValueId& output : copy.outputs) {
       if (output == kNone) continue;
@@ -124,7 +134,7 @@ std::vector<std::string> cut_points(const Graph& forward, int pieces) {
   for (size_t n = 0; n < nodes.size(); ++n)
     for (const auto* ids : {&nodes[n].inputs, &nodes[n].captures})
       for (const ValueId id : *ids)
-        if (id != kNone) last_use[static_cast<size_t>(id)] = n;
+        if (id != kNone && !reads_dims(nodes[n])) last_use[static_cast<size_t>(id)] = n;
   struct Place {
     ValueId value;
     double bytes;  // of what is made up to it
@@ -139,8 +149,19 @@ std::vector<std::string> cut_points(const Graph& forward, int pieces) {
       if (last_use[static_cast<size_t>(id)] > n) crossing.push_back(id);
     }
     std::erase_if(crossing, [&](ValueId id) { return last_use[static_cast<size_t>(id)] <= n; });
-    if (crossing.size() == 1 && is_float(forward.value(crossing[0]).type.dtype))
-      places.push_back({crossing[0], total});
+    // One value of any size may cross; masks and statistics are small beside it.
+    ValueId largest = kNone;
+    double others = 0;
+    for (const ValueId id : crossing) {
+      const bool more =
+          largest == kNone || bytes_of(forward.value(id).type) > bytes_of(forward.value(largest).type);
+      const ValueId less = more ? largest : id;
+      if (less != kNone) others += bytes_of(forward.value(less).type);
+      if (more) largest = id;
+    }
+    if (largest != kNone && is_float(forward.value(largest).type.dtype) &&
+        others <= kSmall * bytes_of(forward.value(largest).type))
+      places.push_back({largest, total});
   }
   std::vector<std::string> names;
   for (int p = 1; p < pieces; ++p) {

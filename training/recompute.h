@@ -9,9 +9,9 @@
 
 namespace sardonyx {
 
-// Where a graph may be cut in two so that one value alone crosses, in order: the names of `pieces` - 1 of
-// them, or fewer where there are not as many, that split the bytes of its values as evenly as they can.
-// Unknown dims count as 1.
+// Where a graph may be cut in two so that one value crosses and little else, in order: the names of `pieces`
+// - 1 of them, or fewer where there are not as many, that split the bytes of its values as evenly as they
+// can. Unknown dims count as 1.
 std::vector<std::string> cut_points(const Graph& forward, int pieces);
 
 // Of a builder whose first `forward` nodes are the forward pass and the others the backward pass: the values
