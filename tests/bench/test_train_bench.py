@@ -29,7 +29,7 @@ class optim:
 
 
 class Trainer:
-    def __init__(self, model, loss, optimizer, threads, trainable="*"):
+    def __init__(self, model, loss, optimizer, threads, trainable="*", precision="highest"):
         asked = {"model": model, "loss": loss, "lr": optimizer.lr, "threads": threads, "trainable": trainable}
         pathlib.Path(__file__).with_name("asked.json").write_text(json.dumps(asked))
         self.losses = itertools.cycle(LOSSES)
