@@ -1,4 +1,4 @@
-// Attributes of SoftmaxCrossEntropyLoss and NegativeLogLikelihoodLoss.
+// Attributes of the losses.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 
 namespace sardonyx {
 
+// SoftmaxCrossEntropyLoss and NegativeLogLikelihoodLoss.
 struct LossAttributes {
   std::optional<int64_t> ignore_index;
   std::string reduction = "mean";
@@ -14,6 +15,17 @@ struct LossAttributes {
   void visit(V&& v) {
     v("ignore_index", ignore_index);
     v("reduction", reduction);
+  }
+};
+
+// CTCLoss and CTCLossBackward.
+struct CtcAttributes {
+  int64_t blank = 0;
+  int64_t zero_infinity = 0;
+  template <class V>
+  void visit(V&& v) {
+    v("blank", blank);
+    v("zero_infinity", zero_infinity);
   }
 };
 

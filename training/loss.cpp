@@ -54,7 +54,15 @@ std::vector<Type> usual_targets(const Loss& loss, const Type& input) {
     if (port.usual == LossPort::Usual::LikeInput) continue;
     types.back().dtype = DType::Int64;
     auto& shape = types.back().shape;
-    if (shape && !shape->empty()) shape->erase(shape->begin() + (shape->size() > 1 ? 1 : 0));
+    if (!shape || shape->empty()) continue;
+    if (port.usual == LossPort::Usual::Classes) {
+      shape->erase(shape->begin() + (shape->size() > 1 ? 1 : 0));
+      continue;
+    }
+    // Without steps and classes: the batch, if there is one.
+    shape->erase(shape->begin());
+    if (!shape->empty()) shape->pop_back();
+    if (port.usual == LossPort::Usual::Sequences) shape->push_back(Dim());
   }
   return types;
 }

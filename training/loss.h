@@ -13,8 +13,9 @@ namespace sardonyx {
 struct LossPort {
   std::string name;
   bool is_target = false;  // fed with the data; the others are outputs of the model, in this order
-  // The usual target: int64 without axis 1 of the first port (Classes), or of the first port's type.
-  enum class Usual { LikeInput, Classes } usual = Usual::LikeInput;
+  // The usual target: of the first port's type, int64 without its axis 1 (Classes), or for a first port
+  // [steps, batch, classes] int64 [batch, any] (Sequences) or [batch] (Lengths).
+  enum class Usual { LikeInput, Classes, Sequences, Lengths } usual = Usual::LikeInput;
 };
 
 // What a loss is made with: its ports as the inputs of a node (types known), and its arguments.

@@ -24,7 +24,17 @@ def close(got, expected, tolerance=1e-9):
     finite = np.isfinite(expected)
     assert np.array_equal(np.isfinite(got), finite)
     scale = max(np.abs(expected[finite]).max(initial=0), 1e-3)
-    assert np.abs(got - expected)[finite].max(initial=0) <= tolerance * scale
+    assert np.abs(got[finite] - expected[finite]).max(initial=0) <= tolerance * scale
+
+
+def log_softmax(x):
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def before_log_softmax(gradient, log_probs):
+    """The derivative by the logits, from that by their log_softmax."""
+    return gradient - np.exp(log_probs) * gradient.sum(-1, keepdims=True)
 
 
 def ports_of(name, case, arrays, i):
@@ -33,6 +43,8 @@ def ports_of(name, case, arrays, i):
     if name == "GaussianNLLLoss":
         names = ["input", "target", "var"]
         return names, [arrays[f"{i}/{what}"] for what in names]
+    if f"{i}/logits" in arrays:
+        values[0][0] = log_softmax(arrays[f"{i}/logits"])
     return names, [*values[0], *values[1]]
 
 
@@ -51,6 +63,8 @@ def test_loss_and_gradient_are_pytorch_s(name):
             for what, gradient in zip(names, gradients):
                 if f"{i}/gradient/{what}" in arrays:
                     close(gradient, arrays[f"{i}/gradient/{what}"])
+            if f"{i}/logits" in arrays:
+                close(before_log_softmax(gradients[0], values[0]), arrays[f"{i}/gradient/logits"])
         except AssertionError as error:
             raise AssertionError(f"{context} {arguments}") from error
 
