@@ -23,8 +23,8 @@ void register_elementwise(OperatorRegistry& r) {
   r.op("Cast").attributes<CastAttributes>();
   r.op("CastLike").attributes<CastLikeAttributes>().decomposes(cast_like);
   r.op("BitCast").attributes<BitCastAttributes>();
-  r.op("CumSum").attributes<ScanAttributes>();
-  r.op("CumProd").attributes<ScanAttributes>();
+  r.op("CumSum").attributes<CumulativeAttributes>();
+  r.op("CumProd").attributes<CumulativeAttributes>();
   for (const char* name : {"Abs",        "Acos",
                            "Acosh",      "Add",
                            "And",        "Asin",

@@ -63,7 +63,7 @@ struct BitCastAttributes {
 };
 
 // CumSum and CumProd.
-struct ScanAttributes {
+struct CumulativeAttributes {
   int64_t exclusive = 0, reverse = 0;
   template <class V>
   void visit(V&& v) {

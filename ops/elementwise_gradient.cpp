@@ -106,7 +106,7 @@ void cast(Differentiate& d) { d.give(0, d.cast(d.cotangent(), d.dtype(0))); }
 
 // The transpose of a running sum runs the other way.
 void cumsum(Differentiate& d) {
-  const auto a = d.attributes<ScanAttributes>();
+  const auto a = d.attributes<CumulativeAttributes>();
   d.give(0, d.op("CumSum", {d.cotangent(), d.in(1)},
                  attributes({{"exclusive", a.exclusive}, {"reverse", int64_t{!a.reverse}}})));
 }

@@ -12,7 +12,7 @@ namespace {
 // zero of a line the products behind it vanish; the first zero gets the products with 1 in its place; what
 // comes after it is a factor of zeros only.
 void cumprod(Differentiate& d) {
-  const auto a = d.attributes<ScanAttributes>();
+  const auto a = d.attributes<CumulativeAttributes>();
   const DType dtype = d.dtype(0);
   const ValueId x = d.in(0), axis = d.in(1), zero = d.scalar(dtype, 0), one = d.scalar(dtype, 1);
   const Attributes same = attributes({{"exclusive", a.exclusive}, {"reverse", a.reverse}});

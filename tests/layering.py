@@ -147,6 +147,21 @@ def check_machine_paths():
     return problems
 
 
+STRUCT = re.compile(r"^struct (\w+)(?: : [\w: ,]+)? \{", re.MULTILINE)
+
+
+def check_struct_names():
+    """Two types of one name in one namespace make one of them, whichever the linker sees first."""
+    problems, seen = [], {}
+    for path in sorted((ROOT / "ops").rglob("*.h")):
+        for name in STRUCT.findall(path.read_text()):
+            here = path.relative_to(ROOT).as_posix()
+            if name in seen:
+                problems.append(f"{here}: struct {name} is also in {seen[name]}")
+            seen[name] = here
+    return problems
+
+
 def test_table_is_read():
     rooms = table()
     assert "graph/" in rooms["ops/"] and "ops/" not in rooms["graph/"]
@@ -162,12 +177,16 @@ def test_lengths():
     assert check_lengths() == []
 
 
+def test_struct_names():
+    assert check_struct_names() == []
+
+
 def test_machine_paths():
     assert check_machine_paths() == []
 
 
 if __name__ == "__main__":
     test_table_is_read()
-    found = check_includes() + check_lengths() + check_machine_paths()
+    found = check_includes() + check_lengths() + check_struct_names() + check_machine_paths()
     print("\n".join(found) if found else "layering: as docs/architecture.md says")
     sys.exit(1 if found else 0)

@@ -70,7 +70,7 @@ void scan(const Lines& lines, const T* x, T* y) {
 template <typename F>
 Prepared prepare_scan(PrepareContext& ctx) {
   using Scannable = Join<AllFloats, Types<int32_t, int64_t, uint32_t, uint64_t>>;
-  const auto a = ctx.attributes<ScanAttributes>();
+  const auto a = ctx.attributes<CumulativeAttributes>();
   const DType axis_dtype = ctx.dtype(1);
   ctx.expect(axis_dtype == DType::Int32 || axis_dtype == DType::Int64, "element type of 'axis'",
              "int32 or int64", dtype_name(axis_dtype));
