@@ -8,24 +8,26 @@
 
 namespace sardonyx {
 
-GraphPtr differentiable(GraphPtr graph, Evaluator* evaluator) {
-  graph = infer_types(upgrade_graph(infer_types(graph, evaluator)), evaluator);
+GraphPtr canonical(const GraphPtr& graph, Evaluator* evaluator) {
+  return infer_types(upgrade_graph(infer_types(graph, evaluator)), evaluator);
+}
+
+GraphPtr written_out(GraphPtr graph, const std::function<bool(const Node&)>& kept, Evaluator* evaluator) {
   // A decomposition by a function body may be written at an older opset.
   for (;;) {
-    const GraphPtr next = prepare_gradient(graph, evaluator);
+    const GraphPtr next = decompose_unsupported(graph, kept, evaluator);
     if (next == graph) return graph;
     graph = infer_types(upgrade_graph(next), evaluator);
   }
 }
 
-GraphPtr standard_operators(GraphPtr graph, Evaluator* evaluator) {
-  graph = infer_types(graph, evaluator);
-  for (;;) {
-    const auto kept = [](const Node& node) { return node.domain != kOwnDomain; };
-    const GraphPtr next = decompose_unsupported(graph, kept, evaluator);
-    if (next == graph) return graph;
-    graph = infer_types(upgrade_graph(next), evaluator);
-  }
+GraphPtr differentiable(const GraphPtr& graph, Evaluator* evaluator) {
+  return written_out(canonical(graph, evaluator), keeps_gradient, evaluator);
+}
+
+GraphPtr standard_operators(const GraphPtr& graph, Evaluator* evaluator) {
+  const auto is_standard = [](const Node& node) { return node.domain != kOwnDomain; };
+  return written_out(infer_types(graph, evaluator), is_standard, evaluator);
 }
 
 }  // namespace sardonyx

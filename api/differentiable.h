@@ -1,16 +1,24 @@
-// From an imported graph to one whose gradient can be appended.
+// From an imported graph to one whose gradient can be appended, or that other engines understand.
 #pragma once
+
+#include <functional>
 
 #include "graph/evaluate.h"
 #include "graph/graph.h"
 
 namespace sardonyx {
 
-// Typed, at the canonical opset, and every operator that has no gradient rule written out as ones that have,
-// as far as it can be. Values that remain keep their names.
-GraphPtr differentiable(GraphPtr graph, Evaluator* evaluator);
+// Typed, at the canonical opset. Values that remain keep their names.
+GraphPtr canonical(const GraphPtr& graph, Evaluator* evaluator);
+
+// A typed graph in which every operator for which `kept` says no is written out, as far as it can be, at the
+// canonical opset.
+GraphPtr written_out(GraphPtr graph, const std::function<bool(const Node&)>& kept, Evaluator* evaluator);
+
+// Canonical, and every operator that has no gradient rule written out as ones that have, as far as it can be.
+GraphPtr differentiable(const GraphPtr& graph, Evaluator* evaluator);
 
 // The same graph without operators of kOwnDomain.
-GraphPtr standard_operators(GraphPtr graph, Evaluator* evaluator);
+GraphPtr standard_operators(const GraphPtr& graph, Evaluator* evaluator);
 
 }  // namespace sardonyx

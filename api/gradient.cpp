@@ -9,7 +9,7 @@
 #include "autodiff/backward.h"
 #include "graph/builder.h"
 #include "graph/shape.h"
-#include "onnx_import/upgrade.h"
+#include "ops/registry/gradient.h"
 #include "ops/registry/schema.h"
 #include "training/forward.h"
 #include "training/step.h"
@@ -45,12 +45,6 @@ std::vector<ValueId> resolve(const Graph& graph, const std::vector<std::string>&
   return ids;
 }
 
-ValueId zeros_of(GraphBuilder& builder, ValueId id) {
-  Tensor zero = Tensor::zeros(builder.graph().value(id).type.dtype, {1});
-  return builder.op("ConstantOfShape", {builder.op("Shape", {id})},
-                    attributes({{"value", Value(std::move(zero))}}));
-}
-
 }  // namespace
 
 LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& options) {
@@ -58,7 +52,7 @@ LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& opt
   const Pipeline pipeline({"cpu"});
   Evaluator* evaluator = pipeline.evaluator.get();
   try {
-    const GraphPtr typed = infer_types(upgrade_graph(infer_types(model.graph, evaluator)), evaluator);
+    const GraphPtr typed = canonical(model.graph, evaluator);
     GraphPtr graph = training_mode(typed, options.batch_statistics, options.dropout);
     Objective objective;
     objective.terms.push_back(
@@ -69,21 +63,17 @@ LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& opt
     std::string loss_name;
     graph = differentiable(with_loss(graph, objective, names, {}, &loss_name), evaluator);
     const ValueId loss = graph->outputs().at(0);
-    if (graph->value(loss).type.rank() != 0)
-      throw InputError("loss", "a scalar (reduction 'mean' or 'sum')", graph->value(loss).type.to_string());
     const bool every = options.wrt.empty();
     const std::vector<ValueId> ids =
         resolve(*graph, model.initializers, every ? std::vector<std::string>{"*"} : options.wrt);
     GraphBuilder builder(*graph);
-    const DType dtype = graph->value(loss).type.dtype;
-    const ValueId seed = builder.op("Cast", {builder.constant(Tensor::scalar(1.0f))},
-                                    attributes({{"to", static_cast<int64_t>(dtype)}}));
-    const std::vector<ValueId> gradients = append_gradient(builder, {loss}, {seed}, ids);
+    const std::vector<ValueId> gradients = append_loss_gradient(builder, loss, ids);
     std::vector<ValueId> outputs = {loss};
     for (size_t i = 0; i < ids.size(); ++i) {
       const ValueInfo info = graph->value(ids[i]);
       if (every && (gradients[i] == kNone || info.kind == ValueKind::Input)) continue;
-      const ValueId gradient = gradients[i] == kNone ? zeros_of(builder, ids[i]) : gradients[i];
+      const ValueId gradient =
+          gradients[i] == kNone ? zero_cotangent(builder, ids[i], graph->value(ids[i]).type) : gradients[i];
       outputs.push_back(named_value(builder, gradient, info.name + "_grad"));
     }
     if (outputs.size() == 1) throw InputError("wrt", "weights that the loss depends on", "none");
@@ -131,8 +121,10 @@ LoadedModel vjp_model(const LoadedModel& loaded, const std::vector<std::string>&
   const std::vector<ValueId> ids = resolve(*graph, model.initializers, wrt);
   const std::vector<ValueId> gradients = append_gradient(builder, outputs, cotangents, ids);
   for (size_t i = 0; i < ids.size(); ++i)
-    results.push_back(named_value(builder, gradients[i] == kNone ? zeros_of(builder, ids[i]) : gradients[i],
-                                  graph->value(ids[i]).name + "_grad"));
+    results.push_back(named_value(
+        builder,
+        gradients[i] == kNone ? zero_cotangent(builder, ids[i], graph->value(ids[i]).type) : gradients[i],
+        graph->value(ids[i]).name + "_grad"));
   builder.set_outputs(std::move(results));
   return with_graph(model, standard_operators(std::move(builder).build_pruned(), evaluator));
 }

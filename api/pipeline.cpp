@@ -10,8 +10,6 @@
 #include "graph/builder.h"
 #include "graph/print.h"
 #include "onnx_import/upgrade.h"
-#include "ops/registry/decompose.h"
-#include "ops/registry/fusion.h"
 #include "ops/registry/schema.h"
 #include "providers/runtime/executor.h"
 #include "providers/runtime/log.h"
@@ -103,6 +101,20 @@ GraphPtr with_gradients(GraphPtr graph, Evaluator* evaluator) {
 
 }  // namespace
 
+GraphPtr fused(GraphPtr graph, Evaluator& evaluator, const FusionOptions& options) {
+  // What one round folds, the next may recognize. Weights stay quantized until nothing more is found.
+  constexpr int kMaxRounds = 6;
+  Quantized weights = Quantized::Keep;
+  for (int round = 0; round < kMaxRounds; ++round) {
+    if (round == kMaxRounds / 2) weights = Quantized::Fold;
+    const GraphPtr next = simplify(fuse(graph, &evaluator, options), evaluator, options.disabled, weights);
+    if (next == graph && weights == Quantized::Fold) break;
+    if (next == graph) weights = Quantized::Fold;
+    graph = next;
+  }
+  return graph;
+}
+
 GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
                        const std::string& last_stage) const {
   if (std::find(stage_names().begin(), stage_names().end(), last_stage) == stage_names().end())
@@ -136,13 +148,7 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
       else if (stage == "simplified" && optimize)
         graph = simplify(graph, *evaluator, disabled, Quantized::Keep);
       else if (stage == "decomposed") {
-        // A decomposition by a function body may be written at an older opset.
-        for (GraphPtr before; before != graph;) {
-          before = graph;
-          const GraphPtr next = decompose_unsupported(graph, supported, evaluator.get());
-          if (next == graph) break;
-          graph = infer_types(upgrade_graph(next), evaluator.get());
-        }
+        graph = written_out(graph, supported, evaluator.get());
         if (optimize) graph = simplify(graph, *evaluator, disabled, Quantized::Keep);
       } else if (stage == "fused" && optimize) {
         const auto preferred = [&](const Node& node) {
@@ -155,17 +161,7 @@ GraphPtr Pipeline::run(const Model& model, const SessionOptions& options,
             log_line(fmt::format("fusion {}: {} nodes become {}", fusion.name, before.nodes().size(),
                                  after.nodes().size()));
           };
-        // What one round folds, the next may recognize. Weights stay quantized until nothing more is found.
-        constexpr int kMaxRounds = 6;
-        Quantized weights = Quantized::Keep;
-        for (int round = 0; round < kMaxRounds; ++round) {
-          if (round == kMaxRounds / 2) weights = Quantized::Fold;
-          const GraphPtr next =
-              simplify(fuse(graph, evaluator.get(), fusions), *evaluator, disabled, weights);
-          if (next == graph && weights == Quantized::Fold) break;
-          if (next == graph) weights = Quantized::Fold;
-          graph = next;
-        }
+        graph = fused(graph, *evaluator, fusions);
       } else if (stage == "lowered" && lowers) {
         graph = fold_constants(lower_precision(graph), *evaluator);
       }

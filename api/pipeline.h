@@ -8,6 +8,7 @@
 
 #include "graph/evaluate.h"
 #include "graph/graph.h"
+#include "ops/registry/fusion.h"
 #include "providers/provider.h"
 #include "sardonyx/session.h"
 
@@ -18,6 +19,9 @@ const std::vector<std::string>& stage_names();
 
 // What a caller is told of an input or output.
 ValueDescription describe_value(const ValueInfo& info);
+
+// A simplified graph after the fusions and what they make possible, round after round.
+GraphPtr fused(GraphPtr graph, Evaluator& evaluator, const FusionOptions& options);
 
 struct Pipeline {
   std::vector<std::shared_ptr<Provider>> providers;

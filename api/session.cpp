@@ -7,6 +7,8 @@
 #include <cstring>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
 
 #include "api/pipeline.h"
 #include "api/threads.h"
@@ -199,9 +201,14 @@ class Session::Impl {
       subsets.erase(wanted);
       throw;
     }
-    for (const auto& [name, value] : feeds)
-      if (std::none_of(inputs.begin(), inputs.end(), [&, &n = name](const auto& d) { return d.name == n; }))
-        throw InputError("feed", suggest(name, inputs), "'" + name + "'");
+    // A training step has hundreds of both: each name is looked up, and searched for only where one is
+    // unknown.
+    const auto known =
+        std::count_if(inputs.begin(), inputs.end(), [&](const auto& d) { return feeds.count(d.name) != 0; });
+    if (static_cast<size_t>(known) != feeds.size())
+      for (const auto& [name, value] : feeds)
+        if (std::none_of(inputs.begin(), inputs.end(), [&, &n = name](const auto& d) { return d.name == n; }))
+          throw InputError("feed", suggest(name, inputs), "'" + name + "'");
     std::vector<Value> in;
     in.reserve(inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
@@ -255,15 +262,15 @@ class Session::Impl {
     std::vector<Tensor> presets;
     if (run_options.output_buffers.empty()) return presets;
     presets.resize(executor.graph().outputs().size());
-    for (const auto& [name, tensor] : run_options.output_buffers) {
-      bool found = false;
-      for (size_t i = 0; i < presets.size(); ++i)
-        if (outputs_of(executor, i) == name) {
-          presets[i] = tensor;
-          found = true;
-        }
-      if (!found) throw InputError("output buffer", suggest(name, outputs), "'" + name + "'");
+    std::set<std::string_view> taken;
+    for (size_t i = 0; i < presets.size(); ++i) {
+      const auto it = run_options.output_buffers.find(outputs_of(executor, i));
+      if (it == run_options.output_buffers.end()) continue;
+      presets[i] = it->second;
+      taken.insert(it->first);
     }
+    for (const auto& [name, tensor] : run_options.output_buffers)
+      if (!taken.count(name)) throw InputError("output buffer", suggest(name, outputs), "'" + name + "'");
     return presets;
   }
 

@@ -10,9 +10,7 @@
 #include "api/pipeline.h"
 #include "graph/builder.h"
 #include "graph/shape.h"
-#include "onnx_import/upgrade.h"
-#include "ops/registry/fusion.h"
-#include "ops/registry/operator.h"
+#include "ops/registry/gradient.h"
 #include "ops/registry/schema.h"
 #include "providers/runtime/passes.h"
 #include "sardonyx/tools.h"
@@ -29,12 +27,10 @@ namespace {
 // The inputs and outputs of one kind of run.
 struct Program {
   std::unique_ptr<Session> session;
-  Feeds feeds;                                             // all but the model's inputs and the targets
-  RunOptions options;                                      // where updates go
-  std::vector<std::pair<size_t, std::string>> statistics;  // output index, name of the input it replaces
-  std::vector<std::pair<size_t, std::string>> gradients;   // output index, parameter
-  std::vector<std::string> trained;
-  std::optional<size_t> scale;  // the output that says whether the update was made
+  Feeds feeds;                                        // all but the model's inputs and the targets
+  RunOptions options;                                 // where updates and gradients go
+  std::vector<std::pair<size_t, size_t>> statistics;  // output, and which of the statistics it replaces
+  std::optional<size_t> scale;                        // the output that says whether the update was made
 };
 
 }  // namespace
@@ -46,8 +42,7 @@ class Trainer::Impl {
     check_options();
     auto model = std::make_shared<Model>(*loaded.get());
     try {
-      const GraphPtr typed = infer_types(model->graph, pipeline_.evaluator.get());
-      const GraphPtr graph = infer_types(upgrade_graph(typed), pipeline_.evaluator.get());
+      const GraphPtr graph = canonical(model->graph, pipeline_.evaluator.get());
       GraphPtr open = hoist_weights(graph);
       // The batch of a file that is made for one example is the trainer's.
       if (const GraphPtr any = rebatch(open, pipeline_.evaluator.get(), &batch_pin_)) open = any;
@@ -77,13 +72,12 @@ class Trainer::Impl {
     const double loss = results.at(0).tensor().to_doubles().at(0);
     const double scale = program.scale ? results[*program.scale].tensor().to_doubles().at(0) : 1;
     if (!std::isfinite(loss) || std::isnan(scale)) report_not_finite(loss, inputs, targets);
-    for (const auto& [index, name] : program.statistics) set_everywhere(name, results[index].tensor());
+    for (const auto& [output, index] : program.statistics)
+      copy("statistic", results[output].tensor(), forward_.statistics[index].parameter.value);
     batches_ = updates ? 0 : batches_ + 1;
     if (updates) {
       ++updates_;
       for (auto& [name, tensor] : accumulated_) std::memset(tensor.mutable_data(), 0, tensor.bytes());
-      gradients_.clear();
-      for (const auto& [index, name] : program.gradients) gradients_[name] = results[index].tensor();
     }
     return loss;
   }
@@ -259,7 +253,7 @@ class Trainer::Impl {
     for (const LossOptions& loss : losses) {
       LossTerm term{nullptr, loss.loss.arguments, nullptr, loss.predictions, loss.weight};
       if (loss.graph)
-        term.graph = ready(upgrade_graph(ready(loss.graph->get()->graph)));
+        term.graph = canonical(loss.graph->get()->graph, pipeline_.evaluator.get());
       else
         term.loss = &find_loss(loss.loss.name);
       result.terms.push_back(std::move(term));
@@ -329,22 +323,14 @@ class Trainer::Impl {
   }
 
   // What exporters write for one operator becomes that operator, where it has a gradient rule of its own.
-  GraphPtr fused(GraphPtr graph) const {
-    const auto differentiable_in_one = [](const Node& node) {
-      const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
-      return op && op->gradient;
-    };
-    const FusionOptions options{{}, differentiable_in_one, {}};
-    constexpr int kRounds = 3;  // what one round folds, the next may recognize
-    for (int round = 0; round < kRounds; ++round)
-      graph = simplify(fuse(simplify(graph, *pipeline_.evaluator, {}), pipeline_.evaluator.get(), options),
-                       *pipeline_.evaluator, {});
-    return infer_types(graph, pipeline_.evaluator.get());
+  GraphPtr with_fusions(const GraphPtr& graph) const {
+    Evaluator& evaluator = *pipeline_.evaluator;
+    return ready(fused(simplify(graph, evaluator, {}), evaluator, {{}, has_gradient, {}}));
   }
 
   GraphPtr step_graph(StepRequest& request, const std::vector<Value>& targets) {
     const GraphPtr graph =
-        differentiable(fused(loss_graph(targets, &request.loss_name)), pipeline_.evaluator.get());
+        differentiable(with_fusions(loss_graph(targets, &request.loss_name)), pipeline_.evaluator.get());
     for (const Group& g : groups_) request.groups.push_back({g.rule, g.parameters});
     request.cuts = options_.recompute;
     request.pieces = options_.recompute_pieces;
@@ -359,12 +345,10 @@ class Trainer::Impl {
     request.updates = updates;
     request.keep_gradients = options_.keep_gradients && updates;
     const GraphPtr step = step_graph(request, targets);
-    Program program = finish(step);
-    for (const auto& group : request.groups)
-      program.trained.insert(program.trained.end(), group.parameters.begin(), group.parameters.end());
-    const std::set<std::string> trained(program.trained.begin(), program.trained.end());
+    std::set<std::string> trained;
+    for (const auto& group : request.groups) trained.insert(group.parameters.begin(), group.parameters.end());
     for (ParameterInfo& info : info_) info.trained = trained.count(info.name) != 0;
-    return program;
+    return finish(step);
   }
 
   // The value that a step reads under a name; null for inputs of the model and targets.
@@ -385,20 +369,19 @@ class Trainer::Impl {
     program.session = std::make_unique<Session>(as_model(graph), session_options());
     for (const auto& input : program.session->inputs())
       if (const Tensor* value = find_value(input.name)) program.feeds[input.name] = *value;
-    const auto& outputs = program.session->outputs();
-    for (size_t i = 0; i < outputs.size(); ++i)
-      if (outputs[i].name == kScaleOutput) program.scale = i;
-    for (const Statistic& s : forward_.statistics)
-      for (size_t i = 0; i < outputs.size(); ++i)
-        if (outputs[i].name == s.next) program.statistics.emplace_back(i, s.parameter.name);
-    for (const Parameter& p : forward_.parameters)
-      for (size_t i = 0; i < outputs.size(); ++i)
-        if (outputs[i].name == StepNames::gradient(p.name)) {
-          program.gradients.emplace_back(i, p.name);
-          Tensor& kept = gradients_[p.name];
-          if (!kept.defined()) kept = Tensor::zeros(p.value.dtype(), p.value.dims());
-          program.options.output_buffers[outputs[i].name] = kept;
-        }
+    std::map<std::string, size_t> places;
+    for (const auto& output : program.session->outputs()) places.emplace(output.name, places.size());
+    if (const auto it = places.find(kScaleOutput); it != places.end()) program.scale = it->second;
+    for (size_t i = 0; i < forward_.statistics.size(); ++i)
+      if (const auto it = places.find(forward_.statistics[i].next); it != places.end())
+        program.statistics.emplace_back(it->second, i);
+    for (const Parameter& p : forward_.parameters) {
+      const std::string name = StepNames::gradient(p.name);
+      if (!places.count(name)) continue;
+      Tensor& kept = gradients_[p.name];
+      if (!kept.defined()) kept = Tensor::zeros(p.value.dtype(), p.value.dims());
+      program.options.output_buffers[name] = kept;
+    }
     for (const Graph::Update& update : graph->updates()) {
       const std::string& input = graph->value(update.input).name;
       program.options.output_buffers[graph->value(update.output).name] = program.feeds.at(input).tensor();
@@ -417,12 +400,6 @@ class Trainer::Impl {
     }
     for (size_t i = 0; i < targets.size(); ++i) feeds[StepNames::target(i)] = targets[i];
     return program.session->run(feeds, {}, program.options);
-  }
-
-  void set_everywhere(const std::string& name, const Tensor& value) {
-    for (Statistic& s : forward_.statistics)
-      if (s.parameter.name == name)
-        std::memcpy(s.parameter.value.mutable_data(), value.data(), value.bytes());
   }
 
   // "first in output .. of .."; empty where all values are finite.

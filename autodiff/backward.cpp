@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <set>
 
-#include "ops/registry/decompose.h"
 #include "ops/registry/gradient.h"
 
 namespace sardonyx {
@@ -154,14 +153,18 @@ std::vector<ValueId> append_gradient(GraphBuilder& builder, const std::vector<Va
   return results;
 }
 
-GraphPtr prepare_gradient(const GraphPtr& graph, Evaluator* evaluator) {
-  return decompose_unsupported(
-      graph,
-      [](const Node& node) {
-        const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
-        return !op || op->gradient || !op->no_gradient.empty();
-      },
-      evaluator);
+std::vector<ValueId> append_loss_gradient(GraphBuilder& builder, ValueId loss,
+                                          const std::vector<ValueId>& wrt) {
+  const Type type = builder.graph().value(loss).type;
+  if (type.rank() != 0) throw InputError("loss", "a scalar (reduction 'mean' or 'sum')", type.to_string());
+  const ValueId one = builder.op("Cast", {builder.constant(Tensor::scalar(1.0f))},
+                                 attributes({{"to", static_cast<int64_t>(type.dtype)}}));
+  return append_gradient(builder, {loss}, {one}, wrt);
+}
+
+bool keeps_gradient(const Node& node) {
+  const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
+  return !op || op->gradient || !op->no_gradient.empty();
 }
 
 }  // namespace sardonyx

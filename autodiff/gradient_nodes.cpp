@@ -5,7 +5,7 @@
 
 #include "autodiff/backward.h"
 #include "graph/patch.h"
-#include "ops/registry/operator.h"
+#include "ops/registry/gradient.h"
 
 namespace sardonyx {
 
@@ -81,11 +81,9 @@ GraphPtr expand_gradient_node(const GraphPtr& graph) {
     const std::vector<ValueId> gradients = append_gradient(builder, {values[y]}, {seed}, wrt);
     for (size_t i = 0; i < xs.size(); ++i) {
       if (node.output(i) == kNone) continue;
-      ValueId gradient = gradients[i];
-      if (gradient == kNone) {
-        const ValueId zero = builder.op("CastLike", {builder.constant(Tensor::scalar(0.0f)), wrt[i]});
-        gradient = builder.op("Expand", {zero, builder.op("Shape", {wrt[i]})});
-      }
+      const ValueId gradient = gradients[i] == kNone
+                                   ? zero_cotangent(builder, wrt[i], Type(builder.info(wrt[i]).type))
+                                   : gradients[i];
       patch.replace(node.outputs[i], gradient);
     }
     patch.remove(id);

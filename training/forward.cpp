@@ -7,6 +7,7 @@
 #include "ops/normalization.h"
 #include "ops/registry/operator.h"
 #include "sardonyx/error.h"
+#include "training/step.h"
 
 namespace sardonyx {
 
@@ -86,7 +87,6 @@ void train_normalization(GraphBuilder& builder, NodeId id, TrainingForward& resu
   const Node node = builder.graph().node(id);
   const auto a = parse_attributes<BatchNormalizationAttributes>(node.attributes);
   const std::vector<ValueId> outputs = normalize_by_batch(builder, id);
-  ++result.normalizations;
   for (const size_t i : {kMean, kVariance}) {
     const ValueId statistic = node.inputs[i];
     // Of two nodes with the same statistics the first one's are kept.
@@ -95,12 +95,7 @@ void train_normalization(GraphBuilder& builder, NodeId id, TrainingForward& resu
     ValueId next = outputs[i - 2];
     if (i == kVariance) next = unbiased(builder, node, next, entry.parameter.value.dtype(), a.momentum);
     // An output of its own, also where the model has it as an output already.
-    const ValueId named = builder.value("next/" + entry.parameter.name);
-    Node identity;
-    identity.op = "Identity";
-    identity.inputs = {next};
-    identity.outputs = {named};
-    builder.add(std::move(identity));
+    const ValueId named = named_value(builder, next, StepNames::next(entry.parameter.name));
     entry.next = builder.info(named).name;
     builder.output(named);
     result.statistics.push_back(std::move(entry));
@@ -168,10 +163,7 @@ TrainingForward training_forward(const GraphPtr& graph, const std::vector<std::s
     const Node& node = graph->nodes()[n];
     if (node.is("BatchNormalization") && options.batch_statistics)
       train_normalization(builder, static_cast<NodeId>(n), result, done);
-    if (node.is("Dropout")) {
-      train_dropout(builder, static_cast<NodeId>(n));
-      ++result.dropouts;
-    }
+    if (node.is("Dropout")) train_dropout(builder, static_cast<NodeId>(n));
   }
   result.graph = std::move(builder).build();
   return result;

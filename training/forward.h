@@ -20,10 +20,9 @@ struct Statistic {
 };
 
 struct TrainingForward {
-  GraphPtr graph;                        // types of parameters known, others as in the model
-  std::vector<Parameter> parameters;     // float weights that a glob chose and that may have a gradient
-  std::vector<Statistic> statistics;     // of batch normalization, inputs of the graph as well
-  int normalizations = 0, dropouts = 0;  // nodes switched to training
+  GraphPtr graph;                     // types of parameters known, others as in the model
+  std::vector<Parameter> parameters;  // float weights that a glob chose and that may have a gradient
+  std::vector<Statistic> statistics;  // of batch normalization, inputs of the graph as well
 };
 
 struct ForwardOptions {

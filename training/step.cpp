@@ -14,25 +14,21 @@ namespace {
 // Inputs and outputs of the step that is being written.
 class StepWriter {
  public:
-  StepWriter(const Graph& graph, const StepRequest& request) : builder_(graph), request_(request) {}
+  StepWriter(const Graph& graph, StepRequest& request) : builder_(graph), request_(request) {}
 
-  GraphPtr write(StepRequest& request) {
+  GraphPtr write() {
     const Graph& graph = builder_.graph();
-    loss_ = output_named(graph, request.loss_name);
-    const Type type = graph.value(loss_).type;
-    if (type.rank() != 0) throw InputError("loss", "a scalar (reduction 'mean' or 'sum')", type.to_string());
+    loss_ = output_named(graph, request_.loss_name);
     std::vector<std::string> names;
-    for (const auto& group : request.groups)
+    for (const auto& group : request_.groups)
       names.insert(names.end(), group.parameters.begin(), group.parameters.end());
     std::vector<ValueId> ids;
     for (const std::string& name : names) ids.push_back(graph.find(name));
     outputs_ = graph.outputs();
     const std::vector<std::string> cuts =
-        request.pieces > 1 ? cut_points(graph, request.pieces) : request.cuts;
+        request_.pieces > 1 ? cut_points(graph, request_.pieces) : request_.cuts;
     const size_t forward = graph.nodes().size();
-    const ValueId seed = builder_.op("Cast", {builder_.constant(Tensor::scalar(1.0f))},
-                                     attributes({{"to", static_cast<int64_t>(type.dtype)}}));
-    const std::vector<ValueId> gradients = append_gradient(builder_, {loss_}, {seed}, ids);
+    const std::vector<ValueId> gradients = append_loss_gradient(builder_, loss_, ids);
     recompute(builder_, forward, cuts);
     for (size_t i = 0; i < names.size(); ++i)
       if (gradients[i] != kNone) gradients_.emplace_back(names[i], gradients[i]);
@@ -40,10 +36,10 @@ class StepWriter {
       throw InputError("trainable", "parameters that the loss depends on",
                        "none of " + std::to_string(names.size()));
     accumulate_and_clip();
-    for (size_t g = 0; g < request.groups.size(); ++g) {
-      auto& parameters = request.groups[g].parameters;
+    for (size_t g = 0; g < request_.groups.size(); ++g) {
+      auto& parameters = request_.groups[g].parameters;
       std::erase_if(parameters, [&](const std::string& name) { return gradient(name) == kNone; });
-      if (request.updates) update(g, request.groups[g]);
+      if (request_.updates) update(g, request_.groups[g]);
     }
     builder_.set_outputs(outputs_);
     return std::move(builder_).build_pruned();
@@ -163,7 +159,7 @@ class StepWriter {
   }
 
   GraphBuilder builder_;
-  const StepRequest& request_;
+  StepRequest& request_;
   ValueId loss_ = kNone, scale_ = kNone;
   std::vector<ValueId> outputs_;
   std::vector<std::pair<std::string, ValueId>> gradients_;  // of the parameters that have one
@@ -172,7 +168,7 @@ class StepWriter {
 }  // namespace
 
 GraphPtr append_step(const GraphPtr& graph, StepRequest& request) {
-  return StepWriter(*graph, request).write(request);
+  return StepWriter(*graph, request).write();
 }
 
 }  // namespace sardonyx

@@ -129,22 +129,6 @@ class Cut {
 
 }  // namespace
 
-ValueId zero_cotangent(GraphBuilder& builder, ValueId x, const Type& type) {
-  const bool tensor = type.is_tensor() || !type.known();
-  const Type* inner = &type;
-  while (inner->element) inner = inner->element.get();
-  const DType dtype = inner->dtype == DType::Undefined ? DType::Float32 : inner->dtype;
-  Tensor zero(dtype, type.kind == Type::Kind::Optional ? Dims{} : Dims{1});
-  std::fill_n(static_cast<std::byte*>(zero.mutable_data()), zero.bytes(), std::byte{0});
-  if (type.kind == Type::Kind::Optional) return builder.constant(std::move(zero));
-  const Attributes value = attributes({{"value", Value(std::move(zero))}});
-  if (tensor) return builder.op("ConstantOfShape", {builder.op("Shape", {x})}, value);
-  const ValueId length =
-      builder.op("Reshape", {builder.op("SequenceLength", {x}), builder.constant(Tensor::of<int64_t>({1}))});
-  return builder.op("SplitToSequence", {builder.op("ConstantOfShape", {length}, value)},
-                    attributes({{"axis", int64_t{0}}, {"keepdims", int64_t{0}}}));
-}
-
 std::vector<char> reached_values(const Graph& graph, const std::vector<ValueId>& from) {
   std::vector<char> reached(graph.values().size(), 0);
   for (const ValueId id : from)

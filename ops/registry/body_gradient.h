@@ -38,10 +38,6 @@ BodyGradient differentiate_body(Differentiate& d, const Graph& body, const BodyQ
 // The values that something differentiable flows to from any of `from`.
 std::vector<char> reached_values(const Graph& graph, const std::vector<ValueId>& from);
 
-// Zeros for a cotangent of x. Those of sequences and optionals are scalars, which broadcast to what they
-// stand for.
-ValueId zero_cotangent(GraphBuilder& builder, ValueId x, const Type& type);
-
 // Makes a body and the operands of the node that will hold it.
 class BodyPorts {
  public:

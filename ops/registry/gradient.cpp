@@ -18,9 +18,7 @@ ValueId Differentiate::out(size_t i) {
 Type Differentiate::out_type(size_t i) { return builder().graph().value(out(i)).type; }
 
 ValueId Differentiate::zeros_like(ValueId x, DType dtype) {
-  Tensor zero(dtype, {1});
-  std::fill_n(static_cast<std::byte*>(zero.mutable_data()), zero.bytes(), std::byte{0});
-  return op("ConstantOfShape", {shape_of(x)}, sardonyx::attributes({{"value", Value(std::move(zero))}}));
+  return zero_cotangent(builder(), x, Type::tensor(dtype));
 }
 
 ValueId Differentiate::cotangent_or_zeros(size_t i) {
@@ -68,6 +66,21 @@ ValueId Differentiate::sum_to(ValueId x, const Type& x_type, ValueId like) {
     }
   }
   return own("SumTo", {x, shape_of(like)});
+}
+
+ValueId zero_cotangent(GraphBuilder& builder, ValueId x, const Type& type) {
+  const bool tensor = type.is_tensor() || !type.known();
+  const Type* inner = &type;
+  while (inner->element) inner = inner->element.get();
+  const DType dtype = inner->dtype == DType::Undefined ? DType::Float32 : inner->dtype;
+  Tensor zero = Tensor::zeros(dtype, type.kind == Type::Kind::Optional ? Dims{} : Dims{1});
+  if (type.kind == Type::Kind::Optional) return builder.constant(std::move(zero));
+  const Attributes value = attributes({{"value", Value(std::move(zero))}});
+  if (tensor) return builder.op("ConstantOfShape", {builder.op("Shape", {x})}, value);
+  const ValueId length =
+      builder.op("Reshape", {builder.op("SequenceLength", {x}), builder.constant(Tensor::of<int64_t>({1}))});
+  return builder.op("SplitToSequence", {builder.op("ConstantOfShape", {length}, value)},
+                    attributes({{"axis", int64_t{0}}, {"keepdims", int64_t{0}}}));
 }
 
 bool carries_gradient(const Type& type) {

@@ -73,6 +73,10 @@ class Differentiate : public Compose {
 // The sum of two cotangents of a value of this type: of sequences, item by item.
 ValueId add_cotangents(GraphBuilder& builder, const Type& type, ValueId a, ValueId b);
 
+// Zeros for a cotangent of x. Those of sequences and optionals are scalars, which broadcast to what they
+// stand for.
+ValueId zero_cotangent(GraphBuilder& builder, ValueId x, const Type& type);
+
 // Whether cotangents of this type exist: of floats, and of sequences and optionals of such.
 bool carries_gradient(const Type& type);
 

@@ -13,14 +13,16 @@
 #include "ops/activation.h"
 #include "ops/registry/operator.h"
 #include "providers/cpu/support/elementwise.h"
+#include "providers/cpu/support/simd.h"
 #include "providers/cpu/support/simd_loop-inl.h"
 #include "providers/cpu/support/simd_math-inl.h"
 
 #ifndef SARDONYX_ACTIVATION_BACKWARD
 #define SARDONYX_ACTIVATION_BACKWARD
 namespace sardonyx::cpu::simd {
+// The first four have rows in simd.h, which chains use too.
 enum class Backward { Relu, Sigmoid, Tanh, HardSwish, HardSigmoid, Swish, GeluErf, GeluTanh };
-}
+}  // namespace sardonyx::cpu::simd
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -52,14 +54,6 @@ struct Function {
   // g is the cotangent, v the input or output.
   HWY_INLINE V operator()(V g, V v) const {
     const V zero = hn::Zero(D()), one = constant(1);
-    if constexpr (kOp == Backward::Relu) return hn::IfThenZeroElse(hn::Le(v, zero), g);
-    if constexpr (kOp == Backward::Sigmoid) return hn::Mul(g, hn::Mul(v, hn::Sub(one, v)));
-    if constexpr (kOp == Backward::Tanh) return hn::Mul(g, hn::NegMulAdd(v, v, one));
-    if constexpr (kOp == Backward::HardSwish) {
-      const V slope = hn::MulAdd(v, constant(1.0f / 3), constant(0.5f));
-      const V right = hn::IfThenElse(hn::Lt(v, constant(3)), hn::Mul(g, slope), g);
-      return hn::IfThenZeroElse(hn::Le(v, constant(-3)), right);
-    }
     if constexpr (kOp == Backward::HardSigmoid)
       return hn::IfThenElseZero(hn::And(hn::Gt(v, zero), hn::Lt(v, one)), hn::Mul(g, a));
     if constexpr (kOp == Backward::Swish) {
@@ -92,13 +86,13 @@ void loop(const float* dy, const float* x, float* dx, int64_t n, float a) {
 void BackwardRow(Backward op, const float* dy, const float* x, float* dx, int64_t n, float a) {
   switch (op) {
     case Backward::Relu:
-      return loop<Backward::Relu>(dy, x, dx, n, a);
+      return row(Binary::ReluBackward)(dy, 1, x, 1, dx, n);
     case Backward::Sigmoid:
-      return loop<Backward::Sigmoid>(dy, x, dx, n, a);
+      return row(Binary::SigmoidBackward)(dy, 1, x, 1, dx, n);
     case Backward::Tanh:
-      return loop<Backward::Tanh>(dy, x, dx, n, a);
+      return row(Binary::TanhBackward)(dy, 1, x, 1, dx, n);
     case Backward::HardSwish:
-      return loop<Backward::HardSwish>(dy, x, dx, n, a);
+      return row(Binary::HardSwishBackward)(dy, 1, x, 1, dx, n);
     case Backward::HardSigmoid:
       return loop<Backward::HardSigmoid>(dy, x, dx, n, a);
     case Backward::Swish:

@@ -405,7 +405,7 @@ Prepared prepare_row(PrepareContext& ctx) {
 void register_elementwise_chain(KernelRegistry& r) {
   for (const auto& [domain, name] : row_op_names()) {
     r.add(name, "chain", kFirst - 1, prepare_chain, domain, LayoutRule::Aware);
-    r.add(name, "simd", kSecond, prepare_row, domain);
+    if (domain.empty()) r.add(name, "simd", kSecond, prepare_row);  // own operators have kernels of their own
   }
   for (const char* name : {"Cast", "QuantizeLinear", "DequantizeLinear"})
     r.add_aware(name, "chain", kFirst - 1, prepare_chain);

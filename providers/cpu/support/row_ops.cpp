@@ -51,7 +51,7 @@ std::optional<RowOp> clip(const Graph& graph, const Node& node) {
   return RowOp{Unary::Clip, *low, *high, {}};
 }
 
-// The only list of operators and their loops.
+// The only lists of operators and their loops: ONNX's, and this project's own.
 const std::map<std::string, Read>& table() {
   static const std::map<std::string, Read> ops = {
       {"Abs", plain(Unary::Abs)},
@@ -103,6 +103,11 @@ const std::map<std::string, Read>& table() {
       {"Div", binary(Binary::Div)},
       {"Max", binary(Binary::Max)},
       {"Min", binary(Binary::Min)},
+  };
+  return ops;
+}
+const std::map<std::string, Read>& own_table() {
+  static const std::map<std::string, Read> ops = {
       {"ReluBackward", binary(Binary::ReluBackward)},
       {"SigmoidBackward", binary(Binary::SigmoidBackward)},
       {"TanhBackward", binary(Binary::TanhBackward)},
@@ -115,15 +120,16 @@ const std::map<std::string, Read>& table() {
 
 std::optional<RowOp> row_op(const Graph& graph, const Node& node) {
   if (!node.domain.empty() && node.domain != kOwnDomain) return std::nullopt;
-  const auto it = table().find(node.op);
-  return it == table().end() ? std::nullopt : it->second(graph, node);
+  const auto& ops = node.domain.empty() ? table() : own_table();
+  const auto it = ops.find(node.op);
+  return it == ops.end() ? std::nullopt : it->second(graph, node);
 }
 
 const std::vector<std::pair<std::string, std::string>>& row_op_names() {
   static const auto names = [] {
     std::vector<std::pair<std::string, std::string>> list;
-    for (const auto& [name, read] : table())
-      list.emplace_back(name.ends_with("Backward") ? kOwnDomain : "", name);
+    for (const auto& [name, read] : table()) list.emplace_back("", name);
+    for (const auto& [name, read] : own_table()) list.emplace_back(kOwnDomain, name);
     return list;
   }();
   return names;
