@@ -18,13 +18,8 @@ SessionOptions options_from(const nb::dict& given) {
   SessionOptions options;
   for (auto [key_object, value] : given) {
     const auto key = nb::cast<std::string>(key_object);
-    if (key == "providers")
-      options.providers = nb::cast<std::vector<std::string>>(value);
-    else if (key == "threads")
-      options.threads = nb::cast<int>(value);
-    else if (key == "precision")
-      options.precision = nb::cast<std::string>(value);
-    else if (key == "optimize")
+    if (python::set_common_option(options, key, value)) continue;
+    if (key == "optimize")
       options.optimize = nb::cast<std::string>(value);
     else if (key == "disabled_passes")
       options.disabled_passes = nb::cast<std::vector<std::string>>(value);
@@ -32,10 +27,6 @@ SessionOptions options_from(const nb::dict& given) {
       options.free_dimensions = nb::cast<std::map<std::string, int64_t>>(value);
     else if (key == "prefer_kernel")
       options.prefer_kernel = nb::cast<std::string>(value);
-    else if (key == "seed")
-      options.seed = nb::cast<uint64_t>(value);
-    else if (key == "profile")
-      options.profile = nb::cast<bool>(value);
     else if (key == "max_nodes")
       options.limits.max_nodes = nb::cast<int64_t>(value);
     else if (key == "max_nesting")
@@ -88,21 +79,15 @@ struct PySession {
   Session session;
   PySession(const LoadedModel& model, SessionOptions options) : session(model, std::move(options)) {}
 
-  static Feeds converted(const nb::dict& feeds) {
-    Feeds result;
-    for (auto [name, value] : feeds) result[nb::cast<std::string>(name)] = python::value_from_python(value);
-    return result;
-  }
-
   std::string plan(const nb::dict& feeds) {
-    const Feeds values = converted(feeds);
+    const Feeds values = python::feeds_from_python(feeds);
     nb::gil_scoped_release release;
     return session.plan(values);
   }
 
   nb::list run(const std::vector<std::string>& outputs, const nb::dict& feeds, const nb::dict& buffers,
                CancelToken* cancel) {
-    const Feeds values = converted(feeds);
+    const Feeds values = python::feeds_from_python(feeds);
     RunOptions options;
     for (auto [name, value] : buffers)
       options.output_buffers[nb::cast<std::string>(name)] = python::value_from_python(value).tensor();
@@ -112,9 +97,7 @@ struct PySession {
       nb::gil_scoped_release release;
       results = session.run(values, outputs, options);
     }
-    nb::list list;
-    for (Value& value : results) list.append(python::value_to_python(std::move(value)));
-    return list;
+    return python::values_to_python(std::move(results));
   }
 };
 

@@ -45,13 +45,8 @@ TrainerOptions options_from(const nb::dict& dict) {
   TrainerOptions options;
   for (auto [key_handle, value] : dict) {
     const auto key = nb::cast<std::string>(key_handle);
-    if (key == "providers")
-      options.providers = nb::cast<std::vector<std::string>>(value);
-    else if (key == "threads")
-      options.threads = nb::cast<int>(value);
-    else if (key == "precision")
-      options.precision = nb::cast<std::string>(value);
-    else if (key == "loss")
+    if (set_common_option(options, key, value)) continue;
+    if (key == "loss")
       options.loss = named_from(value);
     else if (key == "losses")
       for (nb::handle term : nb::cast<nb::list>(value)) {
@@ -91,20 +86,10 @@ TrainerOptions options_from(const nb::dict& dict) {
       options.recompute = nb::cast<std::vector<std::string>>(value);
     else if (key == "recompute_pieces")
       options.recompute_pieces = nb::cast<int>(value);
-    else if (key == "profile")
-      options.profile = nb::cast<bool>(value);
-    else if (key == "seed")
-      options.seed = nb::cast<uint64_t>(value);
     else
       throw InputError("option", "one that Trainer documents", "'" + key + "'");
   }
   return options;
-}
-
-Feeds feeds_from(const nb::dict& dict) {
-  Feeds feeds;
-  for (auto [name, value] : dict) feeds[nb::cast<std::string>(name)] = value_from_python(value);
-  return feeds;
 }
 
 std::vector<Value> values_from(const nb::list& list) {
@@ -144,23 +129,21 @@ void bind_training(nb::module_& m) {
            })
       .def("step",
            [](Trainer& t, const nb::dict& inputs, const nb::list& targets) {
-             const Feeds feeds = feeds_from(inputs);
+             const Feeds feeds = feeds_from_python(inputs);
              const auto values = values_from(targets);
              return released([&] { return t.step(feeds, values); });
            })
       .def("evaluate",
            [](Trainer& t, const nb::dict& inputs, const nb::list& targets) {
-             const Feeds feeds = feeds_from(inputs);
+             const Feeds feeds = feeds_from_python(inputs);
              const auto values = values_from(targets);
              return released([&] { return t.evaluate(feeds, values); });
            })
       .def("predict",
            [](Trainer& t, const nb::dict& inputs) {
-             const Feeds feeds = feeds_from(inputs);
+             const Feeds feeds = feeds_from_python(inputs);
              std::vector<Value> results = released([&] { return t.predict(feeds); });
-             nb::list list;
-             for (Value& value : results) list.append(value_to_python(std::move(value)));
-             return list;
+             return values_to_python(std::move(results));
            })
       .def("parameter_info",
            [](Trainer& t) {

@@ -161,4 +161,16 @@ nb::object value_to_python(Value value) {
   return nb::none();
 }
 
+Feeds feeds_from_python(const nb::dict& feeds) {
+  Feeds result;
+  for (auto [name, value] : feeds) result[nb::cast<std::string>(name)] = value_from_python(value);
+  return result;
+}
+
+nb::list values_to_python(std::vector<Value> values) {
+  nb::list list;
+  for (Value& value : values) list.append(value_to_python(std::move(value)));
+  return list;
+}
+
 }  // namespace sardonyx::python

@@ -99,7 +99,8 @@ Tensor draw(const Input& input, DType dtype, std::mt19937_64& random) {
 }
 
 Value as_type(const Value& value, DType as) {
-  if (as == DType::Undefined || !value.is_tensor() || value.tensor().dtype() != DType::Float32) return value;
+  if (as == DType::Undefined || as == DType::Float32) return value;
+  if (!value.is_tensor() || value.tensor().dtype() != DType::Float32) return value;
   const std::vector<double> numbers = value.tensor().to_doubles();
   Tensor tensor(as, value.tensor().dims());
   for (size_t i = 0; i < numbers.size(); ++i) {
