@@ -18,6 +18,7 @@
 #include "training/head.h"
 #include "training/hoist.h"
 #include "training/rebatch.h"
+#include "training/recompute.h"
 #include "training/step.h"
 
 namespace sardonyx {
@@ -62,7 +63,7 @@ class Trainer::Impl {
 
   double step(const Feeds& inputs, const std::vector<Value>& targets) {
     const bool updates = batches_ + 1 == options_.accumulate;
-    Program& program = program_for(updates ? "update" : "accumulate", targets);
+    Program& program = program_for(updates ? "update" : "accumulate", inputs, targets);
     if (updates) {
       for (auto& group : groups_)
         group.hyper.mutable_data<double>()[group.rule.hyper.size() - 1] = updates_ + 1;
@@ -83,11 +84,13 @@ class Trainer::Impl {
   }
 
   double evaluate(const Feeds& inputs, const std::vector<Value>& targets) {
-    const std::vector<Value> results = run(program_for("evaluate", targets), inputs, targets);
+    const std::vector<Value> results = run(program_for("evaluate", inputs, targets), inputs, targets);
     return results.at(0).tensor().to_doubles().at(0);
   }
 
-  std::vector<Value> predict(const Feeds& inputs) { return run(program_for("predict", {}), inputs, {}); }
+  std::vector<Value> predict(const Feeds& inputs) {
+    return run(program_for("predict", inputs, {}), inputs, {});
+  }
 
   std::map<std::string, Tensor> parameters(bool buffers) const {
     std::map<std::string, Tensor> result;
@@ -281,7 +284,7 @@ class Trainer::Impl {
   }
 
   // Made once for each kind and for the dtypes and ranks of the targets.
-  Program& program_for(const std::string& kind, const std::vector<Value>& targets) {
+  Program& program_for(const std::string& kind, const Feeds& inputs, const std::vector<Value>& targets) {
     std::string key = kind;
     for (const Value& target : targets)
       if (target.is_tensor())
@@ -292,7 +295,7 @@ class Trainer::Impl {
     Program program;
     try {
       program = kind == "predict" || kind == "evaluate" ? inference_program(kind, targets)
-                                                        : step_program(kind == "update", targets);
+                                                        : step_program(kind == "update", inputs, targets);
     } catch (Error& e) {
       e.add_file(model_->path);
       throw;
@@ -328,23 +331,38 @@ class Trainer::Impl {
     return ready(fused(simplify(graph, evaluator, {}), evaluator, {{}, has_gradient, {}}));
   }
 
-  GraphPtr step_graph(StepRequest& request, const std::vector<Value>& targets) {
+  // Where the step is to be cut, which may depend on the sizes of a batch.
+  std::vector<std::string> cuts(const GraphPtr& graph, const StepRequest& request, const Feeds& inputs,
+                                const std::vector<Value>& targets) const {
+    if (options_.recompute_pieces < 2 && options_.recompute_bytes == 0) return options_.recompute;
+    std::map<std::string, Dims> dims;
+    for (const auto& [name, value] : inputs)
+      if (value.is_tensor()) dims[name] = value.tensor().dims();
+    for (size_t i = 0; i < targets.size(); ++i) dims[StepNames::target(i)] = targets[i].tensor().dims();
+    const GraphPtr sized = with_dims(graph, dims, pipeline_.evaluator.get());
+    return options_.recompute_bytes > 0
+               ? cuts_within(sized, request, static_cast<double>(options_.recompute_bytes),
+                             pipeline_.evaluator.get())
+               : cut_points(*sized, options_.recompute_pieces);
+  }
+
+  // For a batch of these inputs; without, the step is not cut.
+  GraphPtr step_graph(StepRequest& request, const Feeds* inputs, const std::vector<Value>& targets) {
     const GraphPtr graph =
         differentiable(with_fusions(loss_graph(targets, &request.loss_name)), pipeline_.evaluator.get());
     for (const Group& g : groups_) request.groups.push_back({g.rule, g.parameters});
-    request.cuts = options_.recompute;
-    request.pieces = options_.recompute_pieces;
+    if (inputs) request.cuts = cuts(graph, request, *inputs, targets);
     return append_step(graph, request);
   }
 
-  Program step_program(bool updates, const std::vector<Value>& targets) {
+  Program step_program(bool updates, const Feeds& inputs, const std::vector<Value>& targets) {
     StepRequest request;
     request.clip_norm = options_.clip_norm;
     request.clip_value = options_.clip_value;
     request.accumulate = options_.accumulate;
     request.updates = updates;
     request.keep_gradients = options_.keep_gradients && updates;
-    const GraphPtr step = step_graph(request, targets);
+    const GraphPtr step = step_graph(request, &inputs, targets);
     std::set<std::string> trained;
     for (const auto& group : request.groups) trained.insert(group.parameters.begin(), group.parameters.end());
     for (ParameterInfo& info : info_) info.trained = trained.count(info.name) != 0;
@@ -424,7 +442,7 @@ class Trainer::Impl {
     if (where.empty()) {
       StepRequest gradients;
       gradients.updates = false;
-      where = first_not_finite(ready(step_graph(gradients, targets)), inputs, targets);
+      where = first_not_finite(ready(step_graph(gradients, nullptr, targets)), inputs, targets);
     }
     if (where.empty()) where = "in no node at full precision";
     InputError error("loss and gradients of the step", "finite numbers", std::to_string(loss) + ", " + where);

@@ -86,6 +86,8 @@ TrainerOptions options_from(const nb::dict& dict) {
       options.recompute = nb::cast<std::vector<std::string>>(value);
     else if (key == "recompute_pieces")
       options.recompute_pieces = nb::cast<int>(value);
+    else if (key == "recompute_bytes")
+      options.recompute_bytes = nb::cast<int64_t>(value);
     else
       throw InputError("option", "one that Trainer documents", "'" + key + "'");
   }

@@ -99,4 +99,19 @@ GraphPtr rebatch(const GraphPtr& graph, Evaluator* evaluator, std::string* pin) 
   }
 }
 
+GraphPtr with_dims(const GraphPtr& graph, const std::map<std::string, Dims>& dims, Evaluator* evaluator) {
+  GraphBuilder builder(*graph);
+  for (const ValueId id : graph->inputs()) {
+    const auto it = dims.find(graph->value(id).name);
+    if (it == dims.end()) continue;
+    Shape shape(it->second.begin(), it->second.end());
+    const auto& declared = graph->value(id).type.shape;
+    const auto fits = [](const Dim& a, const Dim& b) { return !a.known() || a.value == b.value; };
+    if (declared && !std::equal(declared->begin(), declared->end(), shape.begin(), shape.end(), fits))
+      continue;
+    builder.info(id).type.shape = std::move(shape);
+  }
+  return inferred(std::move(builder), evaluator);
+}
+
 }  // namespace sardonyx

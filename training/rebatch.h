@@ -1,6 +1,7 @@
-// Models that were exported for a batch of one.
+// Other batches than the one that a model was exported for.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "graph/evaluate.h"
@@ -13,5 +14,9 @@ namespace sardonyx {
 // where the first dimension of an output does not follow; `pin` then says which node fixes it. The graph
 // itself when no input has such a dimension.
 GraphPtr rebatch(const GraphPtr& graph, Evaluator* evaluator, std::string* pin);
+
+// The graph as it is for inputs of these dims: what follows from them is known. Inputs that cannot have them
+// stay.
+GraphPtr with_dims(const GraphPtr& graph, const std::map<std::string, Dims>& dims, Evaluator* evaluator);
 
 }  // namespace sardonyx

@@ -4,12 +4,14 @@
 #include <map>
 
 #include "ops/registry/operator.h"
+#include "ops/registry/propagate.h"
 
 namespace sardonyx {
 
 namespace {
 
 constexpr double kSmall = 0.1;  // of the value that crosses a cut, what else may cross
+using Bytes = std::vector<double>;
 
 double bytes_of(const Type& type) {
   if (!type.is_tensor() || !type.shape) return 0;
@@ -18,8 +20,21 @@ double bytes_of(const Type& type) {
   return bytes;
 }
 
-// Asks for dims alone: nothing that a plan would keep the value for.
-bool reads_dims(const Node& node) { return node.is("Shape") || node.is("Size"); }
+// The last node that reads each value; 0 where none does.
+std::vector<size_t> last_uses(const Graph& graph) {
+  std::vector<size_t> last(graph.values().size(), 0);
+  for (size_t n = 0; n < graph.nodes().size(); ++n)
+    for (const auto* ids : {&graph.nodes()[n].inputs, &graph.nodes()[n].captures})
+      for (const ValueId id : *ids)
+        if (id != kNone && !measures(graph.nodes()[n])) last[static_cast<size_t>(id)] = n;
+  return last;
+}
+
+// Whether the first output is the bytes of the first input.
+bool is_view(const Node& node) {
+  return node.is("Reshape") || node.is("Squeeze") || node.is("Unsqueeze") || node.is("Flatten") ||
+         node.is("Identity") || (node.domain == kOwnDomain && node.op == "Barrier");
+}
 
 class Recompute {
  public:
@@ -46,7 +61,7 @@ class Recompute {
     last_ = places.size();
     for (const ValueId id : graph.outputs()) kept_[static_cast<size_t>(id)] = 1;
     for (size_t n = 0; n < forward; ++n) {
-      if (reads_dims(graph.nodes()[n])) continue;
+      if (measures(graph.nodes()[n])) continue;
       for (const auto* ids : {&graph.nodes()[n].inputs, &graph.nodes()[n].captures})
         for (const ValueId id : *ids)
           if (is_forward(id) && piece_of(id) != piece_[n]) kept_[static_cast<size_t>(id)] = 1;
@@ -57,9 +72,13 @@ class Recompute {
     const size_t nodes = builder_.graph().nodes().size();
     for (size_t n = forward_; n < nodes; ++n) {
       const auto id = static_cast<NodeId>(n);
-      pin_ = kNone;
-      for (const ValueId input : builder_.node(id).inputs)
-        if (input != kNone && pin_ == kNone && made_by(input) >= static_cast<NodeId>(forward_)) pin_ = input;
+      if (measures(builder_.node(id))) continue;
+      // What reads nothing of the backward pass comes where the nodes before it are.
+      const auto& inputs = builder_.node(id).inputs;
+      const auto backward = std::find_if(inputs.begin(), inputs.end(), [&](ValueId input) {
+        return input != kNone && made_by(input) >= static_cast<NodeId>(forward_);
+      });
+      if (backward != inputs.end()) pin_ = *backward;
       for (size_t i = 0; i < builder_.node(id).inputs.size(); ++i) {
         const ValueId input = builder_.node(id).inputs[i];
         if (!again(input)) continue;
@@ -121,7 +140,7 @@ class Recompute {
   std::vector<NodeId> producer_;
   std::vector<char> kept_;
   std::vector<size_t> piece_;  // of each forward node
-  ValueId pin_ = kNone;        // a value of the backward pass that the node at hand reads
+  ValueId pin_ = kNone;        // a value of the backward pass that is there when the node at hand runs
   std::map<ValueId, ValueId> copies_;
   std::map<std::pair<size_t, ValueId>, ValueId> held_;
 };
@@ -130,23 +149,25 @@ class Recompute {
 
 std::vector<std::string> cut_points(const Graph& forward, int pieces) {
   const auto& nodes = forward.nodes();
-  std::vector<size_t> last_use(forward.values().size(), 0);
-  for (size_t n = 0; n < nodes.size(); ++n)
-    for (const auto* ids : {&nodes[n].inputs, &nodes[n].captures})
-      for (const ValueId id : *ids)
-        if (id != kNone && !reads_dims(nodes[n])) last_use[static_cast<size_t>(id)] = n;
+  const std::vector<size_t> last_use = last_uses(forward);
+  Bytes made;  // up to and with each node
+  double total = 0;
+  for (const Node& node : nodes) {
+    for (const ValueId id : node.outputs)
+      if (id != kNone) total += bytes_of(forward.value(id).type);
+    made.push_back(total);
+  }
   struct Place {
     ValueId value;
     double bytes;  // of what is made up to it
   };
   std::vector<Place> places;
   std::vector<ValueId> crossing;
-  double total = 0;
   for (size_t n = 0; n < nodes.size(); ++n) {
     for (const ValueId id : nodes[n].outputs) {
-      if (id == kNone) continue;
-      total += bytes_of(forward.value(id).type);
-      if (last_use[static_cast<size_t>(id)] > n) crossing.push_back(id);
+      if (id == kNone || last_use[static_cast<size_t>(id)] <= n) continue;
+      // What lives for longer than a piece is kept wherever the cuts are.
+      if (made[last_use[static_cast<size_t>(id)]] - made[n] <= total / pieces) crossing.push_back(id);
     }
     std::erase_if(crossing, [&](ValueId id) { return last_use[static_cast<size_t>(id)] <= n; });
     // One value of any size may cross; masks and statistics are small beside it.
@@ -161,7 +182,7 @@ std::vector<std::string> cut_points(const Graph& forward, int pieces) {
     }
     if (largest != kNone && is_float(forward.value(largest).type.dtype) &&
         others <= kSmall * bytes_of(forward.value(largest).type))
-      places.push_back({largest, total});
+      places.push_back({largest, made[n]});
   }
   std::vector<std::string> names;
   for (int p = 1; p < pieces; ++p) {
@@ -174,6 +195,55 @@ std::vector<std::string> cut_points(const Graph& forward, int pieces) {
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
   return names;
+}
+
+double live_bytes(const Graph& graph) {
+  const auto& nodes = graph.nodes();
+  std::vector<size_t> last = last_uses(graph);
+  for (const ValueId id : graph.outputs()) last[static_cast<size_t>(id)] = nodes.size();
+  Bytes held(graph.values().size(), 0);
+  std::vector<ValueId> owner(graph.values().size());  // of the bytes that a view shows
+  for (size_t i = 0; i < owner.size(); ++i) owner[i] = static_cast<ValueId>(i);
+  for (size_t n = nodes.size(); n-- > 0;)
+    if (is_view(nodes[n]) && nodes[n].input(0) != kNone) {
+      const auto from = static_cast<size_t>(nodes[n].input(0)), to = static_cast<size_t>(nodes[n].output(0));
+      last[from] = std::max(last[from], last[to]);
+    }
+  std::vector<char> in_place(graph.values().size(), 0);
+  for (const Graph::Update& update : graph.updates()) in_place[static_cast<size_t>(update.output)] = 1;
+  double now = 0, most = 0;
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    const Node& node = nodes[n];
+    const Operator* op = OperatorRegistry::instance().find(node.domain, node.op);
+    const auto release = [&] {
+      for (const auto* ids : {&node.inputs, &node.captures})
+        for (const ValueId id : *ids)
+          if (id != kNone && last[static_cast<size_t>(id)] <= n) {
+            double& bytes = held[static_cast<size_t>(owner[static_cast<size_t>(id)])];
+            now -= bytes;
+            bytes = 0;
+          }
+    };
+    // An elementwise node writes over an input that nobody reads any more.
+    const bool over = op && op->elementwise_in(graph, node);
+    if (over) release();
+    if (is_view(node) && node.input(0) != kNone) {
+      owner[static_cast<size_t>(node.output(0))] = owner[static_cast<size_t>(node.input(0))];
+    } else {
+      for (const ValueId id : node.outputs) {
+        if (id == kNone || in_place[static_cast<size_t>(id)]) continue;
+        now += held[static_cast<size_t>(id)] = bytes_of(graph.value(id).type);
+      }
+    }
+    most = std::max(most, now);
+    if (!over) release();
+    for (const ValueId id : node.outputs)  // that nobody reads
+      if (id != kNone && last[static_cast<size_t>(id)] <= n && !is_view(node)) {
+        now -= held[static_cast<size_t>(id)];
+        held[static_cast<size_t>(id)] = 0;
+      }
+  }
+  return most;
 }
 
 void recompute(GraphBuilder& builder, size_t forward, const std::vector<std::string>& cuts) {

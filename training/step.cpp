@@ -5,6 +5,7 @@
 
 #include "autodiff/backward.h"
 #include "graph/builder.h"
+#include "ops/registry/schema.h"
 #include "training/recompute.h"
 
 namespace sardonyx {
@@ -25,11 +26,9 @@ class StepWriter {
     std::vector<ValueId> ids;
     for (const std::string& name : names) ids.push_back(graph.find(name));
     outputs_ = graph.outputs();
-    const std::vector<std::string> cuts =
-        request_.pieces > 1 ? cut_points(graph, request_.pieces) : request_.cuts;
     const size_t forward = graph.nodes().size();
     const std::vector<ValueId> gradients = append_loss_gradient(builder_, loss_, ids);
-    recompute(builder_, forward, cuts);
+    recompute(builder_, forward, request_.cuts);
     for (size_t i = 0; i < names.size(); ++i)
       if (gradients[i] != kNone) gradients_.emplace_back(names[i], gradients[i]);
     if (gradients_.empty())
@@ -169,6 +168,21 @@ class StepWriter {
 
 GraphPtr append_step(const GraphPtr& graph, StepRequest& request) {
   return StepWriter(*graph, request).write();
+}
+
+std::vector<std::string> cuts_within(const GraphPtr& graph, const StepRequest& request, double bytes,
+                                     Evaluator* evaluator) {
+  constexpr int kMost = 32;
+  double least = std::numeric_limits<double>::infinity();
+  for (int pieces = 1; pieces <= kMost; ++pieces) {
+    StepRequest trial = request;
+    trial.cuts = cut_points(*graph, pieces);
+    const double live = live_bytes(*infer_types(append_step(graph, trial), evaluator));
+    if (live <= bytes) return trial.cuts;
+    least = std::min(least, live);
+  }
+  throw InputError("recompute", "at least " + std::to_string(static_cast<int64_t>(least)) + " bytes",
+                   std::to_string(static_cast<int64_t>(bytes)));
 }
 
 }  // namespace sardonyx

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "graph/evaluate.h"
 #include "graph/graph.h"
 #include "training/objective.h"
 #include "training/optimizer.h"
@@ -35,7 +36,6 @@ struct StepRequest {
   bool updates = true;                   // false: a batch that only accumulates, or only gives gradients
   bool keep_gradients = true;
   std::vector<std::string> cuts;  // see recompute.h
-  int pieces = 0;                 // instead of cuts: that many, chosen by cut_points
 };
 // Appends the backward pass and the updates to a typed graph of with_loss that has rules for all its
 // operators. An update is an output over its input (Graph::updates) and is left out where the loss or a
@@ -43,5 +43,10 @@ struct StepRequest {
 // taken out of the groups. UnsupportedError as for append_gradient; InputError when the loss is no scalar or
 // depends on no parameter.
 GraphPtr append_step(const GraphPtr& graph, StepRequest& request);
+
+// Of such a graph with known dims: the cuts into the fewest pieces whose step has no more live_bytes than
+// that. InputError when none has, with the least.
+std::vector<std::string> cuts_within(const GraphPtr& graph, const StepRequest& request, double bytes,
+                                     Evaluator* evaluator);
 
 }  // namespace sardonyx

@@ -51,9 +51,12 @@ struct TrainerOptions {
   int accumulate = 1;                    // steps whose mean gradient makes an update
   bool keep_gradients = true;            // false: gradients() has none, which saves their memory
   // Values of the model between which the backward pass computes again what it needs, instead of keeping it;
-  // or how many pieces of about the same memory there are to be.
+  // or how many pieces of about the same memory there are to be; or how many bytes a step may take for
+  // activations and gradients, by an estimate for the first batch (InputError then when no pieces are
+  // enough).
   std::vector<std::string> recompute;
   int recompute_pieces = 0;
+  int64_t recompute_bytes = 0;
   uint64_t seed = 0;     // of dropout
   bool profile = false;  // records every node for profile()
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as _json
 import os as _os
+import re as _re
 import sys as _sys
 import time as _time
 
@@ -39,6 +40,18 @@ def _globs(value):
     return [value] if isinstance(value, str) else list(value)
 
 
+_UNITS = {"B": 1, "KB": 10 ** 3, "MB": 10 ** 6, "GB": 10 ** 9, "KIB": 2 ** 10, "MIB": 2 ** 20, "GIB": 2 ** 30}
+
+
+def _recomputation(recompute):
+    if isinstance(recompute, int):
+        return {"recompute_pieces": recompute}
+    size = isinstance(recompute, str) and _re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]i?B|B)", recompute, _re.IGNORECASE)
+    if size:
+        return {"recompute_bytes": max(1, int(float(size[1]) * _UNITS[size[2].upper()]))}
+    return {"recompute": _globs(recompute)}
+
+
 class Trainer:
     """Trains the weights of an ONNX model as it is.
 
@@ -54,7 +67,9 @@ class Trainer:
     and keeps parameters in f32. clip_norm, clip_value: gradient clipping. accumulate: steps to an update.
     keep_gradients: False saves the memory of gradients(). seed: of dropout. threads: 0 takes all CPUs.
     recompute: names of values between which the backward pass computes again what it needs, instead of keeping it
-    (gradient checkpointing); or a number of pieces to cut the model into. profile: record every node for profile().
+    (gradient checkpointing); or a number of pieces to cut the model into; or the memory that a step may take for
+    activations and gradients, as "300 MB" or "0.5 GiB": the fewest pieces that are enough by an estimate for the
+    first batch, InputError when none are. profile: record every node for profile().
 
     Raises UnsupportedError before the first step for nodes without a gradient, all at once; InputError for what
     does not fit. A failed step leaves parameters and optimizer state as they were.
@@ -77,8 +92,7 @@ class Trainer:
             "trainable": _globs(trainable), "batch_norm": batch_norm, "clip_norm": float(clip_norm),
             "clip_value": float(clip_value), "accumulate": accumulate, "keep_gradients": keep_gradients,
             "seed": seed, "profile": profile,
-            "recompute": [] if isinstance(recompute, int) else _globs(recompute),
-            "recompute_pieces": recompute if isinstance(recompute, int) else 0})
+            **_recomputation(recompute)})
         self._inputs = self._trainer.inputs()
 
     def _feeds(self, x):

@@ -235,7 +235,7 @@ def test_weighted_losses_and_a_graph_as_a_loss():
             close(trainer.gradients()[name], 0.5 * parts[0].gradients()[name] + 2 * parts[1].gradients()[name], 1e-4)
 
 
-@pytest.mark.parametrize("recompute", [2, 3, ["t2"], ["t1", "t3"]])
+@pytest.mark.parametrize("recompute", [2, 3, ["t2"], ["t1", "t3"], "5.85 kB", "5.72 KiB"])
 def test_recomputed_values_are_the_same(recompute):
     sizes = (6, 16, 16, 16, 16, 4)
     weights = mlp_weights(sizes=sizes)
@@ -253,9 +253,16 @@ def test_recomputed_values_are_the_same(recompute):
 
     def products(trainer):
         return sum(event["name"] == "Gemm" for event in trainer.profile()["traceEvents"])
-    assert products(again) > products(kept)
+    products_kept = products(kept)
+    assert products(again) > products_kept
     with pytest.raises(sx.InputError, match="'nothing'"):
         sx.Trainer(mlp(mlp_weights()), recompute=["nothing"]).step(*batch())
+    with pytest.raises(sx.InputError, match="recompute: expected at least [0-9]+ bytes, got 1000"):
+        sx.Trainer(data, recompute="1 kB").step(*batch())
+    roomy = sx.Trainer(data, recompute="1 GB", profile=True)
+    for step in range(3):
+        roomy.step(*batch(step))
+    assert products(roomy) == products_kept
 
 
 def test_a_batch_of_one_is_any_batch():
