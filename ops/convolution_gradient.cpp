@@ -330,6 +330,7 @@ void register_convolution_gradient(OperatorRegistry& r) {
       .attributes<ConvBackwardAttributes>()
       .shape_operands({2})
       .decomposes(conv_backward_data)
+      .narrows(Narrow::Always, {0, 1})
       .flops(backward_data_flops)
       .differentiates([](Differentiate& d) {
         const ValueId g = d.cotangent(), dy = d.in(0), w = d.in(1);
@@ -341,6 +342,8 @@ void register_convolution_gradient(OperatorRegistry& r) {
       .attributes<ConvBackwardAttributes>()
       .shape_operands({2})
       .decomposes(conv_backward_weights)
+      .narrows(Narrow::Always, {0, 1})
+      .outputs_stay()
       .flops(backward_weights_flops)
       .differentiates([](Differentiate& d) {
         const ValueId g = d.cotangent(), x = d.in(0), dy = d.in(1);
@@ -351,6 +354,8 @@ void register_convolution_gradient(OperatorRegistry& r) {
       .ports({{"dY"}, {"shape", "tensor(int64)"}}, {{"dB", 0, -1, 1}})
       .shape_operands({1})
       .decomposes(conv_backward_bias)
+      .narrows(Narrow::Always, {0})
+      .outputs_stay()
       .differentiates(conv_backward_bias_gradient);
   r.op("Conv").differentiates(conv);
   r.op("ConvTranspose").differentiates(conv_transpose);

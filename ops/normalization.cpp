@@ -5,7 +5,9 @@
 namespace sardonyx {
 
 void register_normalization(OperatorRegistry& registry) {
-  registry.op("BatchNormalization").attributes<BatchNormalizationAttributes>().narrows(Narrow::Between, {0});
+  registry.op("BatchNormalization")
+      .attributes<BatchNormalizationAttributes>()
+      .narrows(Narrow::Between, {0}, {0});
   registry.op("InstanceNormalization").attributes<InstanceNormalizationAttributes>().narrows(Narrow::Between);
   // What these two normalize is mostly the sum of all layers before: in f32 it keeps its small terms.
   registry.op("LayerNormalization").attributes<LayerNormalizationAttributes>();

@@ -328,6 +328,7 @@ void register_normalization_gradient(OperatorRegistry& r) {
   r.op("BatchNormalizationBackward", kOwnDomain)
       .ports({{"dY"}, {"X"}, {"scale"}}, {{"dX", 1, 1}, {"dScale", 2, 2}, {"dB", 2, 2}})
       .attributes<BatchNormalizationBackwardAttributes>()
+      .narrows(Narrow::Between, {0, 1}, {0})
       .decomposes(batch_backward);
 }
 

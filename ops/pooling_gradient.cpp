@@ -197,18 +197,21 @@ void register_pooling_gradient(OperatorRegistry& r) {
       .ports({{"dY"}, {"X"}}, {{"dX", 0, 1}})
       .attributes<PoolAttributes>()
       .decomposes(max_pool_backward)
+      .narrows(Narrow::Between)
       .differentiates(max_pool_backward_gradient);
   r.op("AveragePoolBackward", kOwnDomain)
       .ports({{"dY"}, {"shape", "tensor(int64)"}}, {{"dX", 0, -1, 1}})
       .attributes<AveragePoolAttributes>()
       .shape_operands({1})
       .decomposes(average_pool_backward)
+      .narrows(Narrow::Between)
       .differentiates(
           [](Differentiate& d) { d.give(0, d.op("AveragePool", {d.cotangent()}, d.node().attributes)); });
   r.op("GlobalAveragePoolBackward", kOwnDomain)
       .ports({{"dY"}, {"shape", "tensor(int64)"}}, {{"dX", 0, -1, 1}})
       .shape_operands({1})
       .decomposes(global_average_pool_backward)
+      .narrows(Narrow::Between)
       .differentiates([](Differentiate& d) { d.give(0, d.op("GlobalAveragePool", {d.cotangent()})); });
   r.op("MaxPool").differentiates(max_pool);
   r.op("AveragePool").differentiates([](Differentiate& d) {

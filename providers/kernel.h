@@ -120,6 +120,10 @@ class PrepareContext {
   DType dtype(size_t i) const { return input(i).dtype; }
   const Dims& dims(size_t i) const { return input(i).dims; }
   int rank(size_t i) const { return static_cast<int>(input(i).dims.size()); }
+  // The dtype that the graph gives an output of the node; Undefined where it is left out or not known.
+  DType declared(size_t i) const {
+    return wants(i) ? graph_.value(node_.outputs[i]).type.dtype : DType::Undefined;
+  }
   // The value of an operand declared in Operator::host_operands, or of a constant; null otherwise.
   // It lives as long as this context: copy what the kernel needs.
   const Tensor* host(size_t i) const { return i < inputs_.size() ? inputs_[i].host : nullptr; }

@@ -166,13 +166,14 @@ struct Operator {
     return is_elementwise && (!elementwise_where || elementwise_where(graph, node));
   }
   Narrow narrow = Narrow::Never;
-  std::vector<int> narrow_inputs;  // those that become bf16; empty: every one that is f32
-  bool keeps_constants = false;    // a constant operand may stay f32 beside bf16
-  bool keeps_outputs = false;      // outputs stay f32
-  Gradient gradient;               // empty: that of its decomposition, or none
-  std::string no_gradient;         // why there is none
-  std::optional<OwnSchema> own;    // for operators of kOwnDomain
-  CountFlops count_flops;          // empty for operators whose time is that of moving their data
+  std::vector<int> narrow_inputs;   // those that become bf16; empty: every one that is f32
+  std::vector<int> narrow_outputs;  // the same
+  bool keeps_constants = false;     // a constant operand may stay f32 beside bf16
+  bool keeps_outputs = false;       // outputs stay f32
+  Gradient gradient;                // empty: that of its decomposition, or none
+  std::string no_gradient;          // why there is none
+  std::optional<OwnSchema> own;     // for operators of kOwnDomain
+  CountFlops count_flops;           // empty for operators whose time is that of moving their data
 
   Operator& shape_operands(std::vector<int> inputs) {
     host_operands = std::move(inputs);
@@ -219,10 +220,12 @@ struct Operator {
     is_computed_where_read = true;
     return *this;
   }
-  // Inputs that are not named keep f32: biases, scales, masks. All f32 outputs become bf16.
-  Operator& narrows(Narrow how, std::vector<int> inputs = {}) {
+  // Of the inputs and of the outputs those that are not named keep f32: biases, scales, masks, statistics.
+  // Without names all of them become bf16.
+  Operator& narrows(Narrow how, std::vector<int> inputs = {}, std::vector<int> outputs = {}) {
     narrow = how;
     narrow_inputs = std::move(inputs);
+    narrow_outputs = std::move(outputs);
     return *this;
   }
   Operator& constants_stay() {

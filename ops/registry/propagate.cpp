@@ -167,4 +167,6 @@ Result propagate_value(const Graph& graph, const Node& node, const Inputs& input
   return std::nullopt;
 }
 
+bool measures(const Node& node) { return node.is("Shape") || node.is("Size") || node.is("SequenceLength"); }
+
 }  // namespace sardonyx

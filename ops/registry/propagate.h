@@ -26,6 +26,10 @@ struct PartialValue {
 std::optional<PartialValue> propagate_value(const Graph& graph, const Node& node,
                                             const std::vector<const PartialValue*>& inputs);
 
+// Whether a node reads no more of its input than its dims or length: the input may be of any dtype, and need
+// not be there any more.
+bool measures(const Node& node);
+
 // Of an integer tensor of rank 0 or 1 with at most 1024 elements.
 std::optional<PartialValue> partial_value_of(const Tensor& tensor);
 

@@ -33,6 +33,9 @@ ConvShape conv_shape(const PrepareContext& ctx);
 ConvShape conv_transpose_shape(const PrepareContext& ctx);
 // The convolution of X that ConvBackwardWeights(X, dY, shape of W) belongs to.
 ConvShape conv_backward_weights_shape(const PrepareContext& ctx);
+// What ConvBackwardWeights and ConvBackwardBias make: f32 where the graph says so, also of bf16, else the
+// dtype of input 0.
+DType weights_gradient_dtype(const PrepareContext& ctx);
 
 // Plain loops over input 0 and the weights in input 1, for any float type.
 Prepared prepare_convolution_ref(PrepareContext& ctx, ConvShape (*read)(const PrepareContext&));

@@ -1,6 +1,8 @@
-// ConvBackwardData and ConvBackwardWeights: validation, plain loops, and f32 on oneDNN.
+// ConvBackwardData and ConvBackwardWeights: validation, plain loops, and f32 and bf16 on oneDNN.
 #include "ops/registry/operator.h"
 #include "providers/cpu/convolution_onednn.h"
+#include "providers/cpu/support/dispatch.h"
+#include "providers/cpu/support/elementwise.h"
 #include "providers/cpu/support/packed.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/simd_reduce.h"
@@ -68,6 +70,10 @@ ConvShape conv_backward_weights_shape(const PrepareContext& ctx) {
   return backward_shape(ctx, ctx.dims(0), ctx.host_ints(2), ctx.dims(1));
 }
 
+DType weights_gradient_dtype(const PrepareContext& ctx) {
+  return ctx.declared(0) == DType::Float32 ? DType::Float32 : ctx.dtype(0);
+}
+
 namespace {
 
 // Every tap of a pair of channels is a sum of products in f64.
@@ -100,7 +106,7 @@ void weights_gradient(const ConvShape& s, const T* x, const T* dy, T* dw) {
 
 Prepared prepare_weights_ref(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
-  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_weights_ref);
+  if (is_narrow_float(dtype)) return widened(ctx, weights_gradient_dtype(ctx), prepare_weights_ref);
   const ConvShape s = conv_backward_weights_shape(ctx);
   ctx.output(0, dtype, ctx.host_ints(2));
   if (dtype == DType::Float32)
@@ -112,7 +118,7 @@ Prepared prepare_weights_ref(PrepareContext& ctx) {
 }
 
 std::string unfit(const PrepareContext& ctx, const ConvShape& s) {
-  if (ctx.dtype(0) != DType::Float32) return "only f32";
+  if (!is_f32_or_bf16(ctx.dtype(0))) return "only f32 and bf16";
   if (s.window.rank() > 3) return "more than three spatial dimensions";
   return s.empty() ? "an empty tensor" : "";
 }
@@ -121,6 +127,12 @@ Prepared prepare_data(PrepareContext& ctx, bool channels_last) {
   if (channels_last && !ctx.layouts()) return decline("tensors are in plain order");
   const ConvShape s = data_shape(ctx);
   if (const std::string why = unfit(ctx, s); !why.empty()) return decline(why);
+  // oneDNN's kernels for bf16 take the zeros between strides along and are tens of times slower than f32.
+  const bool strided =
+      std::any_of(s.window.stride.begin(), s.window.stride.end(), [](int64_t v) { return v > 1; });
+  if (ctx.dtype(0) == DType::BFloat16 && s.groups > 1 && s.in_channels == 1 && s.out_channels == 1 && strided)
+    return widened(ctx, DType::BFloat16,
+                   [channels_last](PrepareContext& wide) { return prepare_data(wide, channels_last); });
   return prepare_onednn_convolution(ctx, s,
                                     channels_last ? std::vector{ImageLayout::Last} : image_layouts(s));
 }
@@ -130,16 +142,19 @@ Prepared prepare_weights_in(PrepareContext& ctx, const ConvShape& whole, ImageLa
   const ConvShape s = without_dimensions(whole, idle_dimensions(whole.window));
   const double operations = 2 * static_cast<double>(element_count(s.y_dims())) *
                             static_cast<double>(s.in_channels * element_count(s.window.kernel));
+  const DType dtype = ctx.dtype(0), result = weights_gradient_dtype(ctx);
   const bool serial = onednn_small(
-      operations, 4 * static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
+      operations, static_cast<double>(element_size(dtype)) *
+                      static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
   const OneDnnSerial scope(serial);
-  const ConvDescs d = describe(s, {DType::Float32, DType::Float32, DType::Float32}, layout);
+  const ConvDescs d = describe(s, {dtype, dtype, dtype, dtype}, layout);
+  const ConvDescs made = describe(s, {dtype, result, dtype, dtype}, layout);
   const auto direct = dnnl::algorithm::convolution_direct;
   try {
     const dnnl::convolution_forward::primitive_desc forward(
         onednn_engine(), dnnl::prop_kind::forward_training, direct, d.x_wanted, d.weights_wanted, d.y_wanted,
         d.strides, d.dilates, d.pad_begin, d.pad_end);
-    const Primitive::primitive_desc desc(onednn_engine(), direct, d.x_wanted, d.weights_wanted, d.y_wanted,
+    const Primitive::primitive_desc desc(onednn_engine(), direct, d.x_wanted, made.weights_wanted, d.y_wanted,
                                          d.strides, d.dilates, d.pad_begin, d.pad_end, forward,
                                          onednn_attributes());
     if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
@@ -147,17 +162,17 @@ Prepared prepare_weights_in(PrepareContext& ctx, const ConvShape& whole, ImageLa
     ScratchPlan scratch(ctx);
     const auto x = OneDnnOperand::source(scratch, d.x, desc.src_desc(), nullptr);
     const auto dy = OneDnnOperand::source(scratch, d.y, desc.diff_dst_desc(), nullptr);
-    const auto dw = OneDnnOperand::target(scratch, d.weights, desc.diff_weights_desc());
+    const auto dw = OneDnnOperand::target(scratch, made.weights, desc.diff_weights_desc());
     const Memory::desc work_desc = desc.scratchpad_desc();
     const size_t work = scratch.add(work_desc.get_size());
     const Layout images = layout == ImageLayout::Last ? Layout::ChannelsLast : Layout::Plain;
-    ctx.output(0, DType::Float32, ctx.host_ints(2));
+    ctx.output(0, result, ctx.host_ints(2));
     ctx.want(0, images);
     ctx.want(1, images);
     return [=](RunContext& run) {
       const OneDnnSerial run_scope(serial);
       std::byte* memory = run.scratch();
-      float* to = run.out<float>(0);
+      void* to = run.output(0).mutable_data();
       OneDnnArguments& arguments = run.kept<OneDnnArguments>();
       arguments.begin();
       arguments.add(DNNL_ARG_SRC, x.desc(), x.load(memory, run.input(0).data()));
@@ -174,8 +189,9 @@ Prepared prepare_weights_in(PrepareContext& ctx, const ConvShape& whole, ImageLa
 
 constexpr int64_t kManyWeights = 1 << 18;
 
-// The elements of X [images, in..., channels] at which a window begins.
-void pick_positions(const Window& w, int64_t images, int64_t channels, const float* x, float* to) {
+// The elements of X [images, in..., channels], of so many bytes, at which a window begins.
+void pick_positions(const Window& w, int64_t images, int64_t channels, int64_t bytes, const std::byte* x,
+                    std::byte* to) {
   const int64_t positions = element_count(w.out), plane = element_count(w.in);
   parallel_for(images * positions, grain_for(0.1 * static_cast<double>(channels) + 10),
                [&](int64_t begin, int64_t end) {
@@ -187,14 +203,14 @@ void pick_positions(const Window& w, int64_t images, int64_t channels, const flo
                      rest /= w.out[axis];
                      scale *= w.in[axis];
                    }
-                   const float* from = x + (i / positions * plane + at) * channels;
-                   std::copy(from, from + channels, to + i * channels);
+                   const std::byte* from = x + (i / positions * plane + at) * channels * bytes;
+                   std::copy(from, from + channels * bytes, to + i * channels * bytes);
                  }
                });
 }
 
 // One tap and no padding, channels last: for each image a product of matrices, dY transposed with X, both of
-// as many rows as there are positions; the images are added up at the end.
+// as many rows as there are positions; the images are added up at the end, in f32.
 Prepared prepare_pointwise_weights(PrepareContext& ctx) {
   if (!ctx.layouts()) return decline("tensors are in plain order");
   const ConvShape s = conv_backward_weights_shape(ctx);
@@ -213,11 +229,14 @@ Prepared prepare_pointwise_weights(PrepareContext& ctx) {
   constexpr int64_t kBlock = 16;
   if (in % kBlock == 0 && out % kBlock == 0) return decline("channels in whole blocks");
   if (size > kManyWeights) return decline("many weights: their sums would be more than the images");
-  const bool serial = onednn_small(2 * static_cast<double>(n * rows) * static_cast<double>(size),
-                                   4 * static_cast<double>(n * rows) * static_cast<double>(in + out));
+  const DType dtype = ctx.dtype(0), result = weights_gradient_dtype(ctx);
+  const int64_t bytes = static_cast<int64_t>(element_size(dtype));
+  const bool serial = onednn_small(
+      2 * static_cast<double>(n * rows) * static_cast<double>(size),
+      static_cast<double>(bytes) * static_cast<double>(n * rows) * static_cast<double>(in + out));
   const OneDnnSerial scope(serial);
-  const auto a = onednn_strided(DType::Float32, {n, out, rows}, {rows * out, 1, out});
-  const auto b = onednn_dense(DType::Float32, {n, rows, in}), c = onednn_dense(DType::Float32, {n, out, in});
+  const auto a = onednn_strided(dtype, {n, out, rows}, {rows * out, 1, out});
+  const auto b = onednn_dense(dtype, {n, rows, in}), c = onednn_dense(DType::Float32, {n, out, in});
   try {
     const dnnl::matmul::primitive_desc desc(onednn_engine(), a, b, c, onednn_attributes());
     if (onednn_is_ref(desc)) return decline("oneDNN has only its reference implementation for this shape");
@@ -225,36 +244,36 @@ Prepared prepare_pointwise_weights(PrepareContext& ctx) {
     ScratchPlan scratch(ctx);
     const Memory::desc work_desc = desc.scratchpad_desc();
     const size_t work = scratch.add(work_desc.get_size());
-    const size_t sums = n == 1 ? 0 : scratch.add(c.get_size());
+    const bool in_place = n == 1 && result == DType::Float32;
+    const size_t sums = in_place ? 0 : scratch.add(c.get_size());
     const size_t copy = dense ? 0 : scratch.add(b.get_size());
-    ctx.output(0, DType::Float32, ctx.host_ints(2));
+    ctx.output(0, result, ctx.host_ints(2));
     ctx.want(0, Layout::ChannelsLast);
     ctx.want(1, Layout::ChannelsLast);
     return [=](RunContext& run) {
       std::byte* memory = run.scratch();
-      float *dw = run.out<float>(0), *parts = n == 1 ? dw : reinterpret_cast<float*>(memory + sums);
-      const float* x = run.in<float>(0);
+      float* parts = in_place ? run.out<float>(0) : reinterpret_cast<float*>(memory + sums);
+      const std::byte* x = static_cast<const std::byte*>(run.input(0).data());
       if (!dense) {
-        float* to = reinterpret_cast<float*>(memory + copy);
-        pick_positions(w, n, in, x, to);
-        x = to;
+        pick_positions(w, n, in, bytes, x, memory + copy);
+        x = memory + copy;
       }
       {
         const OneDnnSerial run_scope(serial);
         OneDnnArguments& arguments = run.kept<OneDnnArguments>();
         arguments.begin();
-        arguments.add(DNNL_ARG_SRC, a, run.in<float>(1));
+        arguments.add(DNNL_ARG_SRC, a, run.input(1).data());
         arguments.add(DNNL_ARG_WEIGHTS, b, x);
         arguments.add(DNNL_ARG_DST, c, parts);
         arguments.add(DNNL_ARG_SCRATCHPAD, work_desc, memory + work);
         arguments.execute(primitive);
       }
-      if (n == 1) return;
+      if (in_place) return;
       parallel_for(size, grain_for(0.3 * static_cast<double>(n)), [&](int64_t begin, int64_t end) {
-        std::copy(parts + begin, parts + end, dw + begin);
         for (int64_t k = 1; k < n; ++k)
-          for (int64_t i = begin; i < end; ++i) dw[i] += parts[k * size + i];
+          for (int64_t i = begin; i < end; ++i) parts[i] += parts[k * size + i];
       });
+      convert_floats(DType::Float32, parts, result, run.output(0).mutable_data(), size);
     };
   } catch (const dnnl::error& e) {
     return decline(std::string("oneDNN: ") + e.message);
@@ -288,7 +307,7 @@ ChannelSums channel_sums(const PrepareContext& ctx) {
 
 Prepared prepare_bias_ref(PrepareContext& ctx) {
   const DType dtype = ctx.dtype(0);
-  if (is_narrow_float(dtype)) return widened(ctx, dtype, prepare_bias_ref);
+  if (is_narrow_float(dtype)) return widened(ctx, weights_gradient_dtype(ctx), prepare_bias_ref);
   const ChannelSums s = channel_sums(ctx);
   ctx.output(0, dtype, {s.channels});
   const auto sums = [s]<typename T>(const T* dy, T* db) {
@@ -306,49 +325,68 @@ Prepared prepare_bias_ref(PrepareContext& ctx) {
 }
 
 Prepared prepare_bias(PrepareContext& ctx) {
-  if (ctx.dtype(0) != DType::Float32) return decline("only f32");
+  const DType dtype = ctx.dtype(0), result = weights_gradient_dtype(ctx);
+  if (!is_f32_or_bf16(dtype)) return decline("only f32 and bf16");
   const ChannelSums s = channel_sums(ctx);
   const Layout layout = ctx.take(0);
-  ctx.output(0, DType::Float32, {s.channels});
+  ctx.output(0, result, {s.channels});
+  const auto store = [result](RunContext& run, int64_t c, double sum) {
+    const float value = static_cast<float>(sum);
+    store_floats(result, &value, run.output(0).mutable_data(), c, 1);
+  };
   if (layout == Layout::Plain)
-    return [s](RunContext& run) {
-      const float* dy = run.in<float>(0);
-      float* db = run.out<float>(0);
+    return [=](RunContext& run) {
+      const void* dy = run.input(0).data();
       parallel_for(s.channels, grain_for(0.2 * static_cast<double>(s.batch * s.plane) + 10),
                    [&](int64_t begin, int64_t end) {
+                     float buffer[kFloatBlock];
                      for (int64_t c = begin; c < end; ++c) {
                        double sum = 0;
                        for (int64_t n = 0; n < s.batch; ++n)
-                         simd_reduce_rows(SimdReduce::Sum, dy + (n * s.channels + c) * s.plane, 1, s.plane,
-                                          s.plane, &sum);
-                       db[c] = static_cast<float>(sum);
+                         for (int64_t i = 0; i < s.plane; i += kFloatBlock) {
+                           const int64_t count = std::min(kFloatBlock, s.plane - i);
+                           const int64_t at = (n * s.channels + c) * s.plane + i;
+                           simd_reduce_rows(SimdReduce::Sum, load_floats(dtype, dy, at, count, buffer), 1,
+                                            count, count, &sum);
+                         }
+                       store(run, c, sum);
                      }
                    });
     };
-  // Parts of the rows, whose number does not depend on the threads.
+  // Parts of the rows, whose number does not depend on the threads; those of bf16 as blocks of f32.
   const int64_t rows = checked_mul(s.batch, s.plane, "positions");
   const int64_t parts = std::clamp<int64_t>(rows * s.channels / 65536, 1, 16);
+  const int64_t block = dtype == DType::Float32 ? rows : std::max<int64_t>(1, 4096 / (s.channels + 1));
+  const auto bytes = [&](int64_t count, size_t element) {
+    return static_cast<size_t>(checked_mul(checked_mul(parts, count, "sums"),
+                                           checked_mul(s.channels, static_cast<int64_t>(element), "sums"),
+                                           "sums"));
+  };
   ScratchPlan scratch(ctx);
-  const size_t at = scratch.add(
-      static_cast<size_t>(checked_mul(checked_mul(parts, s.channels, "sums"), sizeof(double), "sums")));
+  const size_t at = scratch.add(bytes(1, sizeof(double)));
+  const size_t blocks = dtype == DType::Float32 ? 0 : scratch.add(bytes(block, sizeof(float)));
   return [=](RunContext& run) {
     double* sums = reinterpret_cast<double*>(run.scratch() + at);
-    const float* dy = run.in<float>(0);
-    float* db = run.out<float>(0);
+    const void* dy = run.input(0).data();
     parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const int64_t first = rows * part / parts, last = rows * (part + 1) / parts;
+        float* buffer = reinterpret_cast<float*>(run.scratch() + blocks) + part * block * s.channels;
         double* own = sums + part * s.channels;
         std::fill(own, own + s.channels, 0.0);
-        for (int64_t c = 0; c < s.channels; c += kReduceColumns)
-          simd_reduce_columns(SimdReduce::Sum, dy + first * s.channels + c, last - first, s.channels,
-                              std::min(kReduceColumns, s.channels - c), own + c);
+        const int64_t last = rows * (part + 1) / parts;
+        for (int64_t row = rows * part / parts; row < last; row += block) {
+          const int64_t count = std::min(block, last - row);
+          const float* x = load_floats(dtype, dy, row * s.channels, count * s.channels, buffer);
+          for (int64_t c = 0; c < s.channels; c += kReduceColumns)
+            simd_reduce_columns(SimdReduce::Sum, x + c, count, s.channels,
+                                std::min(kReduceColumns, s.channels - c), own + c);
+        }
       }
     });
     for (int64_t c = 0; c < s.channels; ++c) {
       double sum = 0;
       for (int64_t part = 0; part < parts; ++part) sum += sums[part * s.channels + c];
-      db[c] = static_cast<float>(sum);
+      store(run, c, sum);
     }
   };
 }

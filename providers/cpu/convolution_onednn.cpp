@@ -58,7 +58,7 @@ ConvDescs describe(const ConvShape& s, const ConvTypes& types, ImageLayout layou
     dims.insert(dims.begin(), s.groups);
     strides.insert(strides.begin(), s.out_channels * s.in_channels * taps);
   }
-  d.weights = onednn_strided(types.x, dims, strides);
+  d.weights = onednn_strided(types.weights, dims, strides);
   d.weights_wanted = in_layout(d.weights, ImageLayout::Any);
   d.x_wanted = in_layout(d.x, layout);
   d.y_wanted = in_layout(d.y, layout);
@@ -135,7 +135,7 @@ Prepared prepare_primitive(PrepareContext& ctx, const ConvShape& whole, ImageLay
       operations, static_cast<double>(element_size(dtype)) *
                       static_cast<double>(element_count(s.x_dims()) + element_count(s.y_dims())));
   const OneDnnSerial scope(serial);
-  const ConvDescs d = describe(s, {dtype, s.bias ? ctx.dtype(2) : dtype, epilogue.result}, layout);
+  const ConvDescs d = describe(s, {dtype, dtype, s.bias ? ctx.dtype(2) : dtype, epilogue.result}, layout);
   const auto make = [d, algorithm, biased = s.bias](const Memory::desc& x, const Memory::desc& weights,
                                                     const Memory::desc& y, const dnnl::post_ops& ops) {
     const auto kind = dnnl::prop_kind::forward_inference;

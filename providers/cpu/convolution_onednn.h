@@ -17,9 +17,8 @@ enum class ImageLayout { Plain, Blocked, Any, Last };
 // The layouts to try, with the reorders of both images counted in.
 std::vector<ImageLayout> image_layouts(const ConvShape& s);
 
-// The types of images and weights, of the bias and of what is made.
 struct ConvTypes {
-  DType x, bias, y;
+  DType x, weights, bias, y;
 };
 
 struct ConvDescs {

@@ -1,5 +1,5 @@
-// BatchNormalization with the statistics of the batch, and its backward pass, on f32 in plain order and
-// channels last; a plain loop in f64 for the backward pass of other dtypes.
+// BatchNormalization with the statistics of the batch, and its backward pass, on f32 and bf16 in plain order
+// and channels last, with f32 statistics; a plain loop in f64 for the backward pass of other dtypes.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "providers/cpu/normalization_batch.cpp"
 #include <hwy/foreach_target.h>  // compiles what follows once for each instruction set
@@ -11,10 +11,29 @@
 
 #include "ops/registry/operator.h"
 #include "providers/cpu/normalization.h"
+#include "providers/cpu/support/dispatch.h"
 #include "providers/cpu/support/packed.h"
 #include "providers/cpu/support/parallel.h"
 #include "providers/cpu/support/rows-inl.h"
 #include "providers/cpu/support/widen.h"
+
+#ifndef SARDONYX_BATCH_LOOPS
+#define SARDONYX_BATCH_LOOPS
+namespace sardonyx::cpu {
+
+// Loops over elements of f32, or of the bits of bf16.
+template <typename T>
+struct BatchLoops {
+  void (*sums)(const T* x, const T* dy, int64_t n, float centre, double* sums);
+  void (*column_sums)(const T* x, const T* dy, int64_t rows, int64_t n, const float* centre,
+                      float* const* sums);
+  void (*affine)(const T* x, const T* dy, int64_t n, float mean, float factor, float slope, float bias, T* y);
+  void (*affine_columns)(const T* x, const T* dy, int64_t n, const float* mean, const float* factor,
+                         const float* slope, const float* bias, T* y);
+};
+
+}  // namespace sardonyx::cpu
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace sardonyx::cpu {
@@ -23,7 +42,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Adds the sums of t, t^2, dy and dy * t to `sums`, where t = x - centre; of the first two only where dy is
 // null. At most 256 terms are added in one lane before they go to f64.
-void BatchSums(const float* x, const float* dy, int64_t n, float centre, double* sums) {
+template <typename T>
+void batch_sums(const T* x, const T* dy, int64_t n, float centre, double* sums) {
   const hn::ScalableTag<float> d;
   const hn::CappedTag<float, 1> one;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), block = 256 * lanes;
@@ -33,11 +53,11 @@ void BatchSums(const float* x, const float* dy, int64_t n, float centre, double*
     auto a = hn::Zero(tag), b = a, c = a, e = a, a1 = a, b1 = a, c1 = a, e1 = a;
     const auto middle = hn::Set(tag, centre);
     const auto add = [&](auto& first, auto& second, auto& third, auto& fourth) HWY_ATTR {
-      const auto t = hn::Sub(hn::LoadU(tag, x + i), middle);
+      const auto t = hn::Sub(load_row(tag, x + i), middle);
       first = hn::Add(first, t);
       second = hn::MulAdd(t, t, second);
       if (dy) {
-        const auto g = hn::LoadU(tag, dy + i);
+        const auto g = load_row(tag, dy + i);
         third = hn::Add(third, g);
         fourth = hn::MulAdd(g, t, fourth);
       }
@@ -55,20 +75,21 @@ void BatchSums(const float* x, const float* dy, int64_t n, float centre, double*
   if (i < n) run(one, n);
 }
 
-// The same for n columns of rows that lie `stride` apart: sums[k][column], in f32.
-void BatchColumnSums(const float* x, const float* dy, int64_t rows, int64_t stride, int64_t n,
-                     const float* centre, float* const* sums) {
+// The same for the columns of rows of n elements: sums[k][column], in f32.
+template <typename T>
+void batch_column_sums(const T* x, const T* dy, int64_t rows, int64_t n, const float* centre,
+                       float* const* sums) {
   const hn::ScalableTag<float> d;
   const hn::CappedTag<float, 1> one;
   const auto column = [&](auto tag, int64_t at) HWY_ATTR {
     auto a = hn::Zero(tag), b = a, c = a, e = a;
     const auto middle = hn::LoadU(tag, centre + at);
     for (int64_t r = 0; r < rows; ++r) {
-      const auto t = hn::Sub(hn::LoadU(tag, x + r * stride + at), middle);
+      const auto t = hn::Sub(load_row(tag, x + r * n + at), middle);
       a = hn::Add(a, t);
       b = hn::MulAdd(t, t, b);
       if (dy) {
-        const auto g = hn::LoadU(tag, dy + r * stride + at);
+        const auto g = load_row(tag, dy + r * n + at);
         c = hn::Add(c, g);
         e = hn::MulAdd(g, t, e);
       }
@@ -83,35 +104,44 @@ void BatchColumnSums(const float* x, const float* dy, int64_t rows, int64_t stri
 }
 
 // y = (x - mean) * factor + bias, and with dy, which y may be: y = dy * factor + (x - mean) * slope + bias.
-void BatchAffine(const float* x, const float* dy, int64_t n, float mean, float factor, float slope,
-                 float bias, float* y) {
+template <typename T>
+void batch_affine(const T* x, const T* dy, int64_t n, float mean, float factor, float slope, float bias,
+                  T* y) {
   if (!dy) {
     map_row(x, n, y, [=](auto d, auto v, int64_t) HWY_ATTR {
       return hn::MulAdd(hn::Sub(v, hn::Set(d, mean)), hn::Set(d, factor), hn::Set(d, bias));
     });
   } else {
     map_row(dy, n, y, [=](auto d, auto v, int64_t i) HWY_ATTR {
-      const auto t = hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean));
+      const auto t = hn::Sub(load_row(d, x + i), hn::Set(d, mean));
       return hn::MulAdd(v, hn::Set(d, factor), hn::MulAdd(t, hn::Set(d, slope), hn::Set(d, bias)));
     });
   }
 }
 
 // The same with numbers for each column.
-void BatchAffineColumns(const float* x, const float* dy, int64_t n, const float* mean, const float* factor,
-                        const float* slope, const float* bias, float* y) {
+template <typename T>
+void batch_affine_columns(const T* x, const T* dy, int64_t n, const float* mean, const float* factor,
+                          const float* slope, const float* bias, T* y) {
   if (!dy) {
     map_row(x, n, y, [=](auto d, auto v, int64_t i) HWY_ATTR {
       return hn::MulAdd(hn::Sub(v, hn::LoadU(d, mean + i)), hn::LoadU(d, factor + i), hn::LoadU(d, bias + i));
     });
   } else {
     map_row(dy, n, y, [=](auto d, auto v, int64_t i) HWY_ATTR {
-      const auto t = hn::Sub(hn::LoadU(d, x + i), hn::LoadU(d, mean + i));
+      const auto t = hn::Sub(load_row(d, x + i), hn::LoadU(d, mean + i));
       const auto rest = hn::MulAdd(t, hn::LoadU(d, slope + i), hn::LoadU(d, bias + i));
       return hn::MulAdd(v, hn::LoadU(d, factor + i), rest);
     });
   }
 }
+
+template <typename T>
+BatchLoops<T> batch_loops() {
+  return {batch_sums<T>, batch_column_sums<T>, batch_affine<T>, batch_affine_columns<T>};
+}
+BatchLoops<float> FloatBatch() { return batch_loops<float>(); }
+BatchLoops<uint16_t> BFloatBatch() { return batch_loops<uint16_t>(); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sardonyx::cpu
@@ -122,10 +152,16 @@ namespace sardonyx::cpu {
 
 namespace {
 
-HWY_EXPORT(BatchSums);
-HWY_EXPORT(BatchColumnSums);
-HWY_EXPORT(BatchAffine);
-HWY_EXPORT(BatchAffineColumns);
+HWY_EXPORT(FloatBatch);
+HWY_EXPORT(BFloatBatch);
+
+template <typename T>
+BatchLoops<T> loops() {
+  if constexpr (std::is_same_v<T, float>)
+    return HWY_DYNAMIC_DISPATCH(FloatBatch)();
+  else
+    return HWY_DYNAMIC_DISPATCH(BFloatBatch)();
+}
 
 // What the elements of one channel are multiplied by.
 struct Line {
@@ -148,8 +184,9 @@ bool moments_of(const double* sums, double count, double centre, Moments& m) {
 
 // Every channel in turn: x and dy as [outer, channels, inner]. f(channel, moments) gives its Line, with which
 // it is written while it is in the cache.
-template <typename F>
-void channel_by_channel(const ChannelView& v, const float* x, const float* dy, float* y, const F& f) {
+template <typename T, typename F>
+void channel_by_channel(const ChannelView& v, const T* x, const T* dy, T* y, const F& f) {
+  const BatchLoops<T> batch = loops<T>();
   const double count = static_cast<double>(v.count());
   parallel_for(v.channels, grain_for(20 + 0.3 * count), [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
@@ -158,21 +195,20 @@ void channel_by_channel(const ChannelView& v, const float* x, const float* dy, f
       };
       Moments m;
       const int64_t some = std::min<int64_t>(v.inner, 64);
-      float centre = 0;
-      for (int64_t i = 0; i < some; ++i) centre += x[c * v.inner + i] / static_cast<float>(some);
+      double first[2] = {};
+      batch.sums(x + c * v.inner, nullptr, some, 0, first);
+      float centre = static_cast<float>(first[0] / static_cast<double>(some));
       for (int pass = 0; pass < 2; ++pass) {
         double sums[4] = {};
-        each([&](int64_t at) {
-          HWY_DYNAMIC_DISPATCH(BatchSums)(x + at, dy ? dy + at : nullptr, v.inner, centre, sums);
-        });
+        each([&](int64_t at) { batch.sums(x + at, dy ? dy + at : nullptr, v.inner, centre, sums); });
         if (moments_of(sums, count, static_cast<double>(centre), m)) break;
         centre = static_cast<float>(m.mean);
       }
       const Line line = f(c, m);
       if (!y) continue;
       each([&](int64_t at) {
-        HWY_DYNAMIC_DISPATCH(BatchAffine)
-        (x + at, dy ? dy + at : nullptr, v.inner, line.mean, line.factor, line.slope, line.bias, y + at);
+        batch.affine(x + at, dy ? dy + at : nullptr, v.inner, line.mean, line.factor, line.slope, line.bias,
+                     y + at);
       });
     }
   });
@@ -196,9 +232,10 @@ struct ColumnScratch {
 };
 
 // The same where inner is 1: rows of channels.
-template <typename F>
-void in_columns(const ChannelView& v, const ColumnScratch& at, RunContext& run, const float* x,
-                const float* dy, float* y, const F& f) {
+template <typename T, typename F>
+void in_columns(const ChannelView& v, const ColumnScratch& at, RunContext& run, const T* x, const T* dy, T* y,
+                const F& f) {
+  const BatchLoops<T> batch = loops<T>();
   constexpr int64_t kRows = 64;
   const int64_t rows = v.outer, channels = v.channels;
   const double count = static_cast<double>(rows);
@@ -208,9 +245,10 @@ void in_columns(const ChannelView& v, const ColumnScratch& at, RunContext& run, 
   float *means = lines, *factors = lines + channels, *slopes = lines + 2 * channels,
         *biases = lines + 3 * channels;
   const int64_t some = std::min(rows, kRows);
-  std::fill_n(means, channels, 0.0f);
-  for (int64_t r = 0; r < some; ++r)
-    for (int64_t c = 0; c < channels; ++c) means[c] += x[r * channels + c] / static_cast<float>(some);
+  float* const first_sums[] = {means, blocks};
+  std::fill_n(factors, channels, 0.0f);
+  batch.column_sums(x, nullptr, some, channels, factors, first_sums);
+  for (int64_t c = 0; c < channels; ++c) means[c] /= static_cast<float>(some);
   std::vector<Moments> moments(static_cast<size_t>(channels));
   for (int pass = 0; pass < 2; ++pass) {
     parallel_for(at.parts, 1, [&](int64_t begin, int64_t end) {
@@ -221,9 +259,8 @@ void in_columns(const ChannelView& v, const ColumnScratch& at, RunContext& run, 
         std::fill_n(total, 4 * channels, 0.0);
         const int64_t last = rows * (part + 1) / at.parts;
         for (int64_t first = rows * part / at.parts; first < last; first += kRows) {
-          HWY_DYNAMIC_DISPATCH(BatchColumnSums)
-          (x + first * channels, dy ? dy + first * channels : nullptr, std::min(kRows, last - first),
-           channels, channels, means, sums);
+          batch.column_sums(x + first * channels, dy ? dy + first * channels : nullptr,
+                            std::min(kRows, last - first), channels, means, sums);
           for (int64_t i = 0; i < (dy ? 4 : 2) * channels; ++i) total[i] += static_cast<double>(block[i]);
         }
       }
@@ -245,9 +282,9 @@ void in_columns(const ChannelView& v, const ColumnScratch& at, RunContext& run, 
   }
   if (!y) return;
   parallel_for(rows, grain_for(10 + 0.2 * static_cast<double>(channels)), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) HWY_DYNAMIC_DISPATCH(BatchAffineColumns)
-    (x + r * channels, dy ? dy + r * channels : nullptr, channels, means, factors, slopes, biases,
-     y + r * channels);
+    for (int64_t r = begin; r < end; ++r)
+      batch.affine_columns(x + r * channels, dy ? dy + r * channels : nullptr, channels, means, factors,
+                           slopes, biases, y + r * channels);
   });
 }
 
@@ -256,24 +293,34 @@ ChannelView stored(ChannelView v, Layout layout) {
   return layout == Layout::Plain ? v : ChannelView{v.count(), v.channels, 1};
 }
 
+// x, dy (null forwards) and y (null where only f is of interest) are of f32, or all of bf16.
 template <typename F>
-void over_channels(const ChannelView& v, const ColumnScratch& at, RunContext& run, const float* x,
-                   const float* dy, float* y, const F& f) {
-  if (v.outer == 0 || v.inner == 0)
+void over_channels(const ChannelView& v, const ColumnScratch& at, RunContext& run, const Tensor& x,
+                   const Tensor* dy, Tensor* y, const F& f) {
+  if (v.outer == 0 || v.inner == 0) {
     for (int64_t c = 0; c < v.channels; ++c) f(c, Moments{std::nan(""), std::nan("")});
-  else if (v.inner == 1)
-    in_columns(v, at, run, x, dy, y, f);
-  else
-    channel_by_channel(v, x, dy, y, f);
+    return;
+  }
+  const auto compute = [&]<typename T>(T* to) {
+    const T *from = static_cast<const T*>(x.data()),
+            *cotangent = dy ? static_cast<const T*>(dy->data()) : nullptr;
+    if (v.inner == 1)
+      in_columns(v, at, run, from, cotangent, to, f);
+    else
+      channel_by_channel(v, from, cotangent, to, f);
+  };
+  void* to = y ? y->mutable_data() : nullptr;
+  x.dtype() == DType::Float32 ? compute(static_cast<float*>(to)) : compute(static_cast<uint16_t*>(to));
 }
 
 Prepared prepare_training(PrepareContext& ctx) {
   const BatchNormalization s = batch_normalization(ctx);
-  for (size_t i = 0; i < 5; ++i)
-    if (ctx.dtype(i) != DType::Float32) return decline("not all of float");
+  if (!is_f32_or_bf16(ctx.dtype(0))) return decline("only f32 and bf16");
+  for (size_t i = 1; i < 5; ++i)
+    if (ctx.dtype(i) != DType::Float32) return decline("scale, bias and statistics are not of float");
   if (!s.training) return decline("statistics are given");
   const Layout layout = ctx.take(0);
-  ctx.output(0, DType::Float32, ctx.dims(0));
+  ctx.output(0, ctx.dtype(0), ctx.dims(0));
   ctx.output_layout(0, layout);
   ctx.output(1, DType::Float32, ctx.dims(3));
   ctx.output(2, DType::Float32, ctx.dims(3));
@@ -286,16 +333,15 @@ Prepared prepare_training(PrepareContext& ctx) {
                 *variances = run.in<float>(4);
     float *to_mean = run.wants(1) ? run.out<float>(1) : nullptr,
           *to_variance = run.wants(2) ? run.out<float>(2) : nullptr;
-    over_channels(
-        view, at, run, run.in<float>(0), nullptr, run.out<float>(0), [&](int64_t c, const Moments& m) {
-          const auto blend = [&](float before, double now) {
-            return static_cast<float>(static_cast<double>(before) * s.momentum + now * (1 - s.momentum));
-          };
-          if (to_mean) to_mean[c] = blend(means[c], m.mean);
-          if (to_variance) to_variance[c] = blend(variances[c], m.variance);
-          const double factor = static_cast<double>(scale[c]) / std::sqrt(m.variance + s.epsilon);
-          return Line{static_cast<float>(m.mean), static_cast<float>(factor), 0, bias[c]};
-        });
+    over_channels(view, at, run, run.input(0), nullptr, &run.output(0), [&](int64_t c, const Moments& m) {
+      const auto blend = [&](float before, double now) {
+        return static_cast<float>(static_cast<double>(before) * s.momentum + now * (1 - s.momentum));
+      };
+      if (to_mean) to_mean[c] = blend(means[c], m.mean);
+      if (to_variance) to_variance[c] = blend(variances[c], m.variance);
+      const double factor = static_cast<double>(scale[c]) / std::sqrt(m.variance + s.epsilon);
+      return Line{static_cast<float>(m.mean), static_cast<float>(factor), 0, bias[c]};
+    });
   };
 }
 
@@ -308,16 +354,19 @@ ChannelView backward_view(PrepareContext& ctx) {
   ctx.expect(ctx.dims(2) == Dims{v.channels}, "dims of input 'scale'", to_string(Dims{v.channels}),
              to_string(ctx.dims(2)));
   for (size_t i = 0; i < 3; ++i)
-    ctx.expect(ctx.dtype(i) == ctx.dtype(1) && is_float(ctx.dtype(i)), "dtype of input " + std::to_string(i),
-               "one float type", dtype_name(ctx.dtype(i)));
-  ctx.output(0, ctx.dtype(1), x);
-  ctx.output(1, ctx.dtype(1), ctx.dims(2));
-  ctx.output(2, ctx.dtype(1), ctx.dims(2));
+    ctx.expect(is_float(ctx.dtype(i)), "dtype of input " + std::to_string(i), "a float type",
+               dtype_name(ctx.dtype(i)));
+  ctx.expect(ctx.dtype(0) == ctx.dtype(1), "dtype of input 'dY'", dtype_name(ctx.dtype(1)),
+             dtype_name(ctx.dtype(0)));
+  if (ctx.wants(0)) ctx.output(0, ctx.dtype(1), x);
+  ctx.output(1, ctx.dtype(2), ctx.dims(2));
+  ctx.output(2, ctx.dtype(2), ctx.dims(2));
   return v;
 }
 
 Prepared prepare_backward(PrepareContext& ctx) {
-  if (ctx.dtype(1) != DType::Float32) return decline("only float");
+  if (!is_f32_or_bf16(ctx.dtype(1))) return decline("only f32 and bf16");
+  if (ctx.dtype(2) != DType::Float32) return decline("scale is not of float");
   ChannelView view = backward_view(ctx);
   // In the order of x, which is that of the convolution before it.
   const Layout layout = ctx.take(1);
@@ -333,7 +382,7 @@ Prepared prepare_backward(PrepareContext& ctx) {
     float *to_scale = run.wants(1) ? run.out<float>(1) : nullptr,
           *to_bias = run.wants(2) ? run.out<float>(2) : nullptr;
     const double count = static_cast<double>(view.count());
-    over_channels(view, at, run, run.in<float>(1), run.in<float>(0), run.out<float>(0),
+    over_channels(view, at, run, run.input(1), &run.input(0), run.wants(0) ? &run.output(0) : nullptr,
                   [&](int64_t c, const Moments& m) {
                     const double inverse = 1 / std::sqrt(m.variance + epsilon);
                     const double factor = static_cast<double>(scale[c]) * inverse;

@@ -7,6 +7,7 @@
 #include "graph/bodies.h"
 #include "graph/patch.h"
 #include "ops/registry/operator.h"
+#include "ops/registry/propagate.h"
 
 namespace sardonyx {
 
@@ -35,13 +36,17 @@ class Lowering {
     return OperatorRegistry::instance().find(node.domain, node.op);
   }
 
+  // Whether a list of inputs or outputs that narrow has i.
+  static bool includes(const std::vector<int>& named, size_t i) {
+    return named.empty() || std::find(named.begin(), named.end(), static_cast<int>(i)) != named.end();
+  }
+
   // Whether a lowered node reads its input i as bf16.
   bool takes_low(const Node& node, size_t i) const {
     const Operator& op = *operator_of(node);
     if (!is_f32(node.inputs[i])) return false;
     if (op.keeps_constants && value(node.inputs[i]).kind == ValueKind::Constant) return false;
-    const auto& named = op.narrow_inputs;
-    return named.empty() || std::find(named.begin(), named.end(), static_cast<int>(i)) != named.end();
+    return includes(op.narrow_inputs, i);
   }
 
   bool can_lower(const Node& node) const {
@@ -61,9 +66,12 @@ class Lowering {
 
   void mark(size_t n, bool low) {
     nodes_[n] = low;
-    if (operator_of(graph_.nodes()[n])->keeps_outputs) return;
-    for (const ValueId id : graph_.nodes()[n].outputs)
-      if (is_f32(id)) made_[static_cast<size_t>(id)] = low;
+    const Node& node = graph_.nodes()[n];
+    const Operator& op = *operator_of(node);
+    if (op.keeps_outputs) return;
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      if (is_f32(node.outputs[i]) && includes(op.narrow_outputs, i))
+        made_[static_cast<size_t>(node.outputs[i])] = low;
   }
 
   // Whether some node that is lowered reads the value as bf16.
@@ -99,6 +107,7 @@ class Lowering {
     for (const ValueId id : graph_.outputs()) wide_[static_cast<size_t>(id)] = 1;
     for (size_t n = 0; n < nodes_.size(); ++n) {
       const Node& node = graph_.nodes()[n];
+      if (measures(node)) continue;
       for (size_t i = 0; i < node.inputs.size(); ++i)
         if (node.inputs[i] != kNone && !(nodes_[n] && takes_low(node, i)))
           wide_[static_cast<size_t>(node.inputs[i])] = 1;

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "graph/bodies.h"
+#include "ops/registry/propagate.h"
 #include "providers/runtime/executor_impl.h"
 #include "providers/runtime/log.h"
 
@@ -35,7 +36,7 @@ Executor::Segment::Segment(const Executor& executor, std::vector<NodeId> in_orde
   for (size_t k = nodes.size(); k-- > 0;) {
     const Node& node = graph.node(nodes[k]);
     const auto& host_operand = executor.steps_[static_cast<size_t>(nodes[k])]->host_operand;
-    const bool passes = !has_bodies(node) && !node.is("Shape") && !node.is("Size") &&
+    const bool passes = !has_bodies(node) && !measures(node) &&
                         std::any_of(node.outputs.begin(), node.outputs.end(),
                                     [&](ValueId id) { return dims_depend.count(id) != 0; });
     for (size_t i = 0; i < node.inputs.size(); ++i)

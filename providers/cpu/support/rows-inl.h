@@ -1,5 +1,5 @@
-// Sums and maps over neighbouring f32 elements. Included once for each instruction set by files on Highway's
-// foreach_target.
+// Sums over neighbouring f32 elements, and maps over these or the bits of bf16. Included once for each
+// instruction set by files on Highway's foreach_target.
 #if defined(SARDONYX_ROWS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef SARDONYX_ROWS_INL_H
 #undef SARDONYX_ROWS_INL_H
@@ -10,6 +10,8 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+
+#include "providers/cpu/support/simd_bfloat16-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sardonyx::cpu {
@@ -42,27 +44,27 @@ HWY_INLINE double sum_of(const float* x, int64_t n, F f) {
 
 // y[i] = f(d, x[i], i) for whole vectors; y may be x. The last vector overlaps the one before it, so it is
 // computed before anything is written.
-template <class F>
-HWY_INLINE void map_row(const float* x, int64_t n, float* y, F f) {
+template <class T, class F>
+HWY_INLINE void map_row(const T* x, int64_t n, T* y, F f) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::ScalableTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   if (n < lanes) {
     const hn::CappedTag<float, 1> one;
-    for (int64_t i = 0; i < n; ++i) hn::StoreU(f(one, hn::LoadU(one, x + i), i), one, y + i);
+    for (int64_t i = 0; i < n; ++i) store_row(f(one, load_row(one, x + i), i), one, y + i);
     return;
   }
-  const auto last = f(d, hn::LoadU(d, x + n - lanes), n - lanes);
+  const auto last = f(d, load_row(d, x + n - lanes), n - lanes);
   int64_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    const auto v0 = f(d, hn::LoadU(d, x + i), i), v1 = f(d, hn::LoadU(d, x + i + lanes), i + lanes);
-    const auto v2 = f(d, hn::LoadU(d, x + i + 2 * lanes), i + 2 * lanes),
-               v3 = f(d, hn::LoadU(d, x + i + 3 * lanes), i + 3 * lanes);
-    hn::StoreU(v0, d, y + i), hn::StoreU(v1, d, y + i + lanes);
-    hn::StoreU(v2, d, y + i + 2 * lanes), hn::StoreU(v3, d, y + i + 3 * lanes);
+    const auto v0 = f(d, load_row(d, x + i), i), v1 = f(d, load_row(d, x + i + lanes), i + lanes);
+    const auto v2 = f(d, load_row(d, x + i + 2 * lanes), i + 2 * lanes),
+               v3 = f(d, load_row(d, x + i + 3 * lanes), i + 3 * lanes);
+    store_row(v0, d, y + i), store_row(v1, d, y + i + lanes);
+    store_row(v2, d, y + i + 2 * lanes), store_row(v3, d, y + i + 3 * lanes);
   }
-  for (; i + lanes <= n; i += lanes) hn::StoreU(f(d, hn::LoadU(d, x + i), i), d, y + i);
-  hn::StoreU(last, d, y + n - lanes);
+  for (; i + lanes <= n; i += lanes) store_row(f(d, load_row(d, x + i), i), d, y + i);
+  store_row(last, d, y + n - lanes);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -18,7 +18,6 @@ void convert_floats(DType from, const void* src, DType to, void* dst, int64_t n)
 
 Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare) {
   PrepareContext wide = ctx;
-  wide.layouts_ = false;
   wide.followers_.clear();
   std::vector<bool> convert(ctx.input_count(), false);
   std::vector<Tensor> hosts(ctx.input_count());
@@ -39,11 +38,13 @@ Prepared widened(PrepareContext& ctx, DType narrow, const PrepareKernel& prepare
     const auto& output = inner_outputs[i];
     if (output.kind == PrepareContext::OutputKind::Unset) continue;
     ctx.output(i, output.desc.dtype == DType::Float32 ? narrow : output.desc.dtype, output.desc.dims);
+    ctx.output_layout(i, output.desc.layout);
   }
+  for (size_t i = 0; i < ctx.input_count(); ++i) ctx.want(i, wide.inputs_[i].wanted);
   ctx.scratch(wide.scratch_);
-  // Constants stay converted: weights are not converted again at each run.
+  // Constants in plain order stay converted: weights are not converted again at each run.
   for (size_t i = 0; i < hosts.size(); ++i)
-    if (!ctx.constant(i)) hosts[i] = Tensor();
+    if (!ctx.constant(i) || wide.inputs_[i].wanted != Layout::Plain) hosts[i] = Tensor();
   return [inner = std::move(inner), inner_outputs, convert, narrow,
           constants = std::move(hosts)](RunContext& run) {
     RunContext wide_run = run;
