@@ -166,6 +166,14 @@ void add_node(Differentiate& d, Node node, const std::vector<ValueId>& outer, co
   d.builder().add(std::move(node));
 }
 
+// Without a turn, a scan output has such dims only as its type says.
+ValueId with_dims_of(Differentiate& d, ValueId stacked, size_t input) {
+  const auto& shape = d.type(input).shape;
+  if (shape && std::all_of(shape->begin(), shape->end(), [](const Dim& dim) { return dim.known(); }))
+    return stacked;
+  return d.op("Reshape", {stacked, d.shape_of(d.in(input))}, attributes({{"allowzero", int64_t{1}}}));
+}
+
 void scan(Differentiate& d) {
   const auto a = d.attributes<ScanAttributes>();
   const Graph& body = **a.body;
@@ -229,8 +237,6 @@ void scan(Differentiate& d) {
     // At least one, which says how many turns there are.
     if (parts.fed[i] != kNone || (axes.empty() && i + 1 == scanned))
       scan_over(body.inputs()[states + i], d.in(states + i), in_axes[i], in_backwards[i]);
-  std::vector<size_t> given;
-  for (size_t i = 0; i < active.size(); ++i) given.push_back(active[i]);
   for (size_t i = active.size(); i < question.inputs.size(); ++i) {
     const size_t k = question.inputs[i] - states;
     outputs.push_back(parts.of_inputs[i]);
@@ -250,7 +256,10 @@ void scan(Differentiate& d) {
   size_t next = 0;
   for (const size_t i : active) d.give(i, results[next++]);
   for (const size_t i : sums.captures) d.give_capture(i, results[next++]);
-  for (size_t i = active.size(); i < question.inputs.size(); ++i) d.give(question.inputs[i], results[next++]);
+  for (size_t i = active.size(); i < question.inputs.size(); ++i) {
+    const size_t input = question.inputs[i];
+    d.give(input, with_dims_of(d, results[next++], input));
+  }
 }
 
 // The body of a Loop whose states have the shapes that the initial ones have, as far as every turn keeps

@@ -105,26 +105,33 @@ GraphPtr cell(bool with_second) {
 
 }  // namespace
 
+// As many turns as x is long; there may be none.
+void expect_scan(int64_t length, int64_t in_direction, int64_t out_direction) {
+  GraphBuilder b("scan");
+  const ValueId h = b.input("h", f64({2, 3})), x = b.input("x", f64({2, length, 4})),
+                z = b.input("z", f64({length, 3})), w = b.input("w", f64({4, 3}));
+  const auto y =
+      add_node(b, "Scan", {h, x, z}, {w}, 3,
+               attributes({{"body", cell(true)},
+                           {"num_scan_inputs", int64_t{2}},
+                           {"scan_input_axes", std::vector<int64_t>{1, 0}},
+                           {"scan_input_directions", std::vector<int64_t>{in_direction, 1 - in_direction}},
+                           {"scan_output_axes", std::vector<int64_t>{-1, 1}},
+                           {"scan_output_directions", std::vector<int64_t>{out_direction, 0}}}));
+  for (const ValueId id : y) b.output(id);
+  expect_gradient(std::move(b), {{"h", numbers({2, 3}, 1)},
+                                 {"x", numbers({2, length, 4}, 2)},
+                                 {"z", numbers({length, 3}, 3)},
+                                 {"w", numbers({4, 3}, 4)}});
+}
+
 TEST(GradientBodies, Scan) {
   for (const int64_t in_direction : {0, 1})
-    for (const int64_t out_direction : {0, 1}) {
-      GraphBuilder b("scan");
-      const ValueId h = b.input("h", f64({2, 3})), x = b.input("x", f64({2, 5, 4})),
-                    z = b.input("z", f64({5, 3})), w = b.input("w", f64({4, 3}));
-      const auto y = add_node(
-          b, "Scan", {h, x, z}, {w}, 3,
-          attributes({{"body", cell(true)},
-                      {"num_scan_inputs", int64_t{2}},
-                      {"scan_input_axes", std::vector<int64_t>{1, 0}},
-                      {"scan_input_directions", std::vector<int64_t>{in_direction, 1 - in_direction}},
-                      {"scan_output_axes", std::vector<int64_t>{-1, 1}},
-                      {"scan_output_directions", std::vector<int64_t>{out_direction, 0}}}));
-      for (const ValueId id : y) b.output(id);
-      expect_gradient(std::move(b), {{"h", numbers({2, 3}, 1)},
-                                     {"x", numbers({2, 5, 4}, 2)},
-                                     {"z", numbers({5, 3}, 3)},
-                                     {"w", numbers({4, 3}, 4)}});
-    }
+    for (const int64_t out_direction : {0, 1})
+      for (const int64_t length : {5, 1, 0}) {
+        SCOPED_TRACE(length);
+        expect_scan(length, in_direction, out_direction);
+      }
 }
 
 // Only the last state is used, and only by the way of a sum that reads nothing back.
@@ -162,7 +169,7 @@ TEST(GradientBodies, Loop) {
     const auto y = add_node(b, "Loop", {m, b.constant(Tensor::scalar<bool>(true)), x, integer(b, 1)}, {w}, 3,
                             attributes({{"body", body}}));
     b.output(y[0]);
-    if (most > 0) b.output(y[2]);
+    b.output(y[2]);
     expect_gradient(
         std::move(b),
         {{"m", Tensor::scalar<int64_t>(most)}, {"x", numbers({2, 3}, 1)}, {"w", numbers({3, 3}, 2)}},
