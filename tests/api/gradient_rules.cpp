@@ -102,6 +102,19 @@ TEST(GradientRules, CumProdWithZeros) {
     }
 }
 
+TEST(GradientRules, CumProdWithoutElements) {
+  for (const Dims& dims : {Dims{2, 0, 3}, Dims{0, 2, 3}}) {
+    const Prepared prepared =
+        make_model(one("CumProd", {f32(dims), constant<int64_t>({1}, {})}), 1, DType::Float64);
+    EXPECT_EQ(gradient_error(prepared.model, prepared.feeds, {.wrt = {"x0"}}), 0);
+    // Written out for other engines as well.
+    const LoadedModel gradient = in_standard_operators(gradient_of(prepared.model, {"x0"}));
+    Feeds feeds = prepared.feeds;
+    feeds["d_y0"] = prepared.feeds.at("x0");
+    EXPECT_EQ(Session(gradient).run(feeds).at(0).tensor().dims(), dims);
+  }
+}
+
 TEST(GradientRules, DetOfSingularMatrices) {
   const Prepared prepared = make_model(one("Det", {f32({4, 3, 3})}), 1, DType::Float64);
   Feeds feeds;
