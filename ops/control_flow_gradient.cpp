@@ -166,6 +166,14 @@ void add_node(Differentiate& d, Node node, const std::vector<ValueId>& outer, co
   d.builder().add(std::move(node));
 }
 
+// Without a turn, a scan output has such dims only as its type says.
+ValueId with_dims_of(Differentiate& d, ValueId stacked, size_t input) {
+  const auto& shape = d.type(input).shape;
+  if (shape && std::all_of(shape->begin(), shape->end(), [](const Dim& dim) { return dim.known(); }))
+    return stacked;
+  return d.op("Reshape", {stacked, d.shape_of(d.in(input))}, attributes({{"allowzero", int64_t{1}}}));
+}
+
 void scan(Differentiate& d) {
   const auto a = d.attributes<ScanAttributes>();
   const Graph& body = **a.body;
@@ -229,8 +237,6 @@ void scan(Differentiate& d) {
     // At least one, which says how many turns there are.
     if (parts.fed[i] != kNone || (axes.empty() && i + 1 == scanned))
       scan_over(body.inputs()[states + i], d.in(states + i), in_axes[i], in_backwards[i]);
-  std::vector<size_t> given;
-  for (size_t i = 0; i < active.size(); ++i) given.push_back(active[i]);
   for (size_t i = active.size(); i < question.inputs.size(); ++i) {
     const size_t k = question.inputs[i] - states;
     outputs.push_back(parts.of_inputs[i]);
@@ -250,7 +256,10 @@ void scan(Differentiate& d) {
   size_t next = 0;
   for (const size_t i : active) d.give(i, results[next++]);
   for (const size_t i : sums.captures) d.give_capture(i, results[next++]);
-  for (size_t i = active.size(); i < question.inputs.size(); ++i) d.give(question.inputs[i], results[next++]);
+  for (size_t i = active.size(); i < question.inputs.size(); ++i) {
+    const size_t input = question.inputs[i];
+    d.give(input, with_dims_of(d, results[next++], input));
+  }
 }
 
 // The body of a Loop whose states have the shapes that the initial ones have, as far as every turn keeps
@@ -287,6 +296,56 @@ ValueId int_op(GraphBuilder& builder, const char* op, ValueId a, int64_t b) {
   return builder.op(op, {a, builder.constant(Tensor::scalar<int64_t>(b))});
 }
 
+// `before` and `count` items of a sequence behind it, from `first` on.
+ValueId with_items(GraphBuilder& builder, ValueId before, ValueId items, ValueId first, ValueId count,
+                   DType dtype) {
+  const Type sequence = Type::sequence(Type::tensor(dtype)), number = Type::tensor(DType::Int64, {});
+  GraphBuilder body("items");
+  const ValueId i = body.input("i", number), go_on = body.input("go_on", Type::tensor(DType::Bool, {}));
+  const ValueId all = body.input("all", sequence);
+  const ValueId from = body.capture(0, "items", sequence), at = body.capture(1, "first", number);
+  body.output(body.op("Identity", {go_on}));
+  body.output(body.op("SequenceInsert", {all, body.op("SequenceAt", {from, body.op("Add", {at, i})})}));
+  const ValueId result =
+      builder.op("Loop", {count, kNone, before}, attributes({{"body", std::move(body).build()}}));
+  builder.node(static_cast<NodeId>(builder.graph().nodes().size() - 1)).captures = {items, first};
+  return result;
+}
+
+// What a Loop saves, as states of it: of every tensor the sequence of those of all turns; of every sequence
+// the items of all turns in one, and a sequence of where those of each turn begin and how many they are.
+struct SavedStates {
+  std::vector<DType> dtypes;     // of the sequences
+  std::vector<size_t> places;    // the first state of each saved value
+  std::vector<ValueId> updates;  // inside: the states after a turn
+
+  SavedStates(GraphBuilder& body, BodyPorts& ports, const std::vector<ValueId>& kept,
+              const std::vector<Type>& types) {
+    const auto add = [&](DType dtype, const std::function<ValueId(ValueId)>& after) {
+      dtypes.push_back(dtype);
+      updates.push_back(after(ports.new_input("saved", Type::sequence(Type::tensor(dtype)))));
+    };
+    const auto length = [&](ValueId sequence) {
+      return body.op("Reshape",
+                     {body.op("SequenceLength", {sequence}), body.constant(Tensor::of<int64_t>({1}))});
+    };
+    for (size_t i = 0; i < kept.size(); ++i) {
+      places.push_back(dtypes.size());
+      ValueId item = kept[i];
+      DType dtype = types[i].dtype;
+      if (!types[i].is_tensor()) {
+        add(types[i].element->dtype, [&](ValueId before) {
+          item = body.op("Concat", {length(before), length(kept[i])}, attributes({{"axis", int64_t{0}}}));
+          return with_items(body, before, kept[i], body.constant(Tensor::scalar<int64_t>(0)),
+                            body.op("SequenceLength", {kept[i]}), types[i].element->dtype);
+        });
+        dtype = DType::Int64;
+      }
+      add(dtype, [&](ValueId before) { return body.op("SequenceInsert", {before, item}); });
+    }
+  }
+};
+
 void loop(Differentiate& d) {
   const size_t states = d.node().inputs.size() < 2 ? 0 : d.node().inputs.size() - 2;
   const GraphPtr typed = with_state_shapes(d, d.node().attributes.at<GraphPtr>("body"), states);
@@ -294,6 +353,7 @@ void loop(Differentiate& d) {
   const size_t scans = body.outputs().size() - states - 1;
   BodyQuestion question;
   question.captures = needed_captures(d);
+  question.saves_sequence_inputs = true;
   for (size_t i = 0; i < scans; ++i)
     if (d.cotangent(states + i) != kNone) question.outputs.push_back(1 + states + i);
   const std::vector<size_t> active = active_states(d, body, states, 2, 1, question, 2);
@@ -305,7 +365,7 @@ void loop(Differentiate& d) {
   question.outputs.insert(question.outputs.begin(), state_outputs.begin(), state_outputs.end());
   BodyGradient parts = differentiate_body(d, body, question);
 
-  // Forward: the number of turns and a sequence of every saved value are states.
+  // Forward: the number of turns and what is saved are states.
   GraphBuilder forward(*parts.forward);
   BodyPorts forward_ports(forward, parts.forward->captures());
   for (const ValueId id : parts.forward->inputs()) forward_ports.input(id);
@@ -313,33 +373,31 @@ void loop(Differentiate& d) {
   const std::vector<ValueId> kept(made.end() - static_cast<std::ptrdiff_t>(parts.restored.size()),
                                   made.end());
   made.resize(made.size() - kept.size());
-  std::vector<ValueId> more;
   forward_ports.new_input("turns", Type::tensor(DType::Int64, {}));
-  more.push_back(int_op(forward, "Add", parts.forward->inputs()[0], 1));
-  std::vector<ValueId> initial = {d.scalar(DType::Int64, 0)};
-  for (size_t i = 0; i < kept.size(); ++i) {
-    const DType dtype = parts.saved[i].dtype;
-    const ValueId before = forward_ports.new_input("saved", Type::sequence(Type::tensor(dtype)));
-    more.push_back(forward.op("SequenceInsert", {before, kept[i]}));
-    initial.push_back(d.op("SequenceEmpty", {}, attributes({{"dtype", static_cast<int64_t>(dtype)}})));
-  }
-  made.insert(made.begin() + 1 + static_cast<std::ptrdiff_t>(states), more.begin(), more.end());
+  const ValueId next_turn = int_op(forward, "Add", parts.forward->inputs()[0], 1);
+  const SavedStates saved(forward, forward_ports, kept, parts.saved);
+  const auto behind = [&] { return made.begin() + 1 + static_cast<std::ptrdiff_t>(states); };
+  made.insert(behind(), saved.updates.begin(), saved.updates.end());
+  made.insert(behind(), next_turn);
   const GraphPtr forward_body = forward_ports.finish(std::move(made));
   d.forward().attributes.set("body", forward_body);
   d.forward().outputs.resize(states + scans, kNone);
   d.forward().inputs.resize(2 + states, kNone);
+  const auto add_state = [&](ValueId initial, size_t i, const Type& type) {
+    d.forward().inputs.push_back(initial);
+    return widen(d, states + i, type);
+  };
+  const ValueId all_turns = add_state(d.scalar(DType::Int64, 0), 0, Type::tensor(DType::Int64, {}));
   std::vector<ValueId> finals;
-  for (size_t i = 0; i < initial.size(); ++i) {
-    d.forward().inputs.push_back(initial[i]);
-    const Type type =
-        i == 0 ? Type::tensor(DType::Int64, {}) : Type::sequence(Type::tensor(parts.saved[i - 1].dtype));
-    finals.push_back(widen(d, states + i, type));
+  for (const DType dtype : saved.dtypes) {
+    const ValueId none = d.op("SequenceEmpty", {}, attributes({{"dtype", static_cast<int64_t>(dtype)}}));
+    finals.push_back(add_state(none, 1 + finals.size(), Type::sequence(Type::tensor(dtype))));
   }
 
   // Backward: turn k goes through turn turns - 1 - k.
   Node node;
   node.op = "Loop";
-  node.inputs = {finals[0], kNone};
+  node.inputs = {all_turns, kNone};
   GraphBuilder& back = parts.backward;
   BodyPorts ports(back, parts.captures);
   std::vector<ValueId> outer = d.node().captures;
@@ -349,13 +407,13 @@ void loop(Differentiate& d) {
   };
   const ValueId k = ports.new_input("k", Type::tensor(DType::Int64, {}));
   const ValueId go_on = ports.new_input("go_on", Type::tensor(DType::Bool, {}));
-  const ValueId turns = captured(finals[0], Type::tensor(DType::Int64, {}));
+  const ValueId turns = captured(all_turns, Type::tensor(DType::Int64, {}));
   const ValueId turn = int_op(back, "Sub", back.op("Sub", {turns, k}), 1);
-  const auto made_by = [&](ValueId id, const char* op, ValueId from) {
+  const auto made_by = [&](ValueId id, const char* op, std::vector<ValueId> from) {
     back.info(id).kind = ValueKind::Transient;
     Node reader;
     reader.op = op;
-    reader.inputs = {from, turn};
+    reader.inputs = std::move(from);
     reader.outputs = {id};
     back.add(std::move(reader));
   };
@@ -371,11 +429,25 @@ void loop(Differentiate& d) {
   for (size_t i = active.size(); i < question.outputs.size(); ++i) {
     const ValueId stacked = d.cotangent(question.outputs[i] - 1);
     made_by(parts.cotangents[i], "Gather",
-            captured(stacked, Type::tensor(parts.backward.info(parts.cotangents[i]).type.dtype)));
+            {captured(stacked, Type::tensor(parts.backward.info(parts.cotangents[i]).type.dtype)), turn});
   }
-  for (size_t i = 0; i < parts.restored.size(); ++i)
-    made_by(parts.restored[i], "SequenceAt",
-            captured(finals[1 + i], Type::sequence(Type::tensor(parts.saved[i].dtype))));
+  for (size_t i = 0; i < parts.restored.size(); ++i) {
+    const auto state = [&](size_t k) {
+      return captured(finals[saved.places[i] + k],
+                      Type::sequence(Type::tensor(saved.dtypes[saved.places[i] + k])));
+    };
+    if (parts.saved[i].is_tensor()) {
+      made_by(parts.restored[i], "SequenceAt", {state(0), turn});
+      continue;
+    }
+    const DType dtype = saved.dtypes[saved.places[i]];
+    const ValueId range = back.op("SequenceAt", {state(1), turn});
+    const auto element = [&](int64_t k) {
+      return back.op("Gather", {range, back.constant(Tensor::scalar<int64_t>(k))});
+    };
+    const ValueId none = back.op("SequenceEmpty", {}, attributes({{"dtype", static_cast<int64_t>(dtype)}}));
+    made_by(parts.restored[i], "Identity", {with_items(back, none, state(0), element(0), element(1), dtype)});
+  }
   for (size_t i = 1; i < outputs.size(); ++i) node.outputs.push_back(d.builder().value("Loop"));
   const std::vector<ValueId> results = node.outputs;
   add_node(d, std::move(node), outer, ports.finish(std::move(outputs)));

@@ -72,4 +72,13 @@ struct CumulativeAttributes {
   }
 };
 
+// LinearScan.
+struct LinearScanAttributes {
+  int64_t reverse = 0;
+  template <class V>
+  void visit(V&& v) {
+    v("reverse", reverse);
+  }
+};
+
 }  // namespace sardonyx

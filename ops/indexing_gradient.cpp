@@ -112,19 +112,19 @@ class Scatter {
   }
   ValueId number(double v) { return d_.scalar(d_.dtype(0), v); }
 
-  // dY times the product of the other factors. Of an update that is zero, that is the product of what is not
-  // zero, if it is the only zero.
+  // dY times the product of the other factors: the element of X, and the updates at its place. Of an update
+  // that is zero, these are what is not zero, if it is the only one; such a zero beside other updates is
+  // taken for a constant by the gradient of this.
   void product(ValueId dy) {
     const ValueId x = d_.in(0), u = d_.in(2), zero = number(0), one = number(1);
     if (d_.needs(0)) d_.give(0, write(dy, u, "mul"));
     if (!d_.needs(2)) return;
-    const ValueId x_zero = d_.op("Equal", {x, zero}), u_zero = d_.op("Equal", {u, zero});
-    const ValueId safe = d_.where(u_zero, one, u);
-    const ValueId rest = read(write(d_.where(x_zero, one, x), safe, "mul"));
-    const ValueId zeros = read(write(d_.number(x_zero, d_.dtype(0)), d_.number(u_zero, d_.dtype(0)), "add"));
-    const ValueId others = d_.sub(zeros, d_.number(u_zero, d_.dtype(0)));
-    const ValueId factor = d_.where(d_.op("Equal", {others, zero}), d_.div(rest, safe), zero);
-    d_.give(2, d_.mul(read(dy), factor));
+    const ValueId u_zero = d_.op("Equal", {u, zero}), zeros_here = d_.number(u_zero, d_.dtype(0));
+    const ValueId safe = d_.where(u_zero, one, u), dims = d_.shape_of(x);
+    const ValueId rest = read(write(d_.op("Expand", {one, dims}), safe, "mul"));
+    const ValueId zeros = read(write(d_.op("Expand", {zero, dims}), zeros_here, "add"));
+    const ValueId only = d_.op("Equal", {zeros, zeros_here});
+    d_.give(2, d_.mul(read(d_.mul(dy, x)), d_.where(only, d_.div(rest, safe), zero)));
   }
 
   // All that are equal to the extreme get an equal share.

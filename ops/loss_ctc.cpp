@@ -188,7 +188,10 @@ class Ctc {
     node.outputs = {c_.builder().value("Scan"), c_.builder().value("Scan")};
     const std::vector<ValueId> results = node.outputs;
     c_.builder().add(std::move(node));
-    return results;
+    // No steps give no dims either.
+    const ValueId all =
+        c_.op("Reshape", {results[1], c_.shape_of(emitted_)}, attributes({{"allowzero", int64_t{1}}}));
+    return {results[0], all};
   }
 
   Compose& c_;

@@ -50,18 +50,6 @@ void normalizer(Differentiate& d) {
   d.give(0, d.where(empty, dy, d.div(d.sub(dy, through_norm), safe)));
 }
 
-void linear_regressor(Differentiate& d) {
-  const auto a = d.attributes<LinearRegressorAttributes>();
-  if (a.post_transform != "NONE")
-    throw UnsupportedError("the gradient of LinearRegressor", "post_transform NONE", a.post_transform);
-  const auto weights = a.coefficients.value_or(std::vector<float>());
-  const int64_t targets = std::max<int64_t>(a.targets, 1);
-  const ValueId dx =
-      d.op("MatMul",
-           {cotangent(d), numbers(d, weights, {targets, static_cast<int64_t>(weights.size()) / targets})});
-  d.give(0, d.op("Reshape", {dx, d.shape_of(d.in(0))}));
-}
-
 }  // namespace
 
 void register_ml_gradient(OperatorRegistry& r) {
@@ -69,14 +57,10 @@ void register_ml_gradient(OperatorRegistry& r) {
   op("Scaler").differentiates(scaler);
   op("Imputer").differentiates(imputer);
   op("Normalizer").differentiates(normalizer);
-  op("LinearRegressor").differentiates(linear_regressor);
   // Steps of their inputs.
-  for (const char* name : {"Binarizer", "OneHotEncoder", "TreeEnsemble", "TreeEnsembleRegressor"})
+  for (const char* name :
+       {"Binarizer", "OneHotEncoder", "TreeEnsemble", "TreeEnsembleRegressor", "TreeEnsembleClassifier"})
     op(name).gradient_is_zero();
-  for (const char* name : {"LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"})
-    op(name).non_differentiable("it gives a class; the scores beside it have no gradient rule");
-  op("SVMRegressor").non_differentiable("support vector machines have no gradient rule");
-  op("FeatureVectorizer").non_differentiable("it cuts and pads its inputs by attributes; use Concat");
   for (const char* name : {"CategoryMapper", "LabelEncoder", "CastMap", "DictVectorizer", "ZipMap"})
     op(name).non_differentiable("it maps keys to values");
 }

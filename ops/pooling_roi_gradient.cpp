@@ -102,8 +102,13 @@ Reads make_reads(Compose& c, const Samples& s, DType dtype) {
           both(c.sub(one, fraction), fraction), both(s.exists, s.exists), both(s.inside, s.inside)};
 }
 
-// Of all weighted elements of a bin, the first largest gets dY times its weight.
-ValueId largest_read(Compose& c, const Reads& rows, const Reads& columns, ValueId x, ValueId dy,
+// Of all weighted elements of a bin, the first largest: where it is among the elements of the region's image,
+// and its weight, [regions, channels, bins].
+struct Largest {
+  ValueId planes;  // the images of the regions, [regions, channels, elements]
+  ValueId place, weight;
+};
+Largest largest_read(Compose& c, const Reads& rows, const Reads& columns, ValueId x, ValueId bins,
                      ValueId batch, ValueId width, DType dtype) {
   // [regions, 1, rows of bins, columns of bins, reads of rows, reads of columns]
   const auto down = [&](ValueId v) { return wrapped(c, v, {1, 3, 5}); };
@@ -113,9 +118,8 @@ ValueId largest_read(Compose& c, const Reads& rows, const Reads& columns, ValueI
                 inside = c.op("And", {exists, c.op("And", {down(rows.inside), across(columns.inside)})});
   const ValueId index = c.add(c.mul(down(rows.index), width), across(columns.index));
   const ValueId weight = c.where(inside, c.mul(down(rows.weight), across(columns.weight)), zero);
-  const ValueId planes = c.op("Gather", {x, batch});  // [regions, channels, elements]
+  const ValueId planes = c.op("Gather", {x, batch});
   const ValueId lead = c.op("Shape", {planes}, attributes({{"end", int64_t{2}}})), rest = c.ints({-1});
-  const ValueId bins = c.op("Shape", {dy}, attributes({{"start", int64_t{2}}}));
   const auto of_channels = [&](ValueId v) {
     const ValueId dims = c.op("Shape", {v}, attributes({{"start", int64_t{2}}}));
     return c.op("Expand", {v, joined(c, {lead, dims})});
@@ -133,37 +137,53 @@ ValueId largest_read(Compose& c, const Reads& rows, const Reads& columns, ValueI
   const auto chosen = [&](ValueId v) {
     return c.op("Reshape", {c.op("GatherElements", {listed(v), best}, last), one_each});
   };
-  Attributes add = elements;
-  add.set("reduction", std::string("add"));
-  const ValueId share = c.mul(c.op("Reshape", {dy, one_each}), chosen(weights));
-  return c.op("ScatterElements", {c.op("Expand", {zero, c.shape_of(planes)}), chosen(places), share}, add);
+  return {planes, chosen(places), chosen(weights)};
 }
+
+// What RoiAlignBackward reads, f32 at least.
+struct Regions {
+  ValueId batch, dims, height, width;
+  Samples rows, columns;
+  Regions(Compose& c, const RoiAlignAttributes& a, DType given)
+      : batch(c.in(2)), dims(c.in(3)), height(element(c, dims, 2)), width(element(c, dims, 3)) {
+    const DType dtype = wide(given);
+    const ValueId rois = widened(c, c.in(1), given);
+    rows = make_samples(c, a, column(c, rois, 1), column(c, rois, 3), a.output_height, height, dtype);
+    columns = make_samples(c, a, column(c, rois, 0), column(c, rois, 2), a.output_width, width, dtype);
+  }
+  // Images as [images, channels, elements].
+  ValueId planes(Compose& c, ValueId images) const {
+    return reshaped(c, images,
+                    joined(c, {c.op("Slice", {dims, c.ints({0}), c.ints({2})}),
+                               c.op("Reshape", {c.mul(height, width), c.ints({1})})}));
+  }
+  Largest largest(Compose& c, ValueId x, ValueId dy, DType dtype) const {
+    const ValueId bins = c.op("Shape", {dy}, attributes({{"start", int64_t{2}}}));
+    return largest_read(c, make_reads(c, rows, dtype), make_reads(c, columns, dtype), planes(c, x), bins,
+                        batch, width, dtype);
+  }
+};
 
 std::vector<ValueId> roi_align_backward(Compose& c) {
   const auto a = c.attributes<RoiAlignAttributes>();
   const DType given = c.dtype(0), dtype = wide(given);
-  const ValueId dy = widened(c, c.in(0), given), rois = widened(c, c.in(1), given), batch = c.in(2),
-                dims = c.in(3);
-  const ValueId height = element(c, dims, 2), width = element(c, dims, 3);
-  const Samples rows =
-      make_samples(c, a, column(c, rois, 1), column(c, rois, 3), a.output_height, height, dtype);
-  const Samples columns =
-      make_samples(c, a, column(c, rois, 0), column(c, rois, 2), a.output_width, width, dtype);
+  const ValueId dy = widened(c, c.in(0), given);
+  const Regions r(c, a, given);
   ValueId parts;
   if (a.mode == "max") {
-    const ValueId planes = reshaped(c, widened(c, c.in(4), given),
-                                    joined(c, {c.op("Slice", {dims, c.ints({0}), c.ints({2})}),
-                                               c.op("Reshape", {c.mul(height, width), c.ints({1})})}));
-    parts = largest_read(c, make_reads(c, rows, dtype), make_reads(c, columns, dtype), planes, dy, batch,
-                         width, dtype);
+    const Largest largest = r.largest(c, widened(c, c.in(4), given), dy, dtype);
+    const ValueId share = c.mul(c.op("Reshape", {dy, c.shape_of(largest.weight)}), largest.weight);
+    parts = c.op("ScatterElements",
+                 {c.op("Expand", {c.scalar(dtype, 0), c.shape_of(largest.planes)}), largest.place, share},
+                 attributes({{"axis", int64_t{2}}, {"reduction", std::string("add")}}));
   } else {
-    const ValueId count = c.op("Max", {c.mul(rows.count, columns.count), c.scalar(dtype, 1)});
+    const ValueId count = c.op("Max", {c.mul(r.rows.count, r.columns.count), c.scalar(dtype, 1)});
     const ValueId share = c.div(dy, wrapped(c, count, {1, 2, 3}));
-    const ValueId down = wrapped(c, c.transpose(bin_weights(c, rows, dtype), {0, 2, 1}), {1}),
-                  across = wrapped(c, bin_weights(c, columns, dtype), {1});
+    const ValueId down = wrapped(c, c.transpose(bin_weights(c, r.rows, dtype), {0, 2, 1}), {1}),
+                  across = wrapped(c, bin_weights(c, r.columns, dtype), {1});
     parts = c.op("MatMul", {c.op("MatMul", {down, share}), across});
   }
-  return {narrowed(c, gathered(c, parts, batch, dims, dtype), given)};
+  return {narrowed(c, gathered(c, parts, r.batch, r.dims, dtype), given)};
 }
 
 // The elements of one axis that belong to each bin: [regions, bins, elements].
@@ -223,14 +243,21 @@ void roi_align(Differentiate& d) {
   d.give(0, d.own("RoiAlignBackward", std::move(operands), d.node().attributes));
 }
 
-// The average is linear in the image.
+// The average is linear in the image. The largest of a bin is one element of it times a number, whichever it
+// is of what the image has there: linear in dY, and nothing flows to the image.
 void roi_align_backward_gradient(Differentiate& d) {
   const auto a = d.attributes<RoiAlignAttributes>();
   if (a.mode != "max") {
     d.give(0, d.op("RoiAlign", {d.cotangent(), d.in(1), d.in(2)}, d.node().attributes));
     return;
   }
-  throw UnsupportedError("a second derivative of RoiAlign", "mode avg", "max");
+  if (!d.needs(0)) return;
+  const DType given = d.dtype(0), dtype = wide(given);
+  const Regions r(d, a, given);
+  const Largest largest = r.largest(d, widened(d, d.in(4), given), d.in(0), dtype);
+  const ValueId images = d.op("Gather", {r.planes(d, widened(d, d.cotangent(), given)), r.batch});
+  const ValueId read = d.op("GatherElements", {images, largest.place}, attributes({{"axis", int64_t{2}}}));
+  d.give(0, narrowed(d, reshaped(d, d.mul(read, largest.weight), d.shape_of(d.in(0))), given));
 }
 
 }  // namespace

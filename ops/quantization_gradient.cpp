@@ -70,44 +70,66 @@ std::pair<double, double> range_of(DType dtype) {
   return {-most, most};
 }
 
-// The scale or zero point `x` of each element of input 0, or what broadcasts to it.
-ValueId by_element(Differentiate& d, ValueId x, const FakeQuantizeAttributes& a) {
-  if (a.block_size == 0 && d.rank(1) == 0) return x;
-  const int rank = d.need_rank(0);
-  const int64_t axis = a.axis < 0 ? a.axis + rank : a.axis;
-  if (a.block_size == 0) {
-    std::vector<int64_t> axes;
-    for (int64_t i = 1; i < rank - axis; ++i) axes.push_back(i);
-    // One number for the whole tensor may be a vector.
-    const Type& type = d.type(1);
-    const bool single =
-        type.shape && type.shape->size() == 1 && (*type.shape)[0].known() && (*type.shape)[0].value == 1;
-    return axes.empty() || single ? x : d.op("Unsqueeze", {x, d.ints(std::move(axes))});
-  }
+// Scales along an axis of input 0, or for blocks of it.
+struct Places {
+  int64_t axis, block_size;
+};
+
+// Which block each element of the axis belongs to.
+ValueId blocks_of(Compose& c, const Places& p) {
+  const int64_t axis = p.axis < 0 ? p.axis + c.need_rank(0) : p.axis;
   const ValueId length =
-      d.op("Squeeze", {d.op("Shape", {d.in(0)}, attributes({{"start", axis}, {"end", axis + 1}}))});
-  const ValueId places = d.op("Range", {d.scalar(DType::Int64, 0), length, d.scalar(DType::Int64, 1)});
-  const ValueId blocks = d.div(places, d.scalar(DType::Int64, static_cast<double>(a.block_size)));
-  return d.op("Gather", {x, blocks}, attributes({{"axis", axis}}));
+      c.op("Squeeze", {c.op("Shape", {c.in(0)}, attributes({{"start", axis}, {"end", axis + 1}}))});
+  const ValueId places = c.op("Range", {c.scalar(DType::Int64, 0), length, c.scalar(DType::Int64, 1)});
+  return c.div(places, c.scalar(DType::Int64, static_cast<double>(p.block_size)));
+}
+
+// x with an axis for each that lies behind the one at hand.
+ValueId before_other_axes(Compose& c, ValueId x, const Places& p) {
+  const int64_t rank = c.need_rank(0), axis = p.axis < 0 ? p.axis + rank : p.axis;
+  std::vector<int64_t> axes;
+  for (int64_t i = 1; i < rank - axis; ++i) axes.push_back(i);
+  return axes.empty() ? x : c.op("Unsqueeze", {x, c.ints(std::move(axes))});
+}
+
+// The scale or zero point `x`, in the shape of input 1, of each element of input 0, or what broadcasts to it.
+ValueId by_element(Compose& c, ValueId x, const Places& p) {
+  if (p.block_size != 0)
+    return c.op("Gather", {x, blocks_of(c, p)},
+                attributes({{"axis", p.axis < 0 ? p.axis + c.need_rank(0) : p.axis}}));
+  if (c.rank(1) == 0) return x;
+  // One number for the whole tensor may be a vector.
+  const Type& type = c.type(1);
+  const bool single =
+      type.shape && type.shape->size() == 1 && (*type.shape)[0].known() && (*type.shape)[0].value == 1;
+  return single ? x : before_other_axes(c, x, p);
+}
+
+// The sums over the elements of each scale, `scale` by element.
+ValueId sum_by_scale(Differentiate& d, ValueId x, ValueId scale, const Places& p) {
+  const ValueId dims = d.shape_of(d.in(1));
+  if (p.block_size == 0) return d.op("Reshape", {d.own("SumTo", {x, d.shape_of(scale)}), dims});
+  const ValueId blocks = d.op("Expand", {before_other_axes(d, blocks_of(d, p), p), d.shape_of(d.in(0))});
+  return d.op("ScatterElements", {d.zeros_like(d.in(1), d.dtype(1)), blocks, x},
+              attributes({{"axis", p.axis}, {"reduction", std::string("add")}}));
 }
 
 void through(Differentiate& d) {
   const auto a = d.attributes<FakeQuantizeAttributes>();
+  const Places places{a.axis, a.block_size};
   const DType to = static_cast<DType>(a.to), dtype = d.dtype(0);
-  const ValueId dy = d.cotangent(), x = d.in(0), scale = by_element(d, d.in(1), a);
+  const ValueId dy = d.cotangent(), x = d.in(0), scale = by_element(d, d.in(1), places);
   ValueId q = d.div(x, scale);
   if (is_integer(to)) q = d.op("Round", {q});
-  if (d.has(2)) q = d.add(q, by_element(d, d.in(2), a));
+  if (d.has(2)) q = d.add(q, by_element(d, d.in(2), places));
   const auto [low, high] = range_of(to);
   const ValueId inside = d.op("And", {d.op("GreaterOrEqual", {q, d.scalar(dtype, low)}),
                                       d.op("LessOrEqual", {q, d.scalar(dtype, high)})});
   if (d.needs(0)) d.give(0, d.where(inside, dy, d.scalar(dtype, 0)));
   if (!d.needs(1)) return;
-  if (a.block_size != 0)
-    throw UnsupportedError("gradient of the scales of blocks", "a scale for a tensor or an axis", "blocks");
   // y = scale (q - zero point), with the rounding as the identity: q - x / scale inside, an end outside.
   const ValueId residue = d.div(d.sub(d.out(), d.where(inside, x, d.scalar(dtype, 0))), scale);
-  d.give(1, d.own("SumTo", {d.mul(dy, residue), d.shape_of(scale)}));
+  d.give(1, sum_by_scale(d, d.mul(dy, residue), scale, places));
 }
 
 bool same_number(const Graph& graph, ValueId a, ValueId b) {
@@ -147,23 +169,18 @@ std::vector<ValueId> of_quantized(Compose& c, const Node& quantize, DType result
   return {result == dtype ? y : c.cast(y, result)};
 }
 
-// Integers whose scale is no constant, for its gradient: (x - zero_point) scale.
-std::vector<ValueId> of_integers(Compose& c, DType result) {
-  const int64_t block = c.node().attributes.get<int64_t>("block_size", 0);
-  if (c.builder().graph().is_constant(c.in(1)) || block != 0 || !is_integer(c.dtype(0))) return {};
+// Stored numbers whose scale is no constant, for its gradient: (x - zero_point) scale.
+std::vector<ValueId> of_stored(Compose& c, DType result) {
+  if (c.builder().graph().is_constant(c.in(1)) || element_bits(c.dtype(0)) > 32) return {};
   const DType dtype = c.dtype(1), wide = DType::Float32;
   if (dtype != DType::Float32 && dtype != DType::Float16 && dtype != DType::BFloat16) return {};
   const int scale_rank = c.rank(1);
   if (scale_rank < 0 || (scale_rank > 0 && c.rank(0) < 0)) return {};
-  const auto along = [&](ValueId v) {
-    const int64_t rank = c.rank(0), axis = c.node().attributes.get<int64_t>("axis", 1);
-    std::vector<int64_t> axes;
-    for (int64_t i = 1; i < rank - (axis < 0 ? axis + rank : axis); ++i) axes.push_back(i);
-    return scale_rank == 0 || axes.empty() ? v : c.op("Unsqueeze", {v, c.ints(std::move(axes))});
-  };
+  const Places places{c.node().attributes.get<int64_t>("axis", 1),
+                      c.node().attributes.get<int64_t>("block_size", 0)};
   ValueId x = c.cast(c.in(0), wide);
-  if (c.has(2)) x = c.sub(x, along(c.cast(c.in(2), wide)));
-  const ValueId y = c.mul(x, along(dtype == wide ? c.in(1) : c.cast(c.in(1), wide)));
+  if (c.has(2)) x = c.sub(x, by_element(c, c.cast(c.in(2), wide), places));
+  const ValueId y = c.mul(x, by_element(c, dtype == wide ? c.in(1) : c.cast(c.in(1), wide), places));
   return {result == wide ? y : c.cast(y, result)};
 }
 
@@ -177,7 +194,7 @@ std::vector<ValueId> dequantize(Compose& c) {
     if (node.is("QuantizeLinear") || (node.is("DynamicQuantizeLinear") && node.output(0) == c.in(0)))
       if (std::vector<ValueId> made = of_quantized(c, node, result); !made.empty()) return made;
   }
-  return of_integers(c, result);
+  return of_stored(c, result);
 }
 
 }  // namespace

@@ -63,9 +63,40 @@ ValueId extreme(Differentiate& d, ValueId dy, ValueId y, ValueId x) {
   return d.mul(hit, d.div(dy, shares));
 }
 
-// dY times the product of the others. An element that is zero gets the product of the rest, which division
-// cannot give: it counts only where it is the single zero.
+// The axes of the node, where they are known.
+std::optional<std::vector<int64_t>> known_axes(Differentiate& d) {
+  if (const Tensor* axes = d.constant(1); d.has(1) && !axes)
+    return std::nullopt;
+  else if (axes && axes->size() != 0)
+    return axes->to_int64s();
+  if (d.rank(0) < 0) return std::nullopt;
+  std::vector<int64_t> all(static_cast<size_t>(d.rank(0)));
+  std::iota(all.begin(), all.end(), int64_t{0});
+  return all;
+}
+
+// The product of the others along all axes, one after the other: of those before and behind an element, and
+// of what the elements of the axes before come to. Nothing is divided, so that zeros are right in every
+// order.
+ValueId product_of_others(Differentiate& d, ValueId x, const std::vector<int64_t>& axes) {
+  ValueId others = kNone;
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const ValueId axis = d.scalar(DType::Int64, static_cast<double>(axes[i]));
+    const auto passed = [&](int64_t reverse) {
+      return d.op("CumProd", {x, axis}, attributes({{"exclusive", int64_t{1}}, {"reverse", reverse}}));
+    };
+    const ValueId here = d.mul(passed(0), passed(1));
+    others = others == kNone ? here : d.mul(others, here);
+    if (i + 1 < axes.size()) x = d.op("ReduceProd", {x, d.ints({axes[i]})});
+  }
+  return others;
+}
+
+// dY times the product of the others. Of axes that are not known: an element that is zero gets the product of
+// the rest, which division cannot give; it counts only where it is the single zero.
 ValueId product(Differentiate& d, ValueId dy, ValueId y, ValueId x) {
+  if (reduces_nothing(d, d.attributes<ReduceAttributes>())) return dy;
+  if (const auto axes = known_axes(d)) return axes->empty() ? dy : d.mul(dy, product_of_others(d, x, *axes));
   const ValueId zero = d.scalar(d.dtype(0), 0), one = d.scalar(d.dtype(0), 1);
   const ValueId is_zero = d.op("Equal", {x, zero});
   const ValueId safe = d.where(is_zero, one, x);

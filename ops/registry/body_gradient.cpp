@@ -23,6 +23,11 @@ bool measures(const Node& node) {
   return node.domain.empty() && (node.op == "Shape" || node.op == "Size" || node.op == "SequenceLength");
 }
 
+bool is_sequence_of_tensors(const Type& type) {
+  return type.kind == Type::Kind::Sequence && type.element && type.element->is_tensor() &&
+         type.element->dtype != DType::Undefined;
+}
+
 Type cotangent_type(const Type& type) {
   return type.kind == Type::Kind::Optional ? (type.element ? *type.element : Type{}) : type;
 }
@@ -110,8 +115,13 @@ class Cut {
           saved_.push_back(id);
           continue;
         }
-        if (n == kNone || draws_random_numbers(b_.node(n)))
-          throw UnsupportedError("the gradient of a loop", "values that are tensors",
+        const bool only_here = n == kNone || draws_random_numbers(b_.node(n));
+        if (only_here && question_.saves_sequence_inputs && is_sequence_of_tensors(type(id))) {
+          saved_.push_back(id);
+          continue;
+        }
+        if (only_here)
+          throw UnsupportedError("the gradient of a loop", "values that are tensors or sequences of them",
                                  "'" + b_.info(id).name + "', " + type(id).to_string());
       }
       for (const auto* ids : {&b_.node(n).inputs, &b_.node(n).captures})

@@ -14,9 +14,10 @@ struct BodyQuestion {
   std::vector<size_t> captures;  // the same, but kNone without `capture_zeros`
   std::vector<size_t> fed;       // inputs that the backward body is given once more
   bool capture_zeros = false;
-  // Values that are no tensors can be saved too. Else what makes them is computed once more:
-  // UnsupportedError where that draws random numbers or is an input.
-  bool saves_sequences = false;
+  // Values that are no tensors can be saved too. Else what makes them is computed once more; where that draws
+  // random numbers or is an input, a sequence is saved as well with `saves_sequence_inputs`, and the rest is
+  // an UnsupportedError.
+  bool saves_sequences = false, saves_sequence_inputs = false;
 };
 
 // The body split in two: `forward` computes what it did and, as further outputs, the values that `backward`

@@ -46,6 +46,14 @@ class GraphInference {
   std::vector<Known> known_;
 };
 
+// The items of a sequence that a Loop carries may have other dims at its end: ONNX's inference has those of
+// the first.
+Type output_type(const Node& node, Type type) {
+  if (!node.is("Loop") || type.kind != Type::Kind::Sequence || !type.element || !type.element->is_tensor())
+    return type;
+  return Type::sequence(Type::tensor(type.element->dtype));
+}
+
 // One body seen by the inference function of the node that holds it.
 class BodyInferencer final : public onnx::GraphInferencer {
  public:
@@ -365,7 +373,7 @@ void GraphInference::infer_outputs(NodeId id) {
   for (size_t i = 0; i < node.outputs.size(); ++i) {
     if (node.outputs[i] == kNone) continue;
     ValueInfo& info = builder_.info(node.outputs[i]);
-    info.type = merge_types(info.type, from_proto(context.output(i)), info.name);
+    info.type = merge_types(info.type, output_type(node, from_proto(context.output(i))), info.name);
     // The schema may fix the type where it has no inference function: the output has the type variable of
     // an input.
     if (!info.type.known() && !schema->outputs().empty()) {

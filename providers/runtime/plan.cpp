@@ -26,7 +26,7 @@ void Planner::count_uses() {
   }
   for (const ValueId id : graph_.outputs()) {
     state(id).uses += 2;
-    state(id).is_output = state(id).escapes = true;
+    state(id).escapes = true;
   }
 }
 

@@ -48,7 +48,8 @@ void Planner::defer(NodeId id) {
 }
 
 // Left to the run: its inputs are brought into plain order. Such nodes stay in their order, over all plans of
-// a run: the last of them that reads a value drops it.
+// a run: the last of them that reads a value drops it. What it makes may hold on to what it reads: a sequence
+// with the tensor in it, a view.
 void Planner::interpret(NodeId id) {
   if (!plan_.rest.empty()) return defer(id);
   const Node& node = graph_.node(id);
@@ -62,7 +63,10 @@ void Planner::interpret(NodeId id) {
     if (value != kNone && state(value).available() && graph_.value(value).kind != ValueKind::Constant)
       step.reads.emplace_back(value, tensor_in(value, Layout::Plain));
   for (const auto& [value, tensor] : step.reads) used(tensor);
-  for (const ValueId value : node.inputs) read(value);
+  for (const ValueId value : node.inputs) {
+    if (value != kNone) state(value).escapes = true;
+    read(value);
+  }
   for (const ValueId made : node.outputs)
     if (made != kNone) state(made).origin = Origin::Step;
   plan_.steps.push_back(std::move(step));

@@ -66,7 +66,7 @@ int Planner::share_storage(const Node& node, const PrepareContext::Output& outpu
     return -1;
   for (const ValueId id : on_storage_[static_cast<size_t>(storage)]) {
     // Reads by this node through another port would see the new bytes.
-    if (state(id).uses != 0 || state(id).is_output) return -1;
+    if (state(id).uses != 0 || state(id).escapes) return -1;
     int ports = 0;
     for (const ValueId input : node.inputs) ports += input == id;
     if (ports > 1) return -1;

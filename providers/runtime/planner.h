@@ -45,8 +45,8 @@ class Planner {
     const Tensor* known = nullptr;
     int uses = 0;  // reads that are still to come
     std::vector<NodeId> readers;
-    bool is_output = false, escapes = false;  // escapes: an output, or used by bodies
-    bool made = false;                        // a tensor that a node of this plan makes
+    bool escapes = false;  // an output, or read by bodies and by nodes that are left to the run
+    bool made = false;     // a tensor that a node of this plan makes
     Origin origin = Origin::Outside;
     bool available() const { return tensors[0] >= 0 || tensors[1] >= 0; }
   };

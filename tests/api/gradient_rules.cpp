@@ -102,6 +102,19 @@ TEST(GradientRules, CumProdWithZeros) {
     }
 }
 
+TEST(GradientRules, CumProdWithoutElements) {
+  for (const Dims& dims : {Dims{2, 0, 3}, Dims{0, 2, 3}}) {
+    const Prepared prepared =
+        make_model(one("CumProd", {f32(dims), constant<int64_t>({1}, {})}), 1, DType::Float64);
+    EXPECT_EQ(gradient_error(prepared.model, prepared.feeds, {.wrt = {"x0"}}), 0);
+    // Written out for other engines as well.
+    const LoadedModel gradient = in_standard_operators(gradient_of(prepared.model, {"x0"}));
+    Feeds feeds = prepared.feeds;
+    feeds["d_y0"] = prepared.feeds.at("x0");
+    EXPECT_EQ(Session(gradient).run(feeds).at(0).tensor().dims(), dims);
+  }
+}
+
 TEST(GradientRules, DetOfSingularMatrices) {
   const Prepared prepared = make_model(one("Det", {f32({4, 3, 3})}), 1, DType::Float64);
   Feeds feeds;
@@ -287,24 +300,68 @@ TEST(GradientRules, ScaleOfAQuantization) {
   EXPECT_NEAR(got.data<float>()[0], expected, 1e-2);
 }
 
-TEST(GradientRules, ScaleOfStoredIntegers) {
-  for (const bool by_row : {false, true}) {
+// A scale for each row, and for blocks of an axis, the last of which is shorter.
+TEST(GradientRules, ScalesOfAQuantization) {
+  const std::vector<float> x = {-7, -0.42f, 0.26f, 9, 1.03f, -0.77f}, dy = {1, 2, 3, -4, 5, 7};
+  const struct {
+    Dims dims, scales;
+    int64_t axis, block_size;
+    std::vector<size_t> scale_of;  // by element
+  } ways[] = {{{2, 3}, {2}, 0, 0, {0, 0, 0, 1, 1, 1}},
+              {{2, 3}, {3}, -1, 0, {0, 1, 2, 0, 1, 2}},
+              {{2, 3}, {2, 2}, 1, 2, {0, 0, 1, 2, 2, 3}},
+              {{3, 2}, {2, 2}, -2, 2, {0, 1, 0, 1, 2, 3}}};
+  for (const auto& way : ways) {
+    SCOPED_TRACE(to_string(way.scales));
+    Tensor scale(DType::Float32, way.scales), zero(DType::Int8, way.scales);
+    std::vector<double> expected(static_cast<size_t>(scale.size()), 0);
+    for (int64_t i = 0; i < scale.size(); ++i) {
+      scale.mutable_data<float>()[i] = 0.05f + 0.01f * static_cast<float>(i);
+      zero.mutable_data<int8_t>()[i] = static_cast<int8_t>(i - 1);
+    }
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double s = static_cast<double>(scale.data<float>()[way.scale_of[i]]),
+                   z = zero.data<int8_t>()[way.scale_of[i]];
+      const double steps = static_cast<double>(x[i]) / s, q = std::nearbyint(steps) + z;
+      const double slope = q < -128 ? -128 - z : q > 127 ? 127 - z : q - z - steps;
+      expected[way.scale_of[i]] += slope * static_cast<double>(dy[i]);
+    }
+    const Feeds feeds{{"x", Tensor::of(x, way.dims)}, {"scale", scale}, {"d_y", Tensor::of(dy, way.dims)}};
+    const Attributes how = attributes({{"axis", way.axis}, {"block_size", way.block_size}});
+    const Tensor got = gradients(quantized_and_back(way.dims, scale, zero, how, true), {"scale"}, feeds)[0];
+    ASSERT_EQ(got.dims(), way.scales);
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(got.to_doubles()[i], expected[i], 1e-4);
+  }
+}
+
+TEST(GradientRules, ScaleOfStoredNumbers) {
+  const struct {
+    Dims scales;
+    int64_t block_size;
+    std::vector<float> scale;
+    std::vector<double> slopes;
+  } ways[] = {{{}, 0, {0.5f}, {2 - 50 + 400 + 5000.0}},
+              {{2}, 0, {0.5f, 2}, {2 - 50, 700 + 8000}},
+              {{1, 2}, 2, {0.5f, 2}, {2 + 400, -20 + 8000}}};
+  for (const auto& way : ways) {
     GraphBuilder builder("stored");
-    const Tensor scale = by_row ? Tensor::of<float>({0.5f, 2}) : Tensor::of<float>({0.5f}, {});
-    const Tensor zero = by_row ? Tensor::of<int8_t>({1, -2}) : Tensor::of<int8_t>({1}, {});
+    const std::vector<int8_t> all_zeros = {1, -2};
+    const std::vector<int8_t> zeros(all_zeros.begin(),
+                                    all_zeros.begin() + static_cast<std::ptrdiff_t>(way.scale.size()));
     Node node;
     node.op = "DequantizeLinear";
     node.inputs = {builder.constant(Tensor::of<int8_t>({3, -4, 5, 6}, {2, 2})),
-                   builder.input("scale", Type::tensor(DType::Float32, shape_of(scale.dims()))),
-                   builder.constant(zero)};
-    node.attributes = attributes({{"axis", int64_t{0}}});
+                   builder.input("scale", Type::tensor(DType::Float32, shape_of(way.scales))),
+                   builder.constant(Tensor::of(zeros, way.scales))};
+    node.attributes = attributes({{"axis", int64_t{0}}, {"block_size", way.block_size}});
     node.outputs = {builder.value("y")};
     builder.output(node.outputs[0]);
     builder.add(std::move(node));
-    const Feeds feeds{{"scale", scale}, {"d_y", Tensor::of<float>({1, 10, 100, 1000}, {2, 2})}};
-    const auto got = gradients(model_of(std::move(builder)), {"scale"}, feeds)[0].to_doubles();
-    EXPECT_EQ(got[0], by_row ? 2 - 50 : 2 - 50 + 400 + 5000);
-    EXPECT_EQ(got.back(), by_row ? 700 + 8000 : got[0]);
+    const Feeds feeds{{"scale", Tensor::of(way.scale, way.scales)},
+                      {"d_y", Tensor::of<float>({1, 10, 100, 1000}, {2, 2})}};
+    const Tensor got = gradients(model_of(std::move(builder)), {"scale"}, feeds)[0];
+    EXPECT_EQ(got.dims(), way.scales);
+    EXPECT_EQ(got.to_doubles(), way.slopes);
   }
 }
 

@@ -63,6 +63,19 @@ void cases_elementwise(CaseTable& t) {
       t.add("CumProd", {f32({3, 6, 2}), constant<int64_t>({exclusive ? 1 : -2}, {})})
           .integer("exclusive", exclusive)
           .integer("reverse", reverse);
+  // Lines with no zero, one, several.
+  for (const int64_t exclusive : {0, 1})
+    for (const int64_t reverse : {0, 1})
+      t.add("CumProd",
+            {{DType::Float32, {5, 8}, Fill::Index, 4, {}, false, false}, constant<int32_t>({1}, {})})
+          .integer("exclusive", exclusive)
+          .integer("reverse", reverse);
+  for (const int64_t axis : {0, 1, -1})
+    for (const int64_t reverse : {0, 1})
+      t.add("LinearScan", {f32({3, 4, 5}), f32({3, 4, 5}), constant<int64_t>({axis}, {})})
+          .of("ai.sardonyx")
+          .integer("reverse", reverse);
+  t.add("LinearScan", {f32({70}), f32({70}), constant<int64_t>({0}, {})}).of("ai.sardonyx");
 }
 
 }  // namespace sardonyx::test

@@ -9,6 +9,12 @@ void cases_reduction(CaseTable& t) {
       t.add(op, {f32({6, 35, 40}), constant<int64_t>(axes)}).integer("keepdims", axes.size() == 2 ? 0 : 1);
   for (const char* op : {"ReduceSum", "ReduceMean", "ReduceMax"}) t.add(op, {f32({3, 4})});
   t.add("ReduceProd", {f32({3, 4, 5}, Fill::Positive), constant<int64_t>({1})});
+  // Lines with no zero, one, several.
+  const Input whole{DType::Float32, {3, 4, 2}, Fill::Index, 5, {}, false, false};
+  t.add("ReduceProd", {whole, constant<int64_t>({1})});
+  t.add("ReduceProd", {whole, constant<int64_t>({-1, 0})}).integer("keepdims", 0);
+  t.add("ReduceProd", {{DType::Float32, {3, 2}, Fill::Index, 6, {}, false, false}});
+  t.add("ReduceProd", {f32({})});
   t.add("ReduceLogSum", {f32({3, 4, 5}, Fill::Positive), constant<int64_t>({1})});
   t.add("ReduceSum", {f32({3, 0, 5}), constant<int64_t>({1})});
   t.add("ReduceSum", {f32({3, 4}), none()}).integer("noop_with_empty_axes", 1);

@@ -160,4 +160,22 @@ double gradient_error(const LoadedModel& given, const Feeds& feeds, const Gradie
   return worst;
 }
 
+double second_order_error(const LoadedModel& model, const Feeds& feeds, GradientCheck check) {
+  const LoadedModel gradient = gradient_of(model, check.wrt);
+  Session session(gradient), forward(model);
+  const std::vector<Value> outputs = forward.run(feeds);
+  std::map<std::string, Value> values = feeds;
+  std::mt19937_64 random(7);
+  for (size_t i = 0; i < outputs.size(); ++i)
+    if (outputs[i].is_tensor())
+      values["d_" + forward.outputs()[i].name] = random_like(outputs[i].tensor(), random);
+  Feeds all;
+  for (const auto& input : session.inputs()) {
+    all[input.name] = values.at(input.name);
+    if (input.dtype == DType::Float64 && input.name.starts_with("d_")) check.wrt.push_back(input.name);
+  }
+  check.seeds = 1;
+  return gradient_error(gradient, all, check);
+}
+
 }  // namespace sardonyx::test

@@ -29,5 +29,7 @@ struct GradientCheck {
   bool symbolic = false;  // nothing is known of the inputs' shapes but their rank
 };
 double gradient_error(const LoadedModel& model, const Feeds& feeds, const GradientCheck& check);
+// The same for the gradient itself, as a graph of its inputs and cotangents.
+double second_order_error(const LoadedModel& model, const Feeds& feeds, GradientCheck check);
 
 }  // namespace sardonyx::test

@@ -114,6 +114,20 @@ def test_a_class_that_cannot_be_has_no_gradient():
         assert np.isfinite(gradient).all() and (gradient[:, :, 3] == 0).all()
 
 
+@pytest.mark.parametrize("zero_infinity", [False, True])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_sequences_of_no_steps(steps, zero_infinity):
+    """The empty target is certain, every other one impossible: by the kernels, and written out."""
+    log_probs = log_softmax(np.random.default_rng(6).standard_normal((steps, 2, 4)))
+    batch = (log_probs, np.array([[1, 2], [1, 2]]), np.array([0, 0]), np.array([0, 1]))
+    loss = sx.nn.CTCLoss(reduction="none", zero_infinity=zero_infinity)
+    value, gradients = loss.vjp(batch)
+    expected = [0, 0 if zero_infinity else np.inf]
+    for got in (loss(*batch), value):
+        np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(gradients[0], np.zeros((steps, 2, 4)))
+
+
 def good():
     log_probs = log_softmax(np.random.default_rng(1).standard_normal((4, 2, 3)))
     return [log_probs, np.array([[1, 2], [2, 1]]), np.array([4, 3]), np.array([2, 1])]
