@@ -47,14 +47,22 @@ def test_losses_are_pytorch_s(name, optimizer):
     path, data = load(name)
     got, expected = losses_of(path, data, optimizer)
     assert len(got) == 8 and equal(got, expected).all(), (got, expected)
-    # The updates are in the losses: they are far from those of the initial weights.
-    assert not equal(data["losses_untrained"][-3:], expected[-3:]).any()
+    # The updates are in the losses: they go far from those of the initial weights.
+    assert np.abs(data["losses_untrained"] / expected - 1).max() > 0.05
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "lstm_language", "mobilenet_v3_large"])
 @pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
 def test_updates_that_are_a_tenth_too_long_are_seen(name, optimizer):
     assert not equal(*losses_of(*load(name), optimizer, faster=1.1)).all()
+
+
+def allowed(name, data, key):
+    """How far a gradient may be off, relative to its largest element. PyTorch's own error in f32 is one draw of what
+    f32 can do. Among millions of ReLUs and maxima in the networks that consist of them, rounding turns one or two
+    over, and each changes the gradients of all layers before it by up to 1 %."""
+    base = 2e-2 if name.startswith(("cnn", "resnet18")) else 1e-3
+    return base + 20 * float(data[f"f32_error/{key}"])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -72,10 +80,8 @@ def test_gradients_of_the_first_step(name):
         else:
             expected, got = data[f"sample/{key}"], got.ravel()[data[f"sample_at/{key}"]]
         error = np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-6)
-        # PyTorch's own error in f32 is one draw of what f32 can do.
-        allowed = 1e-3 + 20 * float(data[f"f32_error/{key}"]) if f"f32_error/{key}" in data else 1e-3
-        if np.abs(expected).max() > 1e-7 and error > allowed:
-            worst[key] = (error, allowed)
+        if np.abs(expected).max() > 1e-7 and error > allowed(name, data, key):
+            worst[key] = (error, allowed(name, data, key))
     assert not worst, worst
 
 
@@ -110,7 +116,6 @@ def test_gradient_models_in_onnxruntime(name):
         expected = data[f"gradient/{key}"] if f"gradient/{key}" in data else data[f"sample/{key}"]
         got = got if f"gradient/{key}" in data else got.ravel()[data[f"sample_at/{key}"]]
         error = np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-6)
-        allowed = 1e-3 + 20 * float(data[f"f32_error/{key}"]) if f"f32_error/{key}" in data else 1e-3
-        if np.abs(expected).max() > 1e-7 and error > allowed:
-            worst[key] = (error, allowed)
+        if np.abs(expected).max() > 1e-7 and error > allowed(name, data, key):
+            worst[key] = (error, allowed(name, data, key))
     assert not worst, worst
