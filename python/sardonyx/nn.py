@@ -105,8 +105,8 @@ def _argument(name, value):
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if callable(value):
-        raise _sardonyx.InputError(f"argument '{name}': expected an ONNX model (a path, bytes, Model or ModelProto) for "
-                                   f"a function, got {value!r}")
+        raise _sardonyx.InputError(f"argument '{name}': expected an ONNX model (a path, bytes, Model or ModelProto) "
+                                   f"for a function, got {value!r}")
     return _np.asarray(value)
 
 

@@ -119,8 +119,9 @@ class Trainer:
     def fit(self, loader, epochs=1, progress=True, before_epoch=None):
         """Steps over `loader`, an iterable of (x, y) that can be iterated `epochs` times, with batches of any sizes;
         returns the mean loss of each epoch. Interrupted between two steps, it leaves what the steps so far have made.
-        InputError for a loader that gives nothing, or something other than pairs. progress: a bar on a terminal, a line for each epoch elsewhere. before_epoch: called with the
-        epoch's number, from 0, for instance to set .lr."""
+        InputError for a loader that gives nothing, or something other than pairs. progress: a bar on a terminal, a
+        line for each epoch elsewhere. before_epoch: called with the epoch's number, from 0, for instance to set
+        .lr."""
         means = []
         if epochs > 1 and iter(loader) is loader:
             raise _sardonyx.InputError(f"loader: expected one that can be iterated {epochs} times, such as a list, got "
