@@ -12,6 +12,22 @@ GraphPtr canonical(const GraphPtr& graph, Evaluator* evaluator) {
   return infer_types(upgrade_graph(infer_types(graph, evaluator)), evaluator);
 }
 
+Arguments canonical(Arguments arguments, Evaluator* evaluator) {
+  for (auto& [name, argument] : arguments) {
+    auto* given = std::get_if<std::shared_ptr<const Model>>(&argument);
+    if (!given) continue;
+    auto model = std::make_shared<Model>(**given);
+    try {
+      model->graph = canonical(model->graph, evaluator);
+    } catch (Error& e) {
+      e.add_file(model->path);
+      throw;
+    }
+    *given = std::move(model);
+  }
+  return arguments;
+}
+
 GraphPtr written_out(GraphPtr graph, const std::function<bool(const Node&)>& kept, Evaluator* evaluator) {
   // A decomposition by a function body may be written at an older opset.
   for (;;) {

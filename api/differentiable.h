@@ -5,11 +5,15 @@
 
 #include "graph/evaluate.h"
 #include "graph/graph.h"
+#include "sardonyx/arguments.h"
 
 namespace sardonyx {
 
 // Typed, at the canonical opset. Values that remain keep their names.
 GraphPtr canonical(const GraphPtr& graph, Evaluator* evaluator);
+
+// The same arguments with the graphs of models canonical.
+Arguments canonical(Arguments arguments, Evaluator* evaluator);
 
 // A typed graph in which every operator for which `kept` says no is written out, as far as it can be, at the
 // canonical opset.

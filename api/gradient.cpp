@@ -55,8 +55,8 @@ LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& opt
     const GraphPtr typed = canonical(model.graph, evaluator);
     GraphPtr graph = training_mode(typed, options.batch_statistics, options.dropout);
     Objective objective;
-    objective.terms.push_back(
-        {&find_loss(options.loss.name), options.loss.arguments, nullptr, options.predictions, 1});
+    objective.terms.push_back({&find_loss(options.loss.name), canonical(options.loss.arguments, evaluator),
+                               nullptr, options.predictions, 1});
     objective.target_name = [](size_t i) { return i == 0 ? "target" : "target_" + std::to_string(i); };
     std::vector<std::string> names;
     for (const ValueId id : typed->outputs()) names.push_back(typed->value(id).name);
@@ -96,9 +96,10 @@ LoadedModel loss_model(const Named& named, const std::vector<PortType>& types) {
     for (int d = 0; d < types[i].rank; ++d) shape.push_back(Dim(loss.ports[i].name + std::to_string(d)));
     ports.push_back(builder.input(loss.ports[i].name, Type::tensor(types[i].dtype, std::move(shape))));
   }
-  const ValueId value = append_loss(builder, loss, named.arguments, ports);
-  builder.set_outputs({named_value(builder, value, "loss")});
   const Pipeline pipeline({"cpu"});
+  const Arguments arguments = canonical(named.arguments, pipeline.evaluator.get());
+  const ValueId value = append_loss(builder, loss, arguments, ports);
+  builder.set_outputs({named_value(builder, value, "loss")});
   auto model = std::make_shared<Model>();
   model->graph = infer_types(std::move(builder).build_pruned(), pipeline.evaluator.get());
   model->ir_version = 10;

@@ -20,6 +20,9 @@ const std::vector<std::string>& stage_names();
 // What a caller is told of an input or output.
 ValueDescription describe_value(const ValueInfo& info);
 
+// What is expected in the place of an unknown name: "one of 'x', 'mask'", and the nearest where one is near.
+std::string suggest(const std::string& name, const std::vector<ValueDescription>& known);
+
 // A simplified graph after the fusions and what they make possible, round after round.
 GraphPtr fused(GraphPtr graph, Evaluator& evaluator, const FusionOptions& options);
 

@@ -28,34 +28,6 @@ LoadedModel LoadedModel::from_bytes(const void* data, size_t bytes, const std::s
 
 namespace {
 
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t up = row[j];
-      row[j] = std::min({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = up;
-    }
-  }
-  return row[b.size()];
-}
-
-// "one of 'x', 'mask'", and the nearest name first where one is near.
-std::string suggest(const std::string& name, const std::vector<ValueDescription>& known) {
-  std::string list;
-  const ValueDescription* nearest = nullptr;
-  for (const auto& d : known) {
-    list += (list.empty() ? "'" : ", '") + d.name + "'";
-    if (!nearest || edit_distance(name, d.name) < edit_distance(name, nearest->name)) nearest = &d;
-  }
-  if (nearest && edit_distance(name, nearest->name) <= std::max<size_t>(2, name.size() / 3))
-    return "one of " + list + " (did you mean '" + nearest->name + "'?)";
-  return known.empty() ? "no name at all" : "one of " + list;
-}
-
 std::string shape_text(const ValueDescription& d) {
   Shape shape;
   for (const auto& dim : d.shape) shape.push_back(dim.value >= 0 ? Dim(dim.value) : Dim(dim.name));

@@ -254,9 +254,11 @@ class Trainer::Impl {
     std::vector<LossOptions> losses = options_.losses;
     if (losses.empty()) losses.push_back({options_.loss, 1, options_.predictions, std::nullopt});
     for (const LossOptions& loss : losses) {
-      LossTerm term{nullptr, loss.loss.arguments, nullptr, loss.predictions, loss.weight};
+      Evaluator* evaluator = pipeline_.evaluator.get();
+      LossTerm term{nullptr, canonical(loss.loss.arguments, evaluator), nullptr, loss.predictions,
+                    loss.weight};
       if (loss.graph)
-        term.graph = canonical(loss.graph->get()->graph, pipeline_.evaluator.get());
+        term.graph = canonical(loss.graph->get()->graph, evaluator);
       else
         term.loss = &find_loss(loss.loss.name);
       result.terms.push_back(std::move(term));
@@ -409,11 +411,13 @@ class Trainer::Impl {
 
   std::vector<Value> run(Program& program, const Feeds& inputs, const std::vector<Value>& targets) {
     Feeds feeds = program.feeds;
-    for (const auto& [name, value] : inputs) {
+    for (const auto& [key, value] : inputs) {
+      const std::string& name = key;
       if (!batch_pin_.empty() && value.is_tensor() && value.tensor().rank() > 1 && value.tensor().dim(0) != 1)
         throw InputError("input '" + name + "' dim 0", "1: the batch is fixed by " + batch_pin_,
                          std::to_string(value.tensor().dim(0)));
-      if (program.feeds.count(name)) throw InputError("feed", "an input of the model", "'" + name + "'");
+      if (std::none_of(inputs_.begin(), inputs_.end(), [&](const auto& d) { return d.name == name; }))
+        throw InputError("feed", suggest(name, inputs_), "'" + name + "'");
       feeds[name] = value;
     }
     for (size_t i = 0; i < targets.size(); ++i) feeds[StepNames::target(i)] = targets[i];

@@ -48,11 +48,11 @@ class Sardonyx:
         self.names = [output.name for output in session.get_outputs()]
         return lambda: session.run(None, feeds)
 
-    def load_training(self, model, batches, trainable, threads):
+    def load_training(self, model, batches, lr, trainable, threads):
         if not hasattr(self.module, "Trainer"):
             raise Refused(f"version {self.version} has no Trainer")
         arguments = {} if trainable is None else {"trainable": trainable}
-        trainer = self.module.Trainer(model, loss="CrossEntropyLoss", optimizer=self.module.optim.AdamW(lr=1e-3),
+        trainer = self.module.Trainer(model, loss="CrossEntropyLoss", optimizer=self.module.optim.AdamW(lr=lr),
                                       threads=threads, precision=self.precision, **arguments, **self.training)
         batches = itertools.cycle((x if len(x) > 1 else next(iter(x.values())), y) for x, y in batches)
         return lambda: trainer.step(*next(batches))
@@ -123,7 +123,7 @@ class Torch:
         import torch
         self.module, self.version = torch, torch.__version__
 
-    def load_training(self, model, batches, trainable, threads):
+    def load_training(self, model, batches, lr, trainable, threads):
         from networks import TRAINING
         torch, path = self.module, pathlib.Path(model)
         torch.set_num_threads(threads)
@@ -137,7 +137,7 @@ class Torch:
             network.to(memory_format=torch.channels_last)
             batches = [([x.to(memory_format=torch.channels_last)], y) for (x,), y in batches]
         options = {"fused": True} if self.fused else {}
-        optimizer = torch.optim.AdamW((value for value in network.parameters() if value.requires_grad), lr=1e-3,
+        optimizer = torch.optim.AdamW((value for value in network.parameters() if value.requires_grad), lr=lr,
                                       **options)
         batches = itertools.cycle(batches)
 
@@ -209,11 +209,12 @@ class Worker:
     def load_training(self, model, data, trainable, threads):
         with np.load(data) as file:
             arrays = {name: file[name] for name in file.files if name == "y" or name.startswith("x/")}
+            lr = float(file["lr"])
         targets = arrays.pop("y")
         batches = [({name[2:]: values[index] for name, values in arrays.items()}, target)
                    for index, target in enumerate(targets)]
         taken, self.run_model = milliseconds(
-            lambda: self.engine.load_training(model, batches, trainable, threads))
+            lambda: self.engine.load_training(model, batches, lr, trainable, threads))
         return {"load_ms": taken}
 
     def steps(self, count):

@@ -9,10 +9,11 @@ FOLDER is $SARDONYX_TRAINING_MODELS, by default .deps/training_models: 1 GB. Eac
 
     x/<input>         [8, batch, ...]: the inputs of 8 steps
     y                 [8, batch, ...]: their classes
-    losses            what torch's CrossEntropyLoss gives in 8 steps with AdamW(lr=1e-3), before each update, in f32
-    losses_f64        the same in f64: how far the two are apart says how well the losses can be known. AdamW's first
-                      step moves every parameter by lr, whatever its gradient; where that is rounding, so is the step
-    losses_sgd        as `losses`, with SGD(lr=1e-3, momentum=0.9), whose steps are as exact as the gradients
+    lr, lr_sgd        learning rates of AdamW and of SGD with momentum 0.9
+    losses            what torch's CrossEntropyLoss gives in 8 steps with AdamW(lr), before each update, in f32
+    losses_sgd        the same with SGD(lr_sgd, momentum=0.9)
+    losses_f64, losses_sgd_f64     the same in f64: how far they are from f32 says how well the losses can be known
+    losses_untrained  of the 8 batches without any update
     trainable         names of the initializers that are trained: all floats but running statistics
     head              those of the last layer
     gradient/<name>   of the first step, computed in f64, rounded to f32; of an initializer over 4 MB instead
@@ -26,7 +27,11 @@ reordered, or with batch norm folded into them), by bench/torch_graph.py, whose 
 network that was exported. A network with batch norm comes three times: as everybody exports it, which folds batch
 norm into the convolutions, so that what is trained has none; with `_bn`, exported with TrainingMode.PRESERVE from
 evaluation mode, which keeps it; with `_training`, exported with TrainingMode.TRAINING, which switches it to batch
-statistics. The latter two are trained with batch statistics. Dropout has ratio 0.
+statistics. The latter two are trained with batch statistics. Dropout has ratio 0. Batch norm has the statistics of
+the data, so that activations keep their scale where it is folded, as in a network that was trained.
+
+An export is refused whose 8 losses say little: where f32 is off from f64 by more than 2e-3, or where training moves
+the loss by less than 7 %.
 """
 import argparse
 import collections
@@ -40,7 +45,7 @@ try:
     import onnx
     import torch
     import torchvision  # noqa: F401
-    from networks import TRAINING, settle
+    from networks import TRAINING, add_noise, collect_statistics
     from torch_graph import TorchGraph
 except ImportError as error:
     sys.exit(f"export_training_models: {error}: it needs torch, torchvision and onnx, for instance in an "
@@ -52,13 +57,19 @@ SEED = 20
 STEPS = 8
 SMALL = 4 << 20  # bytes up to which a gradient is stored as a whole
 SAMPLES = 1000
+STATISTICS = 4  # batches that batch norm starts from
 
 
 def pictures(shape, classes, batch):
-    """Each class is a pattern under noise."""
+    """Each class is a pattern under noise: 7 x 7 squares, or a number for each input."""
     used = min(classes, 10)
-    patterns, y = torch.randn(used, *shape), torch.randint(used, (STEPS, batch))
-    return [0.5 * patterns[y] + torch.randn(STEPS, batch, *shape)], y * (classes // used)
+    if len(shape) == 3:
+        side = shape[1] // 7
+        patterns = torch.randn(used, shape[0], 7, 7).repeat_interleave(side, 2).repeat_interleave(side, 3)
+    else:
+        patterns = torch.randn(used, *shape)
+    y = torch.randint(used, (STEPS, batch))
+    return [patterns[y] + 0.5 * torch.randn(STEPS, batch, *shape)], y * (classes // used)
 
 
 def sentences(batch, length=128, classes=4):
@@ -69,13 +80,13 @@ def sentences(batch, length=128, classes=4):
     return [ids * mask, mask, torch.zeros_like(ids)], y
 
 
-def texts(batch, length=64, vocabulary=2000):
-    """The next token follows from the last one, mostly."""
-    tokens = torch.randint(vocabulary, (STEPS, batch, length + 1))
+def texts(batch, length=64, vocabulary=2000, used=100):
+    """The next token follows from the last one, mostly. Only some tokens occur, as in any text."""
+    words = torch.randint(used, (STEPS, batch, length + 1))
     for place in range(length):
-        follows = (7 * tokens[..., place] + 3) % vocabulary
         known = torch.rand(STEPS, batch) < 0.9
-        tokens[..., place + 1] = torch.where(known, follows, tokens[..., place + 1])
+        words[..., place + 1] = torch.where(known, (7 * words[..., place] + 3) % used, words[..., place + 1])
+    tokens = words * (vocabulary // used)
     return [tokens[..., :-1].contiguous()], tokens[..., 1:].contiguous()
 
 
@@ -91,34 +102,44 @@ def data(name, batch):
     return dict(zip(names, x)), y
 
 
-OPTIMIZERS = {"adamw": lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
-              "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3, momentum=0.9)}
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9)}
+LOSSES = {"adamw": "losses", "sgd": "losses_sgd"}
 
 
-def train(network, parameters, x, y, optimizer="adamw", after_first=lambda: None):
-    """The losses of all steps; `after_first` is called when the first gradients are there."""
-    optimizer, losses = OPTIMIZERS[optimizer](parameters), []
+def losses_of(network, x, y, after_loss=lambda loss, step: None):
+    """The losses of all steps; `after_loss` is called with each."""
+    losses = []
     for step in range(STEPS):
-        optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(network(*(values[step] for values in x.values())), y[step])
-        loss.backward()
         losses.append(loss.item())
-        if step == 0:
-            after_first()
-        optimizer.step()
+        after_loss(loss, step)
     return np.array(losses)
 
 
-def reference(path, x, y):
+def train(network, parameters, x, y, optimizer, lr, after_first=lambda: None):
+    """The losses of all steps; `after_first` is called when the first gradients are there."""
+    optimizer = OPTIMIZERS[optimizer](parameters, lr=lr)
+
+    def update(loss, step):
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            after_first()
+        optimizer.step()
+    return losses_of(network, x, y, update)
+
+
+def reference(path, x, y, rates):
     """The arrays of the .npz that say what torch makes of a file."""
-    found = {}
-    for key, optimizer in (("losses", "adamw"), ("losses_sgd", "sgd")):
-        graph, rounded = TorchGraph(path, torch.float32), {}
+    found, rounded = {}, {}
+    with torch.no_grad():
+        found["losses_untrained"] = losses_of(TorchGraph(path, torch.float32), x, y)
+    for optimizer, rate in rates.items():
+        graph = TorchGraph(path, torch.float32)
 
         def keep():
             rounded.update({name: value.grad.numpy().copy() for name, value in graph.trainable.items()})
-        found[key] = train(graph, graph.trainable.values(), x, y, optimizer, keep)
-    graph = TorchGraph(path, torch.float64)
+        found[LOSSES[optimizer]] = train(graph, graph.trainable.values(), x, y, optimizer, rate, keep)
     found["trainable"] = list(graph.trainable)
 
     def describe():
@@ -137,8 +158,23 @@ def reference(path, x, y):
         for name in graph.statistics:
             found[f"statistics/{name}"] = graph.values[name].numpy().astype(np.float32)
 
-    found["losses_f64"] = train(graph, graph.trainable.values(), x, y, after_first=describe)
+    for optimizer, rate in rates.items():
+        graph = TorchGraph(path, torch.float64)
+        found[LOSSES[optimizer] + "_f64"] = train(graph, graph.trainable.values(), x, y, optimizer, rate,
+                                                  describe if optimizer == "adamw" else lambda: None)
     return found
+
+
+def check(name, losses, found):
+    """ValueError where the losses of the file are not those of the network, cannot be known or hardly move."""
+    for optimizer, key in LOSSES.items():
+        for what, expected, rtol in (("the network's losses", losses[optimizer], 2e-3),
+                                     ("those in f64", found[key + "_f64"], 2e-3)):
+            if not np.allclose(found[key], expected, rtol=rtol, atol=0):
+                raise ValueError(f"{name}: {key}: expected {what}, {expected}, got {found[key]}")
+        moved = np.abs(found[key] / found["losses_untrained"] - 1).max()
+        if moved < 0.07:
+            raise ValueError(f"{name}: {key}: expected losses that move by 7 %, got {moved:.2%}: {found[key]}")
 
 
 def initializers_of(parameters, path):
@@ -159,7 +195,8 @@ def export(name, folder):
     torch.manual_seed(SEED)
     network = spec.make()
     x, y = data(name.removesuffix("_bn").removesuffix("_training"), spec.batch)
-    settle(network, x["image"].shape[2:] if "image" in x else None)
+    add_noise(network)
+    collect_statistics(network, zip(*(values[:STATISTICS] for values in x.values())))
     mode = torch.onnx.TrainingMode
     mode = mode.PRESERVE if name.endswith("_bn") else mode.TRAINING if name.endswith("_training") else mode.EVAL
     path = folder / f"{name}.onnx"
@@ -168,22 +205,22 @@ def export(name, folder):
                       dynamic_axes={value: {0: "batch"} for value in [*x, "scores"]})
     weights = spec.fold(network).state_dict()
     torch.save(weights, path.with_suffix(".pt"))
-    losses = {}
-    for optimizer in OPTIMIZERS:
+    rates, losses = {"adamw": spec.adamw, "sgd": spec.sgd}, {}
+    for optimizer, rate in rates.items():
         trained = spec()
         trained.load_state_dict(weights)
-        losses[optimizer] = train(trained, trained.parameters(), x, y, optimizer)
+        losses[optimizer] = train(trained, trained.parameters(), x, y, optimizer, rate)
     head = [value.numpy() for key, value in weights.items() if key.startswith(spec.head)]
-    found = {"head": initializers_of(head, path), **reference(path, x, y)}
-    # Rounding differs, and grows with the steps.
-    for optimizer, key, steps, rtol in (("sgd", "losses_sgd", 3, 1e-3), ("adamw", "losses", 1, 1e-5)):
-        if not np.allclose(losses[optimizer][:steps], found[key][:steps], rtol=rtol):
-            raise ValueError(f"{name}: {key}: expected {losses[optimizer]} as of the network, got {found[key]}")
+    found = {"lr": spec.adamw, "lr_sgd": spec.sgd, "head": initializers_of(head, path), **reference(path, x, y, rates)}
+    check(name, losses, found)
     arrays = {f"x/{key}": values.numpy() for key, values in x.items()}
     np.savez(path.with_suffix(".npz"), y=y.numpy(), **arrays, **found)
     nodes = collections.Counter(node.op_type for node in onnx.load(path).graph.node)
-    return nodes, {"network": losses["adamw"], "file": found["losses"], "file in f64": found["losses_f64"],
-                   "network, SGD": losses["sgd"], "file, SGD": found["losses_sgd"]}
+    told = {"untrained": found["losses_untrained"]}
+    for optimizer, key in LOSSES.items():
+        told |= {f"{optimizer}, network": losses[optimizer], f"{optimizer}, file": found[key],
+                 f"{optimizer}, file in f64": found[key + "_f64"]}
+    return nodes, told
 
 
 def main():

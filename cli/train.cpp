@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
@@ -45,6 +46,8 @@ sardonyx::Arguments named_arguments(const std::vector<std::string>& texts, const
     const double number = std::strtod(value.c_str(), &end);
     if (value == "true" || value == "false")
       result[name] = value == "true";
+    else if (value.ends_with(".onnx"))
+      result[name] = LoadedModel::from_file(value).get();
     else if (!value.empty() && *end == '\0' && value.find_first_of(".eEnN") == std::string::npos)
       result[name] = static_cast<int64_t>(number);
     else if (!value.empty() && *end == '\0')
@@ -174,11 +177,21 @@ void set_rate(Trainer& trainer, double rate) {
   for (size_t g = 0; g < trainer.group_count(); ++g) trainer.set_hyper("lr", rate, static_cast<int>(g));
 }
 
+// Before hours of training, not after them.
+void check_output(const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder))
+    throw FileError("--output '" + path + "'", "a file in an existing folder", "none at " + folder.string());
+  if (std::filesystem::is_directory(path))
+    throw FileError("--output '" + path + "'", "the name of a file", "a folder");
+}
+
 int train(const Arguments& args) {
   if (args.batch < 1) throw InputError("--batch-size", "at least 1", std::to_string(args.batch));
   if (args.epochs < 1) throw InputError("--epochs", "at least 1", std::to_string(args.epochs));
   if (!(args.hold_out >= 0 && args.hold_out < 1))
     throw InputError("--hold-out", "a share from 0 to below 1", fmt::format("{}", args.hold_out));
+  check_output(args.output);
   LoadedModel model = LoadedModel::from_file(args.model);
   if (args.classes > 0) model = replace_head(model, args.classes, args.seed);
   Trainer trainer(model, trainer_options(args));
@@ -261,7 +274,8 @@ void add_train(CLI::App& app, int& exit_code) {
   train_app->add_option("--hold-out", args->hold_out, "Share of the data to be scored and not learnt from");
   train_app->add_option("-o,--output", args->output, "Where the trained model goes");
   train_app->add_option("--loss", args->loss, "torch's name of a loss")->capture_default_str();
-  train_app->add_option("--loss-argument", args->loss_arguments, "name=value, as label_smoothing=0.1");
+  train_app->add_option("--loss-argument", args->loss_arguments,
+                        "name=value, as label_smoothing=0.1; a function is an .onnx file");
   train_app->add_option("--optimizer", args->optimizer, "torch's name of an optimizer")
       ->capture_default_str();
   train_app->add_option("--optimizer-argument", args->optimizer_arguments,

@@ -29,6 +29,8 @@ Arguments arguments_from(const nb::dict& dict) {
       to = nb::cast<double>(value);
     else if (nb::isinstance<nb::str>(value))
       to = nb::cast<std::string>(value);
+    else if (nb::isinstance<LoadedModel>(value))
+      to = nb::cast<LoadedModel>(value).get();
     else
       // The array may change after the call.
       to = value_from_python(value).tensor().clone();

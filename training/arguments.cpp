@@ -12,6 +12,7 @@ std::string describe_argument(const Argument& a) {
   if (const auto* v = std::get_if<double>(&a)) return std::to_string(*v);
   if (const auto* v = std::get_if<std::string>(&a)) return "'" + *v + "'";
   if (std::holds_alternative<Tensor>(a)) return "a tensor";
+  if (std::holds_alternative<std::shared_ptr<const Model>>(a)) return "a model";
   return "None";
 }
 
@@ -76,6 +77,12 @@ Tensor ArgumentReader::tensor(const std::string& name) {
   if (const auto* v = std::get_if<double>(a)) return Tensor::scalar(static_cast<float>(*v));
   if (const auto* v = std::get_if<int64_t>(a)) return Tensor::scalar(static_cast<float>(*v));
   refuse(name, "a tensor", describe_argument(*a));
+}
+
+GraphPtr ArgumentReader::graph(const std::string& name) {
+  const Argument* a = find(name);
+  const auto* model = a ? std::get_if<std::shared_ptr<const Model>>(a) : nullptr;
+  return model ? (*model)->graph : nullptr;
 }
 
 void ArgumentReader::done() const {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "graph/graph.h"
 #include "sardonyx/arguments.h"
 #include "sardonyx/error.h"
 
@@ -23,6 +24,8 @@ class ArgumentReader {
                    const std::vector<std::string>& allowed);
   // Undefined where it is left out or None.
   Tensor tensor(const std::string& name);
+  // The graph of a model; null where something else is given, or nothing.
+  GraphPtr graph(const std::string& name);
   bool given(const std::string& name);
   // InputError for an argument that does not exist, naming those that do.
   void done() const;

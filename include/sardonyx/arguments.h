@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <variant>
 
@@ -9,8 +10,11 @@
 
 namespace sardonyx {
 
-// None, a flag, a number, a word or a tensor.
-using Argument = std::variant<std::monostate, bool, int64_t, double, std::string, Tensor>;
+struct Model;
+
+// None, a flag, a number, a word, a tensor, or a model that stands for a function (`LoadedModel::get`).
+using Argument =
+    std::variant<std::monostate, bool, int64_t, double, std::string, Tensor, std::shared_ptr<const Model>>;
 using Arguments = std::map<std::string, Argument>;
 
 }  // namespace sardonyx

@@ -29,7 +29,15 @@ def _model(source):
         return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         return Model(bytes(source))
+    if hasattr(source, "SerializeToString"):  # onnx.ModelProto
+        return Model(source.SerializeToString())
     return Model(_os.fspath(source))
+
+
+def _names_model(value):
+    """Whether a word or an object says where a model is, or is one."""
+    return (isinstance(value, (Model, bytes, bytearray, memoryview, _os.PathLike))
+            or hasattr(value, "SerializeToString") or isinstance(value, str) and value.endswith(".onnx"))
 
 
 class ValueInfo:

@@ -6,6 +6,8 @@
     trainer = sx.Trainer("model.onnx", loss=loss)
 
 Formulas are those of PyTorch's documentation. `size_average` and `reduce` are accepted in their old meaning.
+Where torch takes a function (TripletMarginWithDistanceLoss's `distance_function`), an ONNX model is one: a path that
+ends in .onnx, bytes, a Model or an onnx.ModelProto.
 """
 
 from __future__ import annotations
@@ -52,8 +54,7 @@ class Loss:
     name = ""
 
     def __init__(self, **arguments):
-        self.arguments = {k: (v if v is None or isinstance(v, (bool, int, float, str)) else _np.asarray(v))
-                          for k, v in arguments.items()}
+        self.arguments = {name: _argument(name, value) for name, value in arguments.items()}
         self.ports = _sardonyx.loss_ports(self.name)
         self._sessions = {}
 
@@ -95,6 +96,18 @@ class Loss:
         known = {i.name for i in session.get_inputs()}
         results = iter(session.run(None, {k: v for k, v in feeds.items() if k in known}))
         return value, tuple(next(results) if p in floats else None for p in self.ports)
+
+
+def _argument(name, value):
+    from . import _model, _names_model
+    if _names_model(value):
+        return _model(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if callable(value):
+        raise _sardonyx.InputError(f"argument '{name}': expected an ONNX model (a path, bytes, Model or ModelProto) "
+                                   f"for a function, got {value!r}")
+    return _np.asarray(value)
 
 
 def _binding(value):

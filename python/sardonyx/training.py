@@ -27,12 +27,12 @@ def _loss_spec(loss):
 
 def _loss_terms(loss, predictions):
     """[(spec or Model, weight, predictions)]."""
-    from . import Model, _model
+    from . import _model, _names_model
     terms = []
     for term in loss if isinstance(loss, list) else [(loss, 1.0, predictions)]:
         what, weight, outputs = (*term, None)[:3] if isinstance(term, tuple) else (term, 1.0, None)
-        is_graph = isinstance(what, (Model, bytes, _os.PathLike)) or str(what).endswith(".onnx")
-        terms.append((_model(what) if is_graph else _loss_spec(what), float(weight), _globs(outputs or [])))
+        given = _model(what) if _names_model(what) else _loss_spec(what)
+        terms.append((given, float(weight), _globs(outputs or [])))
     return terms
 
 
@@ -131,10 +131,15 @@ class Trainer:
         return [_from_binding(v) for v in self._trainer.predict(self._feeds(x))]
 
     def fit(self, loader, epochs=1, progress=True, before_epoch=None):
-        """Steps over `loader`, an iterable of (x, y) that can be iterated `epochs` times; returns the mean loss of
-        each epoch. progress: a bar on a terminal, a line for each epoch elsewhere. before_epoch: called with the
-        epoch's number, from 0, for instance to set .lr."""
+        """Steps over `loader`, an iterable of (x, y) that can be iterated `epochs` times, with batches of any sizes;
+        returns the mean loss of each epoch. Interrupted between two steps, it leaves what the steps so far have made.
+        InputError for a loader that gives nothing, or something other than pairs. progress: a bar on a terminal, a
+        line for each epoch elsewhere. before_epoch: called with the epoch's number, from 0, for instance to set
+        .lr."""
         means = []
+        if epochs > 1 and iter(loader) is loader:
+            raise _sardonyx.InputError(f"loader: expected one that can be iterated {epochs} times, such as a list, got "
+                                       f"{type(loader).__name__}, which gives its batches once")
         try:
             batches = len(loader)
         except TypeError:
@@ -144,11 +149,16 @@ class Trainer:
                 before_epoch(epoch)
             total, count, start = 0.0, 0, _time.monotonic()
             bar = _Bar(f"epoch {epoch + 1}/{epochs}", batches, progress)
-            for x, y in loader:
-                total += self.step(x, y)
+            for batch in loader:
+                if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                    got = f"a {type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else repr(batch)
+                    raise _sardonyx.InputError(f"loader: expected batches that are pairs (x, y), got {got}")
+                total += self.step(*batch)
                 count += 1
                 bar.show(count, total / count)
-            means.append(total / count if count else float("nan"))
+            if not count:
+                raise _sardonyx.InputError(f"loader: expected at least one batch in epoch {epoch + 1}, got none")
+            means.append(total / count)
             bar.end(f"epoch {epoch + 1}/{epochs}: loss {means[-1]:.4f}, {_time.monotonic() - start:.1f} s")
         return means
 

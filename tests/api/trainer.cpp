@@ -54,6 +54,38 @@ TEST(Trainer, StepsInCpp) {
   EXPECT_THROW(trainer.step({{"x", kX}}, {}), InputError);
 }
 
+// x -> the same three times, as anchor, positive and negative; |a - b + 3|, summed over the last axis.
+TEST(Trainer, ModelAsAnArgumentOfTheLoss) {
+  GraphBuilder three("three");
+  const ValueId x = three.input("x", Type::tensor(DType::Float32, {Dim("n"), Dim(2)}));
+  const ValueId w = three.constant(Tensor::of<float>({1, 1}, {2}), "w");
+  three.set_outputs({three.op("Mul", {x, w}), three.op("Identity", {x}), three.op("Add", {x, x})});
+  auto network = std::make_shared<Model>();
+  network->graph = std::move(three).build();
+  network->ir_version = 10;
+  network->initializers = {"w"};
+  GraphBuilder builder("distance");
+  const Type any = Type::tensor(DType::Float32, {Dim(), Dim()});
+  const ValueId a = builder.input("a", any), b = builder.input("b", any);
+  const ValueId d = builder.op("Add", {builder.op("Sub", {a, b}), builder.constant(Tensor::scalar(3.0f))});
+  builder.output(builder.op("ReduceL1", {d, builder.constant(Tensor::of<int64_t>({-1}))},
+                            attributes({{"keepdims", int64_t{0}}})));
+  auto distance = std::make_shared<Model>();
+  distance->graph = std::move(builder).build();
+  distance->ir_version = 10;
+
+  TrainerOptions options;
+  options.loss = {"TripletMarginWithDistanceLoss",
+                  {{"distance_function", LoadedModel(distance).get()}, {"margin", 10.0}}};
+  options.optimizer = {"sgd", {{"lr", 1.0}}};
+  Trainer trainer(LoadedModel(network), options);
+  // The distances of the first step are 3 + 3 and 2 + 1, both of which grow with w x: the gradient is 0.
+  EXPECT_DOUBLE_EQ(trainer.step({{"x", Tensor::of<float>({1, 2}, {1, 2})}}, {}), 13);
+  // Now 3 + 3 and |-1| + 2, of which the term |-1| falls: the gradient by the first w is 4 + 4.
+  EXPECT_DOUBLE_EQ(trainer.step({{"x", Tensor::of<float>({4, 1}, {1, 2})}}, {}), 13);
+  EXPECT_EQ(trainer.gradients().at("w").to_doubles(), (std::vector<double>{8, 0}));
+}
+
 TEST(Trainer, GradientModel) {
   GradientOptions options;
   options.wrt = {"x", "w"};

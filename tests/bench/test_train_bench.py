@@ -45,7 +45,8 @@ def train(tmp_path):
     """Runs bench/train.py on one row: (exit code, report, what it printed)."""
     (tmp_path / "mlp.onnx").touch()
     np.savez(tmp_path / "mlp.npz", **{"x/image": np.zeros((8, 2, 3), np.float32)}, y=np.zeros((8, 2), np.int64),
-             head=np.array(["last.weight", "last.bias"]), losses=LOSSES, losses_f64=LOSSES * (1 + 1e-6))
+             head=np.array(["last.weight", "last.bias"]), losses=LOSSES, losses_f64=LOSSES * (1 + 1e-6),
+             lr=2e-3)
 
     def run(losses, *options, module=IMPOSTOR):
         (tmp_path / "sardonyx.py").write_text(module.replace("LOSSES", str(losses.tolist())))
@@ -68,7 +69,7 @@ def test_report(train, tmp_path):
     engine = row["engines"]["sardonyx"]
     assert len(engine["rounds_ms"]) == 2 and engine["peak_mb"] > 1
     assert json.loads((tmp_path / "asked.json").read_text()) == {
-        "model": str(tmp_path / "mlp.onnx"), "loss": "CrossEntropyLoss", "lr": 1e-3, "threads": 1, "trainable": "*"}
+        "model": str(tmp_path / "mlp.onnx"), "loss": "CrossEntropyLoss", "lr": 2e-3, "threads": 1, "trainable": "*"}
 
 
 def test_only_the_last_layer(train, tmp_path):

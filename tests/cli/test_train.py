@@ -52,7 +52,33 @@ def test_another_number_of_classes(classifier, tmp_path):
     assert ort.InferenceSession(out).run(None, {"x": np.zeros((2, 4), np.float32)})[0].shape == (2, 5)
 
 
+def test_a_file_as_an_argument_of_the_loss(tmp_path):
+    names, rng = ("anchor", "positive", "negative"), np.random.default_rng(3)
+    value, node = helper.make_tensor_value_info, helper.make_node
+
+    def save(name, nodes, inputs, outputs, weights=()):
+        graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / name)
+    save("network.onnx", [node("MatMul", ["x", f"w_{n}"], [n]) for n in names],
+         [value("x", TensorProto.FLOAT, ["n", 4])], [value(n, TensorProto.FLOAT, ["n", 5]) for n in names],
+         [numpy_helper.from_array(rng.standard_normal((4, 5)).astype(np.float32), f"w_{n}") for n in names])
+    save("distance.onnx", [node("Sub", ["a", "b"], ["s"]), node("ReduceL1", ["s"], ["d"], axes=[-1], keepdims=0)],
+         [value(n, TensorProto.FLOAT, None) for n in "ab"], [value("d", TensorProto.FLOAT, None)])
+    np.savez(tmp_path / "data.npz", x=rng.standard_normal((20, 4)).astype(np.float32))
+
+    def losses(word):
+        done = sardonyx("train", tmp_path / "network.onnx", "--data", tmp_path / "data.npz", "--epochs", "3", "--json",
+                        "--loss", "triplet_margin_with_distance", "--loss-argument", "margin=20",
+                        "--loss-argument", f"distance_function={word}")
+        assert done.returncode == 0, done.stderr
+        return [epoch["loss"] for epoch in json.loads(done.stdout)["epochs"]]
+    expected = losses("l1")
+    assert losses(tmp_path / "distance.onnx") == pytest.approx(expected, rel=1e-6)
+    assert losses("pairwise") != pytest.approx(expected, rel=1e-2)
+
+
 @pytest.mark.parametrize("arguments, message", [
+    (["--loss", "triplet_margin_with_distance", "--loss-argument", "distance_function=missing.onnx"], "missing.onnx"),
     (["--loss", "cross_entrpy"], "CrossEntropyLoss"),
     (["--optimizer-argument", "momentum=0.9"], "'momentum'"),
     (["--trainable", "nothing"], "'nothing'"),
@@ -65,6 +91,14 @@ def test_what_is_wrong_is_said(classifier, arguments, message):
     path, data, _, _ = classifier
     done = sardonyx("train", path, "--data", data, *arguments)
     assert done.returncode == 3 and message in done.stderr, done.stderr
+
+
+def test_an_output_that_cannot_be_is_said_before_training(classifier, tmp_path):
+    path, data, _, _ = classifier
+    for out, message in ((tmp_path / "none/out.onnx", "existing folder"), (tmp_path, "a folder")):
+        done = sardonyx("train", path, "--data", data, "--epochs", "1", "-o", out)
+        assert done.returncode == 3 and message in done.stderr, done.stderr
+        assert "epoch" not in done.stdout
 
 
 def test_data_that_does_not_fit(classifier, tmp_path):

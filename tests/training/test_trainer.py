@@ -217,6 +217,56 @@ def test_loss_that_fits_nothing():
         sx.Trainer(mlp(mlp_weights()), optimizer=sx.optim.SGD(lr=0.1, nesterov=True))
 
 
+def test_fit_takes_what_can_be_iterated():
+    (x, y), weights = batch(), mlp_weights()
+
+    def fitted(loader, epochs):
+        trainer = sx.Trainer(mlp(weights), optimizer=sx.optim.SGD(lr=0.1))
+        return trainer.fit(loader, epochs, progress=False)
+    other = sx.Trainer(mlp(weights), optimizer=sx.optim.SGD(lr=0.1))
+    parts = [(x, y), (x[:5], y[:5]), (x[:1], y[:1])]
+    expected = [np.mean([other.step(*part) for part in parts]) for _ in range(2)]
+    assert fitted(parts, 2) == pytest.approx(expected, rel=1e-6)
+    assert fitted([({"x": a}, [b]) for a, b in parts], 2) == pytest.approx(expected, rel=1e-6)
+    assert fitted((part for part in parts), 1) == pytest.approx(expected[:1], rel=1e-6)
+    assert fitted(parts, 0) == []
+
+
+@pytest.mark.parametrize("loader, message", [
+    (lambda x, y: [], "at least one batch in epoch 1, got none"),
+    (lambda x, y: iter([(x, y)]), "iterated 2 times.*list_iterator"),
+    (lambda x, y: ((x, y) for _ in range(2)), "iterated 2 times.*generator"),
+    (lambda x, y: (x, y), r"pairs \(x, y\), got a ndarray of 12"),
+    (lambda x, y: [x[:2]], r"pairs \(x, y\), got a ndarray of 2"),
+    (lambda x, y: [(x, y, y)], "pairs.*a tuple of 3"),
+    (lambda x, y: [3], "pairs.*got 3"),
+    (lambda x, y: [({"z": x}, y)], "feed: expected one of 'x'.*got 'z'"),
+    (lambda x, y: [({"x": x, "layer0.bias": x}, y)], "expected one of 'x', got 'layer0.bias'"),
+])
+def test_a_loader_that_does_not_fit(loader, message):
+    trainer = sx.Trainer(mlp(mlp_weights()))
+    with pytest.raises(sx.InputError, match=message):
+        trainer.fit(loader(*batch()), 2, progress=False)
+    for name, value in mlp_weights().items():
+        assert np.array_equal(trainer.parameters()[name], value)
+
+
+def test_an_interrupted_fit_keeps_its_steps():
+    (x, y), weights = batch(), mlp_weights()
+    one, other = (sx.Trainer(mlp(weights)) for _ in range(2))
+
+    def loader():
+        yield x, y
+        yield x[:4], y[:4]
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(loader(), progress=False)
+    other.fit([(x, y), (x[:4], y[:4])], progress=False)
+    assert one.step(x, y) == other.step(x, y)
+    for name, value in other.parameters().items():
+        assert np.array_equal(one.parameters()[name], value) and not np.array_equal(value, weights[name])
+
+
 def test_weighted_losses_and_a_graph_as_a_loss():
     weights, (x, y) = mlp_weights(), batch()
     parts = [sx.Trainer(mlp(weights), loss=loss, optimizer=sx.optim.SGD(lr=0.1))

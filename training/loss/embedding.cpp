@@ -69,8 +69,43 @@ ValueId triplet_margin(LossBuild& b) {
   return triplet(b, [&](ValueId x, ValueId y) { return pairwise(b, x, y, p, eps); });
 }
 
+// A graph takes the place of a function of two ports of the loss.
+void check_distance(LossBuild& b, const Graph& graph) {
+  const auto refuse = [&](const std::string& expected, const std::string& got) {
+    b.arguments.refuse("distance_function", expected, got);
+  };
+  if (graph.inputs().size() != 2) refuse("a model with 2 inputs", std::to_string(graph.inputs().size()));
+  if (graph.outputs().size() != 1) refuse("a model with 1 output", std::to_string(graph.outputs().size()));
+  const auto check = [&](ValueId id, const char* what) -> const Type& {
+    const ValueInfo& info = graph.value(id);
+    if (!info.type.is_tensor() || info.type.dtype != b.dtype())
+      refuse(std::string(what) + " '" + info.name + "' of " + dtype_name(b.dtype()), info.type.to_string());
+    return info.type;
+  };
+  for (const ValueId id : graph.inputs()) {
+    const Type& declared = check(id, "an input");
+    for (size_t port = 0; port < 3; ++port) {
+      const Type& given = b.c.type(port);
+      bool fits = !declared.shape || declared.rank() == given.rank();
+      for (size_t axis = 0; fits && declared.shape && axis < declared.shape->size(); ++axis) {
+        const Dim &d = (*declared.shape)[axis], &g = (*given.shape)[axis];
+        fits = !d.known() || !g.known() || d.value == g.value;
+      }
+      if (!fits)
+        refuse("an input '" + graph.value(id).name + "' like " + given.to_string(), declared.to_string());
+    }
+  }
+  check(graph.outputs()[0], "an output");
+}
+
 ValueId triplet_margin_with_distance(LossBuild& b) {
   Compose& c = b.c;
+  if (const GraphPtr graph = b.arguments.graph("distance_function")) {
+    check_distance(b, *graph);
+    return triplet(b, [&](ValueId x, ValueId y) {
+      return c.builder().inline_body(*graph, {x, y}, {}).at(0);
+    });
+  }
   const std::string word = b.arguments.word("distance_function", "pairwise", {"pairwise", "l1", "cosine"});
   return triplet(b, [&](ValueId x, ValueId y) {
     if (word == "cosine") return c.sub(b.scalar(1), cosine(b, x, y, 1e-16));
