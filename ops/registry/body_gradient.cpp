@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "graph/bodies.h"
+#include "ops/registry/propagate.h"
 #include "ops/registry/schema.h"
 
 namespace sardonyx {
@@ -16,11 +17,6 @@ bool draws_random_numbers(const Node& node) {
     if (const auto* body = std::get_if<GraphPtr>(&attribute))
       if (std::any_of((*body)->nodes().begin(), (*body)->nodes().end(), draws_random_numbers)) return true;
   return false;
-}
-
-// Reads no more of its input than a number or a few.
-bool measures(const Node& node) {
-  return node.domain.empty() && (node.op == "Shape" || node.op == "Size" || node.op == "SequenceLength");
 }
 
 bool is_sequence_of_tensors(const Type& type) {
