@@ -58,11 +58,11 @@ void register_ml_gradient(OperatorRegistry& r) {
   op("Imputer").differentiates(imputer);
   op("Normalizer").differentiates(normalizer);
   // Steps of their inputs.
-  for (const char* name :
-       {"Binarizer", "OneHotEncoder", "TreeEnsemble", "TreeEnsembleRegressor", "TreeEnsembleClassifier"})
+  for (const char* name : {"Binarizer", "LabelEncoder", "OneHotEncoder", "TreeEnsemble",
+                           "TreeEnsembleClassifier", "TreeEnsembleRegressor"})
     op(name).gradient_is_zero();
-  for (const char* name : {"CategoryMapper", "LabelEncoder", "CastMap", "DictVectorizer", "ZipMap"})
-    op(name).non_differentiable("it maps keys to values");
+  for (const char* name : {"CastMap", "DictVectorizer", "ZipMap"})
+    op(name).non_differentiable("ONNX has no operators for the cotangents of maps");
 }
 
 }  // namespace sardonyx

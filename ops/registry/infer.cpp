@@ -1,4 +1,5 @@
 // Type and shape inference: ONNX's inference functions over our graph.
+#include <onnx/defs/data_type_utils.h>
 #include <onnx/defs/schema.h>
 #include <onnx/defs/shape_inference.h>
 
@@ -374,10 +375,16 @@ void GraphInference::infer_outputs(NodeId id) {
     if (node.outputs[i] == kNone) continue;
     ValueInfo& info = builder_.info(node.outputs[i]);
     info.type = merge_types(info.type, output_type(node, from_proto(context.output(i))), info.name);
-    // The schema may fix the type where it has no inference function: the output has the type variable of
-    // an input.
+    // The schema may fix the type where it has no inference function: there is but one, or the output has the
+    // type variable of an input.
     if (!info.type.known() && !schema->outputs().empty()) {
       const size_t port = std::min(i, schema->outputs().size() - 1);
+      const auto& allowed = schema->outputs()[port].GetTypes();
+      if (allowed.size() == 1) {
+        info.type = from_proto(onnx::Utils::DataTypeUtils::ToTypeProto(*allowed.begin()));
+        info.type.shape.reset();
+        continue;
+      }
       const std::string& variable = schema->outputs()[port].GetTypeStr();
       for (size_t k = 0; k < node.inputs.size() && !schema->inputs().empty(); ++k) {
         const size_t from = std::min(k, schema->inputs().size() - 1);
