@@ -151,9 +151,9 @@ TRAINING = {
     "mobilenet_v3_large": TrainingNetwork(mobilenet_v3_large, "classifier.3.", 8, adamw=1e-4, sgd=1.2e-2, folded=True),
 }
 for _suffix in ("_bn", "_training"):
-    TRAINING["resnet18" + _suffix] = TrainingNetwork(resnet18, "fc.", 8, adamw=1e-4, sgd=1e-3)
-    TRAINING["mobilenet_v3_large" + _suffix] = TrainingNetwork(mobilenet_v3_large, "classifier.3.", 8, adamw=5e-4,
-                                                               sgd=3e-2)
+    TRAINING["resnet18" + _suffix] = TrainingNetwork(resnet18, "fc.", 8, adamw=5e-5, sgd=5e-4)
+    TRAINING["mobilenet_v3_large" + _suffix] = TrainingNetwork(mobilenet_v3_large, "classifier.3.", 8, adamw=3e-4,
+                                                               sgd=3.5e-2)
 
 
 @torch.no_grad()

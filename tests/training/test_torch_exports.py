@@ -59,9 +59,9 @@ def test_updates_that_are_a_tenth_too_long_are_seen(name, optimizer):
 
 def allowed(name, data, key):
     """How far a gradient may be off, relative to its largest element. PyTorch's own error in f32 is one draw of what
-    f32 can do. Among millions of ReLUs and maxima in the networks that consist of them, rounding turns one or two
-    over, and each changes the gradients of all layers before it by up to 1 %."""
-    base = 2e-2 if name.startswith(("cnn", "resnet18")) else 1e-3
+    f32 can do. Among the millions of ReLUs and maxima of a network for pictures rounding turns one or two over, and
+    each changes the gradients of all layers before it by up to 1 %."""
+    base = 2e-2 if name.startswith(("cnn", "resnet18", "mobilenet")) else 1e-3
     return base + 20 * float(data[f"f32_error/{key}"])
 
 
