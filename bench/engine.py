@@ -117,7 +117,7 @@ class OpenVinoBf16(OpenVino):
 
 class Torch:
     """PyTorch as its tutorials train: eager, every option left alone."""
-    channels_last = fused = compiled = False
+    channels_last = fused = compiled = bf16 = False
 
     def __init__(self):
         import torch
@@ -142,7 +142,8 @@ class Torch:
         batches = itertools.cycle(batches)
 
         def loss_of(x, y):
-            return torch.nn.functional.cross_entropy(network(*x), y)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                return torch.nn.functional.cross_entropy(network(*x), y)
         if self.compiled:
             loss_of = torch.compile(loss_of)
 
@@ -160,6 +161,11 @@ class TorchTuned(Torch):
     channels_last = fused = True
 
 
+class TorchBf16(TorchTuned):
+    """The same under autocast to bf16."""
+    bf16 = True
+
+
 class TorchCompile(Torch):
     """Forward, loss and backward compiled, and the fused optimizer."""
     fused = compiled = True
@@ -167,7 +173,7 @@ class TorchCompile(Torch):
 
 ENGINES = {"sardonyx": Sardonyx, "sardonyx-medium": SardonyxMedium, "sardonyx-recompute": SardonyxRecompute,
            "onnxruntime": OnnxRuntime, "openvino": OpenVino, "openvino-bf16": OpenVinoBf16,
-           "torch": Torch, "torch-tuned": TorchTuned, "torch-compile": TorchCompile}
+           "torch": Torch, "torch-tuned": TorchTuned, "torch-bf16": TorchBf16, "torch-compile": TorchCompile}
 
 
 def peak_mb():

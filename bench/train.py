@@ -2,8 +2,8 @@
 """Measures a training step of Sardonyx against PyTorch's: forward, loss, backward and AdamW, side by side.
 
     python bench/train.py [--torch-python PYTHON] [--frozen] [--threads N] [--rows a,b] [--engines a,b]
-                          [--rounds N] [--round-ms MS] [--clock wall|cpu] [--models FOLDER]
-                          [--json FILE]
+                          [--precision highest|medium] [--rounds N] [--round-ms MS] [--clock wall|cpu]
+                          [--models FOLDER] [--json FILE]
 
 The networks are those that bench/export_training_models.py wrote. Sardonyx trains the .onnx file, PyTorch the
 network that it was exported from, both from the same weights on the same batches. As in bench/models.py, every
@@ -11,7 +11,8 @@ engine runs in a process of its own, the engines take turns for many rounds, and
 over the rounds of a peer's time divided by Sardonyx's (over 1: Sardonyx is faster). `torch` is eager PyTorch with
 every option left alone, `torch-tuned` has pictures channels last and the fused optimizer, `torch-compile` is
 compiled, with the fused optimizer. On demand `sardonyx-recompute` computes activations again in
-four pieces and keeps no gradients. The losses of the first steps are compared with eager PyTorch's: a row in which
+four pieces and keeps no gradients. At precision medium Sardonyx is next to tuned PyTorch in f32 and under autocast to bf16.
+The losses of the first steps are compared with eager PyTorch's: a row in which
 they disagree has no figure. Peak memory is that of the process, with the engine's libraries and, for
 torch-compile, its compiler. With --frozen only the last layer is trained.
 Without Sardonyx or without PyTorch those that are there are timed; what is left out is said.
@@ -26,12 +27,13 @@ import sys
 
 import numpy as np
 
-from models import (Engine, EngineError, geometric_means, machine, print_report, probe, quartiles, say, time_rounds)
+from models import (OURS, Engine, EngineError, geometric_means, machine, print_report, probe, quartiles, say,
+                    time_rounds)
 from rows import ROOT, Missing, present
 
-OURS, REFERENCE = "sardonyx", "torch"
-ENGINES = (OURS, "torch", "torch-tuned", "torch-compile", "sardonyx-recompute")
-USUAL = ENGINES[:4]
+REFERENCE = "torch"
+USUAL = {"highest": ("sardonyx", "torch", "torch-tuned", "torch-compile"), "medium": ("sardonyx-medium", "torch-tuned", "torch-bf16")}
+ENGINES = {**USUAL, "highest": (*USUAL["highest"], "sardonyx-recompute")}
 ROWS = ("mlp", "cnn", "resnet18", "resnet18_bn", "mobilenet_v3_large", "mobilenet_v3_large_bn", "bert_classifier",
         "lstm_language")
 EXTRA_ROWS = ("resnet18_training", "mobilenet_v3_large_training")  # the steps of _bn, written in another way
@@ -39,10 +41,13 @@ STEPS = 4  # of which the losses are compared
 # How far a loss may be off, relative to eager PyTorch's: the first, and the later ones, where what was rounded
 # differently grows. It grows as much in PyTorch itself, in f32 and f64, hence the factor on that difference.
 FIRST, LATER, SPREAD = 1e-4, 1e-3, 10.0
+MEDIUM = 0.03  # every loss, in bf16
 
 
-def tolerances(recorded, frozen):
+def tolerances(recorded, frozen, precision):
     """For each of the first steps, from the losses that bench/export_training_models.py recorded."""
+    if precision == "medium":
+        return np.full(STEPS, MEDIUM)
     limits = np.full(STEPS, LATER)
     limits[0] = FIRST
     if not frozen:
@@ -90,7 +95,7 @@ def measure_row(name, children, settings):
                                                              settings.threads)
         except EngineError as error:
             result["engines"][engine] = {"why": str(error)}
-            if engine == OURS and not error.refused:
+            if engine in OURS and not error.refused:
                 failed.append(str(error))
             del children[engine]
     if failed or not children:
@@ -99,7 +104,7 @@ def measure_row(name, children, settings):
     result.update(losses=losses, reference=REFERENCE if REFERENCE in losses else None if settings.frozen else "file")
     if result["reference"]:
         expected = np.array(losses.get(REFERENCE, recorded["losses"][:STEPS]))
-        result["errors"], complaints = compare(losses, expected, tolerances(recorded, settings.frozen))
+        result["errors"], complaints = compare(losses, expected, tolerances(recorded, settings.frozen, settings.precision))
         if complaints:
             return {**result, "status": "failed", "why": "; ".join(complaints)}
 
@@ -112,8 +117,9 @@ def measure_row(name, children, settings):
     except EngineError as error:
         return {**result, "status": "failed", "why": str(error)}
     times = {"wall": wall, "cpu": cpu}[settings.clock]
-    result["ratios"] = {engine: quartiles(np.divide(times[engine], times[OURS]))
-                        for engine in children if engine != OURS and OURS in children}
+    ours = next((engine for engine in children if engine in OURS), None)
+    result["ratios"] = {engine: quartiles(np.divide(times[engine], times[ours]))
+                        for engine in children if ours and engine != ours}
     result["best_peer"] = min(result["ratios"], key=lambda peer: result["ratios"][peer]["median"], default=None)
     return {**result, "status": "measured"}
 
@@ -121,7 +127,7 @@ def measure_row(name, children, settings):
 def measure(pythons, settings):
     """Probes the engines, then measures row after row; returns the whole report."""
     engines, available = probe(pythons, settings)
-    described = {**vars(settings), "models": str(settings.models), "precision": "highest"}
+    described = {**vars(settings), "models": str(settings.models)}
     report = {"machine": machine(), "settings": described, "engines": engines, "rows": []}
     for name in settings.rows:
         with contextlib.ExitStack() as stack:
@@ -143,7 +149,10 @@ def parse_arguments():
     add("--frozen", action="store_true", help="only the last layer is trained")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every engine (default: %(default)s)")
     add("--rows", metavar="A,B", help=f"only these rows: {', '.join(ROWS)}; or {', '.join(EXTRA_ROWS)}")
-    add("--engines", metavar="A,B", help=f"only these engines: {', '.join(ENGINES)}")
+    add("--engines", metavar="A,B", help=f"only these engines: {', '.join(ENGINES['highest'])}; for medium "
+        f"{', '.join(ENGINES['medium'])}")
+    add("--precision", choices=["highest", "medium"], default="highest",
+        help="highest: f32 as f32; medium: bf16 between f32 parameters (default: %(default)s)")
     add("--rounds", type=int, default=15, help="default: %(default)s")
     add("--round-ms", type=float, default=300, help="how long an engine trains in a round (default: %(default)s)")
     add("--clock", choices=["wall", "cpu"], default="wall", help="what is compared: wall time, or CPU time, "
@@ -163,7 +172,8 @@ def parse_arguments():
         return names
 
     arguments.rows = chosen(arguments.rows, ROWS, (*ROWS, *EXTRA_ROWS), "--rows")
-    arguments.engines = chosen(arguments.engines, USUAL, ENGINES, "--engines")
+    arguments.engines = chosen(arguments.engines, USUAL[arguments.precision], ENGINES[arguments.precision],
+                               "--engines")
     if arguments.clock == "cpu" and arguments.threads != 1:
         parser.error("--clock cpu: expected --threads 1: more threads wait for each other, and some do so busily")
     for name in ("threads", "rounds", "round_ms"):
