@@ -55,8 +55,7 @@ LoadedModel gradient_model(const LoadedModel& loaded, const GradientOptions& opt
     const GraphPtr typed = canonical(model.graph, evaluator);
     GraphPtr graph = training_mode(typed, options.batch_statistics, options.dropout);
     Objective objective;
-    objective.terms.push_back({&find_loss(options.loss.name), canonical(options.loss.arguments, evaluator),
-                               nullptr, options.predictions, 1});
+    objective.terms = loss_terms(options, evaluator);
     objective.target_name = [](size_t i) { return i == 0 ? "target" : "target_" + std::to_string(i); };
     std::vector<std::string> names;
     for (const ValueId id : typed->outputs()) names.push_back(typed->value(id).name);
@@ -134,12 +133,6 @@ std::vector<std::string> loss_ports(const std::string& loss) {
   std::vector<std::string> names;
   for (const LossPort& port : find_loss(loss).ports) names.push_back(port.name);
   return names;
-}
-
-size_t loss_target_count(const std::string& loss) {
-  size_t count = 0;
-  for (const LossPort& port : find_loss(loss).ports) count += port.is_target;
-  return count;
 }
 
 std::vector<std::string> loss_names() {

@@ -83,6 +83,12 @@ class Trainer::Impl {
     return loss;
   }
 
+  size_t target_count() const {
+    Objective objective;
+    objective.terms = loss_terms(options_, pipeline_.evaluator.get());
+    return sardonyx::target_count(objective, model_outputs());
+  }
+
   double evaluate(const Feeds& inputs, const std::vector<Value>& targets) {
     const std::vector<Value> results = run(program_for("evaluate", inputs, targets), inputs, targets);
     return results.at(0).tensor().to_doubles().at(0);
@@ -251,18 +257,7 @@ class Trainer::Impl {
   Objective objective(const std::vector<Value>& targets) const {
     Objective result;
     result.target_name = StepNames::target;
-    std::vector<LossOptions> losses = options_.losses;
-    if (losses.empty()) losses.push_back({options_.loss, 1, options_.predictions, std::nullopt});
-    for (const LossOptions& loss : losses) {
-      Evaluator* evaluator = pipeline_.evaluator.get();
-      LossTerm term{nullptr, canonical(loss.loss.arguments, evaluator), nullptr, loss.predictions,
-                    loss.weight};
-      if (loss.graph)
-        term.graph = canonical(loss.graph->get()->graph, evaluator);
-      else
-        term.loss = &find_loss(loss.loss.name);
-      result.terms.push_back(std::move(term));
-    }
+    result.terms = loss_terms(options_, pipeline_.evaluator.get());
     for (size_t i = 0; i < targets.size(); ++i) {
       if (!targets[i].is_tensor())
         throw InputError("target " + std::to_string(i), "a tensor", targets[i].kind_name());
@@ -271,7 +266,7 @@ class Trainer::Impl {
         shape.push_back(Dim("target" + std::to_string(i) + "_" + std::to_string(d)));
       result.targets.push_back(Type::tensor(targets[i].tensor().dtype(), std::move(shape)));
     }
-    const size_t wanted = target_count(result, model_outputs());
+    const size_t wanted = sardonyx::target_count(result, model_outputs());
     if (targets.size() != wanted)
       throw InputError("targets", std::to_string(wanted) + " for the loss", std::to_string(targets.size()));
     return result;
@@ -526,6 +521,7 @@ void Trainer::set_hyper(const std::string& name, double value, int group) {
 std::string Trainer::profile() { return impl_->profile(); }
 size_t Trainer::group_count() const { return impl_->groups_.size(); }
 const std::vector<ValueDescription>& Trainer::inputs() const { return impl_->inputs_; }
+size_t Trainer::target_count() const { return impl_->target_count(); }
 LoadedModel Trainer::model() const { return impl_->model(); }
 
 }  // namespace sardonyx

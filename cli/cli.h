@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sardonyx/session.h"
+#include "sardonyx/trainer.h"
 
 namespace sardonyx::cli {
 
@@ -39,6 +39,12 @@ struct FeedArguments {
 Dims parse_dims(const std::string& text);
 // "name=rest" -> {name, rest}; InputError without '='.
 std::pair<std::string, std::string> split_assignment(const std::string& text, const std::string& option);
+
+// Of "name=value": a flag, a number, a word, or the model of a path that ends in .onnx.
+Arguments named_arguments(const std::vector<std::string>& texts, const std::string& option);
+// A loss by its name, or as a model.
+LossOptions loss_option(const std::string& loss, const std::vector<std::string>& arguments,
+                        const std::vector<std::string>& predictions = {});
 
 // A tensor file by its ending: .npy, .npz (one entry, or "file.npz:entry"), .pb.
 Value read_value(const std::string& path, const std::string& kind = "tensor");

@@ -38,26 +38,6 @@ struct Data {
   int64_t count = 0;
 };
 
-sardonyx::Arguments named_arguments(const std::vector<std::string>& texts, const std::string& option) {
-  sardonyx::Arguments result;
-  for (const std::string& text : texts) {
-    const auto [name, value] = split_assignment(text, option);
-    char* end = nullptr;
-    const double number = std::strtod(value.c_str(), &end);
-    if (value == "true" || value == "false")
-      result[name] = value == "true";
-    else if (value.ends_with(".onnx"))
-      result[name] = LoadedModel::from_file(value).get();
-    else if (!value.empty() && *end == '\0' && value.find_first_of(".eEnN") == std::string::npos)
-      result[name] = static_cast<int64_t>(number);
-    else if (!value.empty() && *end == '\0')
-      result[name] = number;
-    else
-      result[name] = value;
-  }
-  return result;
-}
-
 // Targets are `y`, `y_1`, ...; inputs are under their names, the only one also under `x`.
 Data read_data(const std::string& path, const Trainer& trainer, size_t targets) {
   const auto arrays = read_npz(path);
@@ -159,7 +139,7 @@ TrainerOptions trainer_options(const Arguments& args) {
   options.providers = args.providers;
   options.threads = args.threads;
   options.precision = args.precision;
-  options.loss = {args.loss, named_arguments(args.loss_arguments, "--loss-argument")};
+  options.losses = {loss_option(args.loss, args.loss_arguments)};
   options.optimizer = {args.optimizer, named_arguments(args.optimizer_arguments, "--optimizer-argument")};
   options.optimizer.arguments["lr"] = args.rate;
   if (!args.trainable.empty()) options.trainable = args.trainable;
@@ -195,7 +175,7 @@ int train(const Arguments& args) {
   LoadedModel model = LoadedModel::from_file(args.model);
   if (args.classes > 0) model = replace_head(model, args.classes, args.seed);
   Trainer trainer(model, trainer_options(args));
-  const size_t targets = loss_target_count(args.loss);
+  const size_t targets = trainer.target_count();
   const Data data = read_data(args.data, trainer, targets);
   std::mt19937_64 random(args.seed);
   std::vector<int64_t> order(static_cast<size_t>(data.count));
@@ -273,7 +253,9 @@ void add_train(CLI::App& app, int& exit_code) {
                         ".npz of the same kind, to be scored before and after");
   train_app->add_option("--hold-out", args->hold_out, "Share of the data to be scored and not learnt from");
   train_app->add_option("-o,--output", args->output, "Where the trained model goes");
-  train_app->add_option("--loss", args->loss, "torch's name of a loss")->capture_default_str();
+  train_app
+      ->add_option("--loss", args->loss, "torch's name of a loss, or an .onnx file whose first output it is")
+      ->capture_default_str();
   train_app->add_option("--loss-argument", args->loss_arguments,
                         "name=value, as label_smoothing=0.1; a function is an .onnx file");
   train_app->add_option("--optimizer", args->optimizer, "torch's name of an optimizer")

@@ -68,6 +68,35 @@ std::pair<std::string, std::string> split_assignment(const std::string& text, co
   return {text.substr(0, at), text.substr(at + 1)};
 }
 
+Arguments named_arguments(const std::vector<std::string>& texts, const std::string& option) {
+  Arguments result;
+  for (const std::string& text : texts) {
+    const auto [name, value] = split_assignment(text, option);
+    char* end = nullptr;
+    const double number = std::strtod(value.c_str(), &end);
+    if (value == "true" || value == "false")
+      result[name] = value == "true";
+    else if (value.ends_with(".onnx"))
+      result[name] = LoadedModel::from_file(value).get();
+    else if (!value.empty() && *end == '\0' && value.find_first_of(".eEnN") == std::string::npos)
+      result[name] = static_cast<int64_t>(number);
+    else if (!value.empty() && *end == '\0')
+      result[name] = number;
+    else
+      result[name] = value;
+  }
+  return result;
+}
+
+LossOptions loss_option(const std::string& loss, const std::vector<std::string>& arguments,
+                        const std::vector<std::string>& predictions) {
+  LossOptions option{{loss, named_arguments(arguments, "--loss-argument")}, 1, predictions, std::nullopt};
+  if (!loss.ends_with(".onnx")) return option;
+  if (!arguments.empty()) throw InputError("--loss-argument", "none for a model", arguments[0]);
+  option.graph = LoadedModel::from_file(loss);
+  return option;
+}
+
 Dims parse_dims(const std::string& text) {
   Dims dims;
   std::istringstream list(text);

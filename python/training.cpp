@@ -43,27 +43,29 @@ Named named_from(nb::handle pair) {
   return {nb::cast<std::string>(tuple[0]), arguments_from(nb::cast<nb::dict>(tuple[1]))};
 }
 
+std::vector<LossOptions> losses_from(nb::handle list) {
+  std::vector<LossOptions> losses;
+  for (nb::handle term : nb::cast<nb::list>(list)) {
+    const auto tuple = nb::cast<nb::tuple>(term);
+    LossOptions loss;
+    if (nb::isinstance<LoadedModel>(tuple[0]))
+      loss.graph = nb::cast<LoadedModel>(tuple[0]);
+    else
+      loss.loss = named_from(tuple[0]);
+    loss.weight = nb::cast<double>(tuple[1]);
+    loss.predictions = nb::cast<std::vector<std::string>>(tuple[2]);
+    losses.push_back(std::move(loss));
+  }
+  return losses;
+}
+
 TrainerOptions options_from(const nb::dict& dict) {
   TrainerOptions options;
   for (auto [key_handle, value] : dict) {
     const auto key = nb::cast<std::string>(key_handle);
     if (set_common_option(options, key, value)) continue;
-    if (key == "loss")
-      options.loss = named_from(value);
-    else if (key == "losses")
-      for (nb::handle term : nb::cast<nb::list>(value)) {
-        const auto tuple = nb::cast<nb::tuple>(term);
-        LossOptions loss;
-        if (nb::isinstance<LoadedModel>(tuple[0]))
-          loss.graph = nb::cast<LoadedModel>(tuple[0]);
-        else
-          loss.loss = named_from(tuple[0]);
-        loss.weight = nb::cast<double>(tuple[1]);
-        loss.predictions = nb::cast<std::vector<std::string>>(tuple[2]);
-        options.losses.push_back(std::move(loss));
-      }
-    else if (key == "predictions")
-      options.predictions = nb::cast<std::vector<std::string>>(value);
+    if (key == "losses")
+      options.losses = losses_from(value);
     else if (key == "optimizer")
       options.optimizer = named_from(value);
     else if (key == "groups")
@@ -177,12 +179,15 @@ void bind_training(nb::module_& m) {
       .def("inputs", [](Trainer& t) { return input_names(t.inputs()); })
       .def("model", [](Trainer& t) { return released([&] { return t.model(); }); });
 
-  m.def("gradient_model",
-        [](const LoadedModel& model, const std::vector<std::string>& wrt, nb::handle loss,
-           const std::vector<std::string>& predictions, bool batch_statistics, bool dropout) {
-          const GradientOptions options{wrt, named_from(loss), predictions, batch_statistics, dropout};
-          return released([&] { return gradient_model(model, options); });
-        });
+  m.def("gradient_model", [](const LoadedModel& model, const std::vector<std::string>& wrt, nb::handle losses,
+                             bool batch_statistics, bool dropout) {
+    GradientOptions options;
+    options.wrt = wrt;
+    options.losses = losses_from(losses);
+    options.batch_statistics = batch_statistics;
+    options.dropout = dropout;
+    return released([&] { return gradient_model(model, options); });
+  });
   m.def("replace_head", [](const LoadedModel& model, int64_t classes, uint64_t seed,
                            const std::string& output) { return replace_head(model, classes, seed, output); });
   m.def("vjp_model", [](const LoadedModel& model, const std::vector<std::string>& wrt) {

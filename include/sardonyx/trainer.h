@@ -123,6 +123,8 @@ class SARDONYX_API Trainer {
   std::string profile();
 
   const std::vector<ValueDescription>& inputs() const;
+  // How many targets the loss takes.
+  size_t target_count() const;
   // The model with the current weights, in inference mode; standard ONNX when written with tools.h.
   LoadedModel model() const;
 

@@ -262,7 +262,7 @@ def gradient_model(source, path=None, wrt=None, loss="CrossEntropyLoss", predict
     batch_norm: "train" normalizes by the batch, "frozen" by the running statistics. dropout: False leaves it out.
     """
     from . import _model, convert
-    model = _sardonyx.gradient_model(_model(source), _globs(wrt or []), _loss_spec(loss), _globs(predictions or []),
+    model = _sardonyx.gradient_model(_model(source), _globs(wrt or []), _loss_terms(loss, predictions),
                                      batch_norm == "train", bool(dropout))
     return convert(model, None if path is None else _os.fspath(path))
 

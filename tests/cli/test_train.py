@@ -121,3 +121,35 @@ def test_gradient_of_a_file(classifier, tmp_path):
     assert weight.shape == (3, 4) and abs(bias.sum()) < 1e-5 and dx.shape == x.shape and loss > 1
     assert sardonyx("grad", path, out, "--wrt", "nothing").returncode == 3
     assert sardonyx("grad", path, out, "--batch-norm", "off").returncode == 2
+
+
+def test_a_file_as_the_loss(classifier, tmp_path):
+    """The squared distance to the one-hot label, as a graph, is MSELoss."""
+    path, _, x, y = classifier
+    onehot = np.eye(3, dtype=np.float32)[y]
+    np.savez(tmp_path / "onehot.npz", x=x, y=onehot)
+    graph = helper.make_graph(
+        [helper.make_node("Sub", ["logits", "wanted"], ["d"]), helper.make_node("Mul", ["d", "d"], ["s"]),
+         helper.make_node("ReduceMean", ["s"], ["l"], keepdims=0)], "loss",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("logits", "wanted")],
+        [helper.make_tensor_value_info("l", TensorProto.FLOAT, [])])
+    loss = tmp_path / "squares.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), loss)
+    reports = []
+    for given in (loss, "MSELoss"):
+        done = sardonyx("train", path, "--data", tmp_path / "onehot.npz", "--epochs", "2", "--json", "--loss", given)
+        assert done.returncode == 0, done.stderr
+        reports.append([epoch["loss"] for epoch in json.loads(done.stdout)["epochs"]])
+    np.testing.assert_allclose(*reports, rtol=1e-5)
+    for given in (loss, "mse_loss"):
+        out = tmp_path / "gradient.onnx"
+        done = sardonyx("grad", path, out, "--loss", given)
+        assert done.returncode == 0, done.stderr
+        reports.append(ort.InferenceSession(out).run(["layer.weight_grad"], {"x": x, "target": onehot})[0])
+    np.testing.assert_allclose(*reports[2:], rtol=1e-4, atol=1e-7)
+    done = sardonyx("grad", path, tmp_path / "smooth.onnx", "--loss-argument", "label_smoothing=0.5")
+    assert done.returncode == 0, done.stderr
+    smooth = ort.InferenceSession(tmp_path / "smooth.onnx").run(["loss"], {"x": x, "target": y})[0]
+    assert smooth > 1.01 * np.log(3) * 0.5
+    done = sardonyx("grad", path, out, "--loss", loss, "--loss-argument", "p=2")
+    assert done.returncode == 3 and "--loss-argument: expected none for a model" in done.stderr
