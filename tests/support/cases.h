@@ -72,7 +72,6 @@ struct Case {
   double tolerance = 1e-4;  // of the largest value, for f32; integers and strings are exact
   bool f64 = true;          // also compared with the same case in f64, where its gradient is checked
   bool has_gradient = true;
-  bool second_order = true;
   std::string name() const;
 
   Case& with(std::string attribute, Attribute value) {
@@ -102,11 +101,6 @@ struct Case {
   // The operator has no f64 form, or its result depends on rounding.
   Case& only_f32() {
     f64 = false;
-    return *this;
-  }
-  // Its gradient is not differentiated again: a kernel of its own has no rule.
-  Case& first_order() {
-    second_order = false;
     return *this;
   }
   // Its output jumps or has a kink where its inputs are: central differences say nothing there.
