@@ -9,6 +9,7 @@
 #include "ops/registry/operator.h"
 #include "tests/support/cases.h"
 #include "tests/support/gradient.h"
+#include "tests/support/models.h"
 
 namespace sardonyx::test {
 
@@ -156,13 +157,6 @@ TEST(GradientRules, NothingFlowsWhereAllLabelsAreIgnored) {
       for (const double v : gradients(prepared.model, {"x0"}, feeds).at(0).to_doubles())
         EXPECT_EQ(v, 0) << op;
     }
-}
-
-LoadedModel model_of(GraphBuilder builder) {
-  auto model = std::make_shared<Model>();
-  model->graph = std::move(builder).build();
-  model->ir_version = 10;
-  return LoadedModel(model);
 }
 
 // y = Dropout(x) w: the gradient of w shows what the gradient of x must agree with.

@@ -6,6 +6,7 @@
 #include "api/differentiable.h"
 #include "autodiff/backward.h"
 #include "tests/support/gradient.h"
+#include "tests/support/models.h"
 
 namespace sardonyx::test {
 
@@ -19,13 +20,6 @@ ValueId integer(GraphBuilder& b, int64_t v) { return b.constant(Tensor::scalar<i
 Tensor numbers(Dims dims, uint64_t seed) {
   std::mt19937_64 random(seed);
   return random_like(Tensor(DType::Float64, std::move(dims)), random);
-}
-
-LoadedModel model_of(GraphBuilder builder) {
-  auto model = std::make_shared<Model>();
-  model->graph = std::move(builder).build();
-  model->ir_version = 10;
-  return LoadedModel(model);
 }
 
 // Checks d(all float outputs) / d(all f64 inputs); also with symbolic dims and, where asked, the gradient of

@@ -1,19 +1,11 @@
 // Sequences in plans and in loops.
 #include <gtest/gtest.h>
 
-#include "graph/builder.h"
-#include "sardonyx/session.h"
+#include "tests/support/models.h"
 
 namespace sardonyx::test {
 
 namespace {
-
-LoadedModel model_of(GraphBuilder builder) {
-  auto model = std::make_shared<Model>();
-  model->graph = std::move(builder).build();
-  model->ir_version = 10;
-  return LoadedModel(model);
-}
 
 TEST(Plans, WhatASequenceHoldsIsKept) {
   for (const bool viewed : {false, true}) {
