@@ -8,35 +8,12 @@
 #include <fstream>
 #include <sstream>
 
+#include "api/files.h"
 #include "graph/shape.h"
 
 namespace sardonyx {
 
 namespace {
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw FileError("file '" + path + "'", "a readable file", std::strerror(errno));
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-void write_file(const std::string& path, const std::string& bytes) {
-  const std::string temporary = path + ".tmp" + std::to_string(getpid());
-  std::FILE* file = std::fopen(temporary.c_str(), "wb");
-  if (!file) throw FileError("file '" + path + "'", "a writable place", std::strerror(errno));
-  bool ok = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
-  ok = std::fflush(file) == 0 && ok;
-  ok = fsync(fileno(file)) == 0 && ok;
-  ok = std::fclose(file) == 0 && ok;
-  ok = ok && std::rename(temporary.c_str(), path.c_str()) == 0;
-  if (!ok) {
-    const std::string why = std::strerror(errno);
-    std::remove(temporary.c_str());
-    throw FileError("file '" + path + "'", "to be written", why);
-  }
-}
 
 template <typename T>
 T little(const std::string& bytes, size_t at) {
@@ -228,7 +205,7 @@ std::string inflate_raw(const std::string& packed, size_t size, const std::strin
 }  // namespace
 
 Tensor read_npy(const std::string& path) { return parse_npy(read_file(path), path); }
-void write_npy(const std::string& path, const Tensor& tensor) { write_file(path, format_npy(tensor)); }
+void write_npy(const std::string& path, const Tensor& tensor) { write_file(path, {format_npy(tensor)}); }
 
 std::map<std::string, Tensor> read_npz(const std::string& path) {
   const std::string bytes = read_file(path);
@@ -313,7 +290,7 @@ void write_npz(const std::string& path, const std::vector<std::pair<std::string,
   put(out, length);
   put(out, start);
   put<uint16_t>(out, 0);
-  write_file(path, out);
+  write_file(path, {out});
 }
 
 }  // namespace sardonyx

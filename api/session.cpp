@@ -204,7 +204,7 @@ class Session::Impl {
     LoopBudget loops{options.limits.max_loop_iterations};
     scope.loops = &loops;
     scope.random.seed = options.seed;
-    scope.random.step = step++;
+    scope.random.step = run_options.random_step ? *run_options.random_step : step++;
     for (const auto& provider : state->providers) provider->enter(state->threads);
     std::vector<Value> results = executor->run(std::move(in), {}, scope, &presets);
     for (size_t i = 0; i < presets.size(); ++i)

@@ -6,6 +6,7 @@
 #include <functional>
 #include <set>
 
+#include "api/checkpoint.h"
 #include "api/differentiable.h"
 #include "api/pipeline.h"
 #include "graph/builder.h"
@@ -69,12 +70,14 @@ class Trainer::Impl {
         group.hyper.mutable_data<double>()[group.rule.hyper.size() - 1] = updates_ + 1;
     }
     latest_step_ = program.session.get();
+    program.options.random_step = static_cast<uint64_t>(steps_);
     const std::vector<Value> results = run(program, inputs, targets);
     const double loss = results.at(0).tensor().to_doubles().at(0);
     const double scale = program.scale ? results[*program.scale].tensor().to_doubles().at(0) : 1;
     if (!std::isfinite(loss) || std::isnan(scale)) report_not_finite(loss, inputs, targets);
     for (const auto& [output, index] : program.statistics)
       copy("statistic", results[output].tensor(), forward_.statistics[index].parameter.value);
+    ++steps_;
     batches_ = updates ? 0 : batches_ + 1;
     if (updates) {
       ++updates_;
@@ -114,11 +117,22 @@ class Trainer::Impl {
     throw InputError("parameter", "a name that parameters() gives", "'" + name + "'");
   }
 
-  void set_state(const std::string& name, const Tensor& value) {
-    const auto it = states_.find(name);
-    if (it == states_.end())
-      throw InputError("state of the optimizer", "a name that optimizer_state() gives", "'" + name + "'");
-    copy("state '" + name + "'", value, it->second);
+  // Everything that a step depends on beside the options.
+  CheckpointParts checkpoint() {
+    CheckpointParts parts;
+    for (const auto& [name, value] : parameters(true)) parts.tensors["model/" + name] = value;
+    for (const auto& [name, value] : states_) parts.tensors["optimizer/" + name] = value;
+    for (const auto& [name, value] : accumulated_) parts.tensors[name] = value;
+    for (size_t g = 0; g < groups_.size(); ++g)
+      for (const auto& [name, value] : groups_[g].rule.hyper)
+        if (name != groups_[g].rule.hyper.back().first)
+          parts.numbers[std::to_string(g) + "/" + name] = &hyper(name, static_cast<int>(g));
+    parts.counters = {{"updates", &updates_}, {"batches", &batches_}, {"steps", &steps_}};
+    return parts;
+  }
+  void load(const std::string& path) {
+    load_checkpoint(path, checkpoint());
+    batches_ %= options_.accumulate;
   }
 
   std::string profile() {
@@ -170,7 +184,7 @@ class Trainer::Impl {
   std::map<std::string, Tensor> states_, accumulated_, gradients_;
   std::vector<ParameterInfo> info_;
   std::vector<ValueDescription> inputs_;
-  int64_t updates_ = 0;
+  int64_t updates_ = 0, steps_ = 0;  // the steps number what is drawn at random
 
  private:
   void check_options() const {
@@ -459,7 +473,7 @@ class Trainer::Impl {
   std::map<std::string, Program> programs_;
   Session* latest_step_ = nullptr;
   std::string batch_pin_;  // what fixes the batch at one, if anything does
-  int batches_ = 0;        // since the last update
+  int64_t batches_ = 0;    // since the last update
 };
 
 LoadedModel replace_head(const LoadedModel& loaded, int64_t classes, uint64_t seed,
@@ -500,14 +514,9 @@ void Trainer::set_parameter(const std::string& name, const Tensor& value) {
 }
 std::map<std::string, Tensor> Trainer::gradients() const { return impl_->gradients_; }
 std::map<std::string, Tensor> Trainer::optimizer_state() const { return impl_->states_; }
-void Trainer::set_optimizer_state(const std::string& name, const Tensor& value) {
-  impl_->set_state(name, value);
-}
 int64_t Trainer::update_count() const { return impl_->updates_; }
-void Trainer::set_update_count(int64_t count) {
-  if (count < 0) throw InputError("count of updates", "at least 0", std::to_string(count));
-  impl_->updates_ = count;
-}
+void Trainer::save(const std::string& path) const { save_checkpoint(path, impl_->checkpoint()); }
+void Trainer::load(const std::string& path) { impl_->load(path); }
 std::vector<std::string> Trainer::hyper_names() const {
   std::vector<std::string> names;
   for (const auto& [name, value] : impl_->groups_[0].rule.hyper) names.push_back(name);

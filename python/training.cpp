@@ -165,12 +165,9 @@ void bind_training(nb::module_& m) {
            })
       .def("gradients", [](Trainer& t) { return copies(t.gradients()); })
       .def("optimizer_state", [](Trainer& t) { return copies(t.optimizer_state()); })
-      .def("set_optimizer_state",
-           [](Trainer& t, const std::string& name, nb::handle value) {
-             t.set_optimizer_state(name, value_from_python(value).tensor());
-           })
       .def("update_count", &Trainer::update_count)
-      .def("set_update_count", &Trainer::set_update_count)
+      .def("save", [](Trainer& t, const std::string& path) { released([&] { t.save(path); }); })
+      .def("load", [](Trainer& t, const std::string& path) { released([&] { t.load(path); }); })
       .def("profile", &Trainer::profile)
       .def("hyper", &Trainer::hyper)
       .def("hyper_names", &Trainer::hyper_names)

@@ -72,6 +72,9 @@ class CancelToken {
 
 struct RunOptions {
   std::optional<CancelToken> cancel;
+  // Which numbers random operators draw: a run with the same step and seed draws the same. Empty: those of
+  // the session's runs so far.
+  std::optional<uint64_t> random_step;
   // Outputs written into memory of the caller: the tensor's dtype and dims must be those of the output
   // (InputError otherwise).
   std::map<std::string, Tensor> output_buffers;

@@ -106,10 +106,15 @@ class SARDONYX_API Trainer {
   std::map<std::string, Tensor> gradients() const;
   // {"exp_avg/conv1.weight": ...}
   std::map<std::string, Tensor> optimizer_state() const;
-  void set_optimizer_state(const std::string& name, const Tensor& value);
   // Updates so far: what bias corrections count.
   int64_t update_count() const;
-  void set_update_count(int64_t count);
+
+  // A checkpoint: safetensors with weights, statistics, the optimizer's state and numbers, accumulated
+  // gradients and counters. A trainer of the same model with the same options goes on from it as if it had
+  // never stopped, to the bit. The file is complete or what it was before. FileError when it cannot be
+  // written or read, and InputError when it belongs to another model or other options: then nothing changes.
+  void save(const std::string& path) const;
+  void load(const std::string& path);
 
   // A number of the optimizer ("lr", "weight_decay", ...), of the group at `group` (the last one: all other
   // parameters).

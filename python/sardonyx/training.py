@@ -194,34 +194,14 @@ class Trainer:
         return _json.loads(self._trainer.profile())
 
     def save(self, path):
-        """Writes a checkpoint: safetensors with weights, statistics, optimizer state and counters. The file is
-        complete or not there."""
-        from ._checkpoint import write
-        tensors = {f"model/{n}": a for n, a in self.parameters(True).items()}
-        tensors.update({f"optimizer/{n}": _from_binding(v) for n, v in self._trainer.optimizer_state().items()})
-        numbers = {f"{g}/{name}": self._trainer.hyper(name, g) for g in range(self._trainer.group_count())
-                   for name in self._trainer.hyper_names()}
-        write(path, tensors, {"updates": self._trainer.update_count(), "hyper": numbers})
+        """Writes a checkpoint: safetensors with weights, statistics, the optimizer's state and numbers, accumulated
+        gradients and counters. The file is complete or what it was before."""
+        self._trainer.save(_os.fspath(path))
 
     def load(self, path):
-        """Reads what save() wrote for the same model and optimizer. InputError or FileError leave everything as it
-        was."""
-        from ._checkpoint import read
-        tensors, notes = read(path)
-        state = {f"model/{n}": a for n, a in self.parameters(True).items()}
-        state.update({f"optimizer/{n}": _from_binding(v) for n, v in self._trainer.optimizer_state().items()})
-        for name, array in state.items():
-            if name not in tensors or tensors[name].shape != array.shape or tensors[name].dtype != array.dtype:
-                got = f"{tensors[name].dtype}{list(tensors[name].shape)}" if name in tensors else "none"
-                raise _sardonyx.InputError(f"{path}: '{name}': expected {array.dtype}{list(array.shape)}, got {got}")
-        for name in state:
-            kind, _, rest = name.partition("/")
-            put = self._trainer.set_parameter if kind == "model" else self._trainer.set_optimizer_state
-            put(rest, _to_binding(tensors[name]))
-        self._trainer.set_update_count(int(notes["updates"]))
-        for name, value in notes["hyper"].items():
-            group, _, number = name.partition("/")
-            self._trainer.set_hyper(number, float(value), int(group))
+        """Goes on from what save() wrote, for the same model and options, as if it had never stopped, to the bit.
+        InputError or FileError leave everything as it was."""
+        self._trainer.load(_os.fspath(path))
 
     def export(self, path=None, **options):
         """The trained model in inference mode as standard ONNX: a file, or bytes without a path. options: as for

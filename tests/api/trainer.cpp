@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+
 #include "graph/builder.h"
 #include "ops/registry/operator.h"
 #include "sardonyx/gradient.h"
@@ -52,6 +54,28 @@ TEST(Trainer, StepsInCpp) {
   EXPECT_EQ(trainer.parameters().at("w").to_doubles(), (std::vector<double>{0.5, 1, 1.5, 2, 5, 6}));
   EXPECT_THROW(trainer.set_hyper("learning_rate", 1), InputError);
   EXPECT_THROW(trainer.step({{"x", kX}}, {}), InputError);
+}
+
+TEST(Trainer, CheckpointsInCpp) {
+  const std::string path = testing::TempDir() + "sardonyx_trainer.safetensors";
+  TrainerOptions options;
+  options.loss = {"MSELoss", {}};
+  options.optimizer = {"AdamW", {{"lr", 0.1}}};
+  Trainer whole(linear(), options), resumed(linear(), options);
+  for (int step = 0; step < 3; ++step) whole.step({{"x", kX}}, {kTarget});
+  whole.set_hyper("lr", 0.05);
+  whole.save(path);
+  resumed.load(path);
+  EXPECT_EQ(resumed.update_count(), 3);
+  EXPECT_DOUBLE_EQ(resumed.hyper("lr"), 0.05);
+  EXPECT_EQ(whole.step({{"x", kX}}, {kTarget}), resumed.step({{"x", kX}}, {kTarget}));
+  EXPECT_EQ(whole.parameters().at("w").to_doubles(), resumed.parameters().at("w").to_doubles());
+  options.optimizer = {"SGD", {{"lr", 0.1}, {"momentum", 0.9}}};
+  Trainer other(linear(), options);
+  EXPECT_THROW(other.load(path), InputError);
+  EXPECT_THROW(other.load(path + ".none"), FileError);
+  EXPECT_EQ(other.parameters().at("w").to_doubles(), (std::vector<double>{1, 2, 3, 4, 5, 6}));
+  std::remove(path.c_str());
 }
 
 // x -> the same three times, as anchor, positive and negative; |a - b + 3|, summed over the last axis.

@@ -163,6 +163,39 @@ def test_checkpoints_resume_exactly(tmp_path):
         assert np.array_equal(resumed.parameters()[name], expected)
 
 
+def test_resumed_runs_draw_and_accumulate_as_if_they_had_not_stopped(tmp_path):
+    """Also in the middle of an update, and with what dropout draws."""
+    weights = mlp_weights()
+    nodes = [helper.make_node("Gemm", ["x", "layer0.weight", "layer0.bias"], ["h"], transB=1),
+             helper.make_node("Dropout", ["h", "ratio"], ["d"]),
+             helper.make_node("Gemm", ["d", "layer1.weight", "layer1.bias"], ["y"], transB=1)]
+    data = model(nodes, [("x", TensorProto.FLOAT, ["n", 6])], [("y", TensorProto.FLOAT, ["n", 4])],
+                 {**weights, "ratio": np.float32(0.5)})
+    whole, resumed = (sx.Trainer(data, accumulate=3, seed=4) for _ in range(2))
+    path = tmp_path / "run.safetensors"
+    losses = []
+    for step in range(10):
+        if step == 4:
+            whole.save(path)
+        losses.append(whole.step(*batch()))
+    assert len(set(losses[:3])) == 3  # the same batch and weights, other numbers drawn
+    resumed.load(path)
+    assert [resumed.step(*batch()) for _ in range(4, 10)] == losses[4:]
+    for name, expected in whole.parameters().items():
+        assert np.array_equal(resumed.parameters()[name], expected)
+    for name, array in mlp_weights(seed=3, sizes=(6, 17, 4)).items():
+        weights[name] = array
+    other = sx.Trainer(mlp(weights))
+    before = other.parameters()
+    with pytest.raises(sx.InputError, match=r"run.safetensors: 'model/layer0.bias': expected float\[17\], got float\[16\]"):
+        other.load(path)
+    with pytest.raises(sx.FileError, match="other safetensors"):
+        header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+        other.load(path)
+    assert all(np.array_equal(before[k], v) for k, v in other.parameters().items())
+
+
 def test_damaged_checkpoints_change_nothing(tmp_path):
     path = tmp_path / "run.safetensors"
     trainer = sx.Trainer(mlp(mlp_weights()))
@@ -170,7 +203,15 @@ def test_damaged_checkpoints_change_nothing(tmp_path):
     trainer.save(path)
     before = trainer.parameters()
     data = path.read_bytes()
-    for damaged in (b"", data[:7], data[:100], data[:-1], b"\xff" * 16 + data[16:], b"{}" + data[2:]):
+    def entry(text):
+        return len(text).to_bytes(8, "little") + text
+    overlapping = b",".join(b'"%d":{"dtype":"U8","shape":[64],"data_offsets":[0,64]}' % i for i in range(100))
+    for damaged in (b"", data[:7], data[:100], data[:-1], b"\xff" * 16 + data[16:], b"{}" + data[2:],
+                    entry(b"[" * 100000), entry(b'{"a":3}'), entry(b'{"__metadata__":{"sardonyx":{}}}'),
+                    entry(b'{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}'),
+                    entry(b'{"a":{"dtype":"F32","shape":[-1,-1],"data_offsets":[0,4]}}') + bytes(4),
+                    entry(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,9007199254740993]}}') + bytes(4),
+                    entry(b"{" + overlapping + b"}") + bytes(64)):
         path.write_bytes(damaged)
         with pytest.raises(sx.FileError):
             trainer.load(path)
