@@ -515,6 +515,7 @@ void Trainer::set_parameter(const std::string& name, const Tensor& value) {
 std::map<std::string, Tensor> Trainer::gradients() const { return impl_->gradients_; }
 std::map<std::string, Tensor> Trainer::optimizer_state() const { return impl_->states_; }
 int64_t Trainer::update_count() const { return impl_->updates_; }
+int64_t Trainer::step_count() const { return impl_->steps_; }
 void Trainer::save(const std::string& path) const { save_checkpoint(path, impl_->checkpoint()); }
 void Trainer::load(const std::string& path) { impl_->load(path); }
 std::vector<std::string> Trainer::hyper_names() const {

@@ -21,14 +21,14 @@ namespace sardonyx::cli {
 namespace {
 
 struct Arguments {
-  std::string model, data, validation, output, loss = "CrossEntropyLoss", optimizer = "AdamW";
+  std::string model, data, validation, output, checkpoint, loss = "CrossEntropyLoss", optimizer = "AdamW";
   std::vector<std::string> loss_arguments, optimizer_arguments, trainable, no_decay, providers = {"cpu"};
   std::string precision = "highest", batch_norm = "train";
   double rate = 1e-3, hold_out = 0, clip_norm = 0, clip_value = 0;
   int epochs = 10, batch = 32, threads = 0, accumulate = 1;
   int64_t classes = 0;
   uint64_t seed = 0;
-  bool constant_rate = false, json = false;
+  bool constant_rate = false, json = false, list = false, resume = false;
 };
 
 // Arrays whose first dimension counts the examples.
@@ -157,13 +157,35 @@ void set_rate(Trainer& trainer, double rate) {
   for (size_t g = 0; g < trainer.group_count(); ++g) trainer.set_hyper("lr", rate, static_cast<int>(g));
 }
 
+// What is trained, by name where asked; of how many numbers.
+void show_parameters(const Trainer& trainer, bool by_name) {
+  int64_t total = 0;
+  for (const ParameterInfo& p : trainer.parameter_info()) {
+    const int64_t count = element_count(p.dims);
+    total += count;
+    if (by_name) fmt::print("{} {}{} {}\n", p.name, dtype_name(p.dtype), to_string(p.dims), count);
+  }
+  fmt::print("{} weights in {} tensors\n", total, trainer.parameter_info().size());
+}
+
 // Before hours of training, not after them.
-void check_output(const std::string& path) {
+void check_output(const std::string& option, const std::string& path) {
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!folder.empty() && !std::filesystem::is_directory(folder))
-    throw FileError("--output '" + path + "'", "a file in an existing folder", "none at " + folder.string());
+    throw FileError(option + " '" + path + "'", "a file in an existing folder", "none at " + folder.string());
   if (std::filesystem::is_directory(path))
-    throw FileError("--output '" + path + "'", "the name of a file", "a folder");
+    throw FileError(option + " '" + path + "'", "the name of a file", "a folder");
+}
+
+// A checkpoint is written after each epoch.
+int epochs_done(const Trainer& trainer, int64_t batches, const Arguments& args) {
+  const int64_t steps = trainer.step_count();
+  if (batches == 0 || steps % batches != 0 || steps / batches > args.epochs)
+    throw InputError("--resume '" + args.checkpoint + "'",
+                     "whole epochs of " + std::to_string(batches) + " batches, " +
+                         std::to_string(args.epochs) + " at most",
+                     std::to_string(steps) + " batches");
+  return static_cast<int>(steps / batches);
 }
 
 int train(const Arguments& args) {
@@ -171,10 +193,13 @@ int train(const Arguments& args) {
   if (args.epochs < 1) throw InputError("--epochs", "at least 1", std::to_string(args.epochs));
   if (!(args.hold_out >= 0 && args.hold_out < 1))
     throw InputError("--hold-out", "a share from 0 to below 1", fmt::format("{}", args.hold_out));
-  check_output(args.output);
+  check_output("--output", args.output);
+  check_output("--checkpoint", args.checkpoint);
   LoadedModel model = LoadedModel::from_file(args.model);
   if (args.classes > 0) model = replace_head(model, args.classes, args.seed);
   Trainer trainer(model, trainer_options(args));
+  if (args.list || !args.json) show_parameters(trainer, args.list);
+  if (args.list) return kOk;
   const size_t targets = trainer.target_count();
   const Data data = read_data(args.data, trainer, targets);
   std::mt19937_64 random(args.seed);
@@ -203,11 +228,17 @@ int train(const Arguments& args) {
       fmt::print("{} training: held-out loss {:.4f}{}\n", when, loss,
                  hits >= 0 ? fmt::format(", accuracy {:.1f} %", 100 * hits) : "");
   };
-  score("before");
-  const bool live = !args.json && isatty(STDERR_FILENO) != 0;
+  int first = 0;
   const auto size = static_cast<int64_t>(order.size());
   const int64_t batches = (size + args.batch - 1) / args.batch;
-  for (int epoch = 0; epoch < args.epochs; ++epoch) {
+  if (args.resume) {
+    trainer.load(args.checkpoint);
+    first = epochs_done(trainer, batches, args);
+    for (int epoch = 0; epoch < first; ++epoch) std::shuffle(order.begin(), order.end(), random);
+  }
+  score("before");
+  const bool live = !args.json && isatty(STDERR_FILENO) != 0;
+  for (int epoch = first; epoch < args.epochs; ++epoch) {
     const auto start = std::chrono::steady_clock::now();
     if (!args.constant_rate)
       set_rate(trainer, args.rate * 0.5 * (1 + std::cos(std::acos(-1.0) * epoch / args.epochs)));
@@ -222,6 +253,7 @@ int train(const Arguments& args) {
     const double mean = total / static_cast<double>(std::max<int64_t>(batches, 1)),
                  seconds = seconds_since(start);
     report["epochs"].push_back({{"loss", mean}, {"seconds", seconds}});
+    if (!args.checkpoint.empty()) trainer.save(args.checkpoint);
     if (live) fmt::print(stderr, "\r\x1b[K");
     if (!args.json) {
       fmt::print("epoch {}/{}: loss {:.4f}, {:.1f} s\n", epoch + 1, args.epochs, mean, seconds);
@@ -243,16 +275,18 @@ void add_train(CLI::App& app, int& exit_code) {
   auto args = std::make_shared<Arguments>();
   CLI::App* train_app = app.add_subcommand("train", "Train the weights of a model on arrays of an .npz file");
   train_app->add_option("model", args->model, "ONNX file")->required();
-  train_app
-      ->add_option(
-          "--data", args->data,
-          ".npz with an array for each input (or 'x' for the only one) and the target 'y'; examples along "
-          "axis 0")
-      ->required();
+  train_app->add_option("--data", args->data,
+                        ".npz with an array for each input (or 'x' for the only one) and the target 'y'; "
+                        "examples along axis 0");
+  train_app->add_flag("--list", args->list, "Say which weights would be trained, and stop");
   train_app->add_option("--validation", args->validation,
                         ".npz of the same kind, to be scored before and after");
   train_app->add_option("--hold-out", args->hold_out, "Share of the data to be scored and not learnt from");
   train_app->add_option("-o,--output", args->output, "Where the trained model goes");
+  CLI::Option* checkpoint =
+      train_app->add_option("--checkpoint", args->checkpoint,
+                            "Written after each epoch: all that is needed to go on (safetensors)");
+  train_app->add_flag("--resume", args->resume, "Go on from --checkpoint")->needs(checkpoint);
   train_app
       ->add_option("--loss", args->loss, "torch's name of a loss, or an .onnx file whose first output it is")
       ->capture_default_str();
@@ -281,7 +315,10 @@ void add_train(CLI::App& app, int& exit_code) {
   train_app->add_option("--seed", args->seed, "Of the order, the new head and dropout")
       ->capture_default_str();
   train_app->add_flag("--json", args->json, "Print one JSON object");
-  train_app->callback([args, &exit_code] { exit_code = train(*args); });
+  train_app->callback([args, &exit_code] {
+    if (args->data.empty() && !args->list) throw CLI::RequiredError("--data");
+    exit_code = train(*args);
+  });
 }
 
 }  // namespace sardonyx::cli

@@ -108,6 +108,8 @@ class SARDONYX_API Trainer {
   std::map<std::string, Tensor> optimizer_state() const;
   // Updates so far: what bias corrections count.
   int64_t update_count() const;
+  // Batches so far.
+  int64_t step_count() const;
 
   // A checkpoint: safetensors with weights, statistics, the optimizer's state and numbers, accumulated
   // gradients and counters. A trainer of the same model with the same options goes on from it as if it had

@@ -1,5 +1,6 @@
 """`sardonyx train` and `sardonyx grad`."""
 import json
+import re
 
 import numpy as np
 import onnx
@@ -153,3 +154,32 @@ def test_a_file_as_the_loss(classifier, tmp_path):
     assert smooth > 1.01 * np.log(3) * 0.5
     done = sardonyx("grad", path, out, "--loss", loss, "--loss-argument", "p=2")
     assert done.returncode == 3 and "--loss-argument: expected none for a model" in done.stderr
+
+
+def test_what_is_trained_is_listed(classifier):
+    path, _, _, _ = classifier
+    done = sardonyx("train", path, "--list", "--trainable", "*.weight")
+    assert done.returncode == 0 and done.stdout.splitlines() == ["layer.weight float[3, 4] 12", "12 weights in 1 tensors"]
+    done = sardonyx("train", path)
+    assert done.returncode == 2 and "--data" in done.stderr
+
+
+def test_training_resumes_where_it_stopped(classifier, tmp_path):
+    """Four epochs are two and two, in shuffling, learning rate and weights."""
+    path, data, _, _ = classifier
+    run = ["train", path, "--data", data, "--hold-out", "0.1", "--lr", "0.1", "--constant-lr", "--accumulate", "4"]
+    checkpoint, half, whole = (tmp_path / name for name in ("run.safetensors", "half.onnx", "whole.onnx"))
+    assert sardonyx(*run, "--epochs", "4", "-o", whole).returncode == 0
+    assert sardonyx(*run, "--epochs", "2", "--checkpoint", checkpoint).returncode == 0
+    done = sardonyx(*run, "--epochs", "4", "--checkpoint", checkpoint, "--resume", "-o", half)
+    assert done.returncode == 0 and "epoch 3/4" in done.stdout and "epoch 2/4" not in done.stdout
+    weights = [{t.name: numpy_helper.to_array(t) for t in onnx.load(p).graph.initializer} for p in (half, whole)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(np.array_equal(weights[0][name], value) for name, value in weights[1].items())
+    for options, what in ((["--epochs", "3"], "3 at most"), (["--epochs", "9", "--batch-size", "7"], "whole epochs of 39"),
+                          (["--epochs", "9", "--optimizer", "SGD"], "checkpoint of these options")):
+        done = sardonyx(*run, *options, "--checkpoint", checkpoint, "--resume")
+        assert done.returncode == 3 and re.search(what, done.stderr), done.stderr
+    done = sardonyx(*run, "--checkpoint", tmp_path / "none" / "run.safetensors")
+    assert done.returncode == 3 and "--checkpoint" in done.stderr
+    assert sardonyx(*run, "--resume").returncode == 2
