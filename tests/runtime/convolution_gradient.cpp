@@ -66,6 +66,14 @@ TEST(CausalConvWithState, GradientIsThatOfTheKernel) {
     }
 }
 
+// Relative, in the Euclidean norm.
+double distance(const Tensor& a, const Tensor& b) {
+  const std::vector<double> x = a.to_doubles(), y = b.to_doubles();
+  double apart = 0, size = 0;
+  for (size_t i = 0; i < y.size(); ++i) apart += (x[i] - y[i]) * (x[i] - y[i]), size += y[i] * y[i];
+  return std::sqrt(apart / size);
+}
+
 TEST(ConvolutionGradient, OfANetworkIsThatOfPlainLoops) {
   GraphBuilder builder("net");
   std::mt19937 random(3);
@@ -85,29 +93,43 @@ TEST(ConvolutionGradient, OfANetworkIsThatOfPlainLoops) {
   };
   const auto relu = [&](ValueId x) { return builder.op("Relu", {x}); };
   const std::vector<int64_t> two(2, 2), three(2, 3), ones(4, 1);
-  ValueId x = relu(conv(input("x", {2, 3, 21, 18}), 3, 24, 3, 1, 1));
+  const auto normalized = [&](ValueId x, int64_t channels) {
+    const std::string name = "n" + std::to_string(wrt.size());
+    const ValueId scale = input(name + "_scale", {channels}), shift = input(name + "_shift", {channels});
+    const ValueId mean = builder.constant(Tensor::zeros(DType::Float32, {channels}));
+    return builder.ops("BatchNormalization", {x, scale, shift, mean, mean}, 3,
+                       attributes({{"training_mode", int64_t{1}}}))[0];
+  };
+  ValueId x = relu(normalized(conv(input("x", {2, 3, 21, 18}), 3, 24, 3, 1, 1), 24));
   x = builder.op("MaxPool", {x}, attributes({{"kernel_shape", three}, {"strides", two}, {"pads", ones}}));
   x = relu(builder.op("Add", {x, conv(relu(conv(x, 24, 16, 3, 1, 1)), 16, 24, 3, 1, 1)}));
   x = builder.op("Tanh", {conv(x, 24, 24, 5, 2, 24)});
   x = builder.op("AveragePool", {x}, attributes({{"kernel_shape", two}}));
-  x = relu(conv(x, 24, 40, 1, 1, 1));
+  x = relu(normalized(conv(x, 24, 37, 1, 1, 1), 37));
   builder.output(builder.op("GlobalAveragePool", {x}));
   auto model = std::make_shared<Model>();
   model->graph = std::move(builder).build();
   model->ir_version = 10;
   const LoadedModel gradient = gradient_of(LoadedModel(model), wrt);
-  feeds["d_" + model->graph->value(model->graph->outputs()[0]).name] = random_f32({2, 40, 1, 1}, random);
-  SessionOptions plain;
+  feeds["d_" + model->graph->value(model->graph->outputs()[0]).name] = random_f32({2, 37, 1, 1}, random);
+  SessionOptions plain, low;
+  low.precision = "medium";
   plain.prefer_kernel = "ref";
   plain.optimize = "none";
-  Session fast(gradient), slow(gradient, plain);
+  Session fast(gradient), slow(gradient, plain), medium(gradient, low);
   for (auto it = feeds.begin(); it != feeds.end();) {
     bool read = false;
     for (const auto& known : fast.inputs()) read = read || known.name == it->first;
     it = read ? std::next(it) : feeds.erase(it);
   }
-  const std::vector<Value> got = fast.run(feeds), expected = slow.run(feeds);
-  for (size_t i = 0; i < wrt.size(); ++i) EXPECT_LE(difference(got[i], expected[i]), 2e-5) << wrt[i];
+  const std::vector<Value> got = fast.run(feeds), expected = slow.run(feeds), rounded = medium.run(feeds);
+  for (size_t i = 0; i < wrt.size(); ++i) {
+    // Before a normalization a bias changes nothing: its gradient is what rounding leaves.
+    if (wrt[i] == "w1_bias" || wrt[i] == "w11_bias") continue;
+    EXPECT_LE(difference(got[i], expected[i]), 2e-5) << wrt[i];
+    // In bf16 some maxima and signs turn over: the gradients as a whole are near.
+    EXPECT_LE(distance(rounded[i].tensor(), expected[i].tensor()), 0.3) << wrt[i];
+  }
 }
 
 }  // namespace sardonyx::test
