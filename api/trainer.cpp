@@ -194,6 +194,9 @@ class Trainer::Impl {
     if (options_.batch_norm != "train" && options_.batch_norm != "frozen")
       refuse("batch_norm", "'train' or 'frozen'", "'" + options_.batch_norm + "'");
     if (options_.accumulate < 1) refuse("accumulate", "at least 1", std::to_string(options_.accumulate));
+    if (options_.recompute_pieces < 0 || options_.recompute_bytes < 0)
+      refuse("recompute", "at least 0",
+             std::to_string(std::min<int64_t>(options_.recompute_pieces, options_.recompute_bytes)));
     if (!(options_.clip_norm >= 0)) refuse("clip_norm", "at least 0", std::to_string(options_.clip_norm));
     if (!(options_.clip_value >= 0)) refuse("clip_value", "at least 0", std::to_string(options_.clip_value));
   }

@@ -185,6 +185,7 @@ std::vector<std::string> cut_points(const Graph& forward, int pieces) {
       places.push_back({largest, made[n]});
   }
   std::vector<std::string> names;
+  pieces = static_cast<int>(std::min<size_t>(static_cast<size_t>(pieces), places.size() + 1));
   for (int p = 1; p < pieces; ++p) {
     const double wanted = total * p / pieces;
     const Place* best = nullptr;

@@ -348,6 +348,9 @@ def test_recomputed_values_are_the_same(recompute):
     assert products(again) > products_kept
     with pytest.raises(sx.InputError, match="'nothing'"):
         sx.Trainer(mlp(mlp_weights()), recompute=["nothing"]).step(*batch(0, 256))
+    with pytest.raises(sx.InputError, match="'recompute': expected at least 0, got -2"):
+        sx.Trainer(data, recompute=-2)
+    assert sx.Trainer(data, recompute=10**9).step(*batch(0, 256)) == sx.Trainer(data).step(*batch(0, 256))
     with pytest.raises(sx.InputError, match="recompute: expected at least [0-9]+ bytes, got 1000"):
         sx.Trainer(data, recompute="1 kB").step(*batch(0, 256))
     roomy = sx.Trainer(data, recompute="1 GB", profile=True)
