@@ -22,11 +22,13 @@ namespace {
 
 struct Arguments {
   std::string model, data, validation, output, checkpoint, loss = "CrossEntropyLoss", optimizer = "AdamW";
-  std::vector<std::string> loss_arguments, optimizer_arguments, trainable, no_decay, providers = {"cpu"};
+  std::vector<std::string> loss_arguments, optimizer_arguments, trainable, no_decay, recompute,
+      providers = {"cpu"};
   std::string precision = "highest", batch_norm = "train";
   double rate = 1e-3, hold_out = 0, clip_norm = 0, clip_value = 0;
   int epochs = 10, batch = 32, threads = 0, accumulate = 1;
-  int64_t classes = 0;
+  int64_t classes = 0, memory = 0;
+  int pieces = 0;
   uint64_t seed = 0;
   bool constant_rate = false, json = false, list = false, resume = false;
 };
@@ -148,6 +150,9 @@ TrainerOptions trainer_options(const Arguments& args) {
   options.clip_norm = args.clip_norm;
   options.clip_value = args.clip_value;
   options.accumulate = args.accumulate;
+  options.recompute = args.recompute;
+  options.recompute_pieces = args.pieces;
+  options.recompute_bytes = args.memory;
   options.keep_gradients = false;
   options.seed = args.seed;
   return options;
@@ -309,6 +314,14 @@ void add_train(CLI::App& app, int& exit_code) {
   train_app->add_option("--batch-norm", args->batch_norm, "train or frozen")->capture_default_str();
   train_app->add_option("--clip-norm", args->clip_norm, "Largest norm of all gradients together");
   train_app->add_option("--clip-value", args->clip_value, "Largest magnitude of each gradient");
+  train_app->add_option("--recompute", args->recompute,
+                        "Values of the model between which activations are computed again, not kept");
+  train_app->add_option("--recompute-pieces", args->pieces,
+                        "The same in so many pieces of about equal memory");
+  train_app
+      ->add_option("--recompute-memory", args->memory,
+                   "The same in as few pieces as keep activations and gradients within that: 300MB, 2GiB")
+      ->transform(CLI::AsSizeValue(true));
   train_app->add_option("--precision", args->precision, "highest, high or medium")->capture_default_str();
   train_app->add_option("--provider", args->providers, "Execution providers")->capture_default_str();
   train_app->add_option("--threads", args->threads, "0: all CPUs")->capture_default_str();

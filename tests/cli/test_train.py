@@ -164,6 +164,19 @@ def test_what_is_trained_is_listed(classifier):
     assert done.returncode == 2 and "--data" in done.stderr
 
 
+def test_recomputation(classifier):
+    path, data, _, _ = classifier
+    run = ["train", path, "--data", data, "--epochs", "1", "--json"]
+    reports = [json.loads(sardonyx(*run, *options).stdout)["epochs"][0]["loss"]
+               for options in ([], ["--recompute-pieces", "2"], ["--recompute-memory", "1MB"])]
+    assert len(set(reports)) == 1
+    done = sardonyx(*run, "--recompute-memory", "1 B")
+    assert done.returncode == 3 and re.search("recompute: expected at least [0-9]+ bytes, got 1", done.stderr)
+    done = sardonyx(*run, "--recompute", "nothing")
+    assert done.returncode == 3 and "'nothing'" in done.stderr
+    assert sardonyx(*run, "--recompute-memory", "much").returncode == 2
+
+
 def test_training_resumes_where_it_stopped(classifier, tmp_path):
     """Four epochs are two and two, in shuffling, learning rate and weights."""
     path, data, _, _ = classifier
