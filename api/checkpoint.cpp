@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "api/safetensors.h"
-#include "graph/shape.h"
 #include "sardonyx/error.h"
 
 namespace sardonyx {
@@ -25,7 +24,7 @@ std::string describe(const Tensor& tensor) {
 void save_checkpoint(const std::string& path, const CheckpointParts& parts) {
   Json notes = {{"numbers", Json::object()}, {"counters", Json::object()}};
   for (const auto& [name, number] : parts.numbers) notes["numbers"][name] = *number;
-  for (const auto& [name, counter] : parts.counters) notes["counters"][name] = *counter;
+  for (const auto& [name, counter] : parts.counters) notes["counters"][name] = *counter.at;
   write_safetensors(path, {parts.tensors, {{kNotes, notes.dump()}}});
 }
 
@@ -53,8 +52,9 @@ void load_checkpoint(const std::string& path, const CheckpointParts& parts) {
       numbers.emplace_back(number, notes.at("numbers").at(name).get<double>());
     for (const auto& [name, counter] : parts.counters) {
       const auto value = notes.at("counters").at(name).get<int64_t>();
-      if (value < 0) refuse(name, "at least 0", std::to_string(value));
-      counters.emplace_back(counter, value);
+      if (value < 0 || value > counter.most)
+        refuse(name, "0 to " + std::to_string(counter.most), std::to_string(value));
+      counters.emplace_back(counter.at, value);
     }
   } catch (const Json::exception& e) {
     throw FileError("file '" + path + "'", "a checkpoint of these options", e.what());

@@ -1,6 +1,7 @@
 // The state of a training run in a file.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <string>
 
@@ -10,9 +11,13 @@ namespace sardonyx {
 
 // Where the parts of the state are, by name.
 struct CheckpointParts {
+  struct Counter {  // never negative
+    int64_t* at;
+    int64_t most = std::numeric_limits<int64_t>::max();
+  };
   std::map<std::string, Tensor> tensors;  // which share memory with the state
   std::map<std::string, double*> numbers;
-  std::map<std::string, int64_t*> counters;  // never negative
+  std::map<std::string, Counter> counters;
 };
 
 // As safetensors; numbers and counters are JSON in the metadata `sardonyx`. FileError when it cannot be
@@ -20,7 +25,7 @@ struct CheckpointParts {
 void save_checkpoint(const std::string& path, const CheckpointParts& parts);
 
 // Reads all parts; others in the file are ignored. FileError for what is no complete checkpoint, InputError
-// where a part is missing or of another dtype or shape: then nothing changes.
+// where a part is missing, of another dtype or shape, or a counter too large: then nothing changes.
 void load_checkpoint(const std::string& path, const CheckpointParts& parts);
 
 }  // namespace sardonyx

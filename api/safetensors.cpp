@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "api/files.h"
-#include "graph/shape.h"
 #include "sardonyx/error.h"
 
 namespace sardonyx {

@@ -124,15 +124,12 @@ class Trainer::Impl {
     for (const auto& [name, value] : states_) parts.tensors["optimizer/" + name] = value;
     for (const auto& [name, value] : accumulated_) parts.tensors[name] = value;
     for (size_t g = 0; g < groups_.size(); ++g)
-      for (const auto& [name, value] : groups_[g].rule.hyper)
-        if (name != groups_[g].rule.hyper.back().first)
-          parts.numbers[std::to_string(g) + "/" + name] = &hyper(name, static_cast<int>(g));
-    parts.counters = {{"updates", &updates_}, {"batches", &batches_}, {"steps", &steps_}};
+      for (size_t i = 0; i + 1 < groups_[g].rule.hyper.size(); ++i)
+        parts.numbers[std::to_string(g) + "/" + groups_[g].rule.hyper[i].first] =
+            groups_[g].hyper.mutable_data<double>() + i;
+    parts.counters = {
+        {"updates", {&updates_}}, {"batches", {&batches_, options_.accumulate - 1}}, {"steps", {&steps_}}};
     return parts;
-  }
-  void load(const std::string& path) {
-    load_checkpoint(path, checkpoint());
-    batches_ %= options_.accumulate;
   }
 
   std::string profile() {
@@ -520,7 +517,7 @@ std::map<std::string, Tensor> Trainer::optimizer_state() const { return impl_->s
 int64_t Trainer::update_count() const { return impl_->updates_; }
 int64_t Trainer::step_count() const { return impl_->steps_; }
 void Trainer::save(const std::string& path) const { save_checkpoint(path, impl_->checkpoint()); }
-void Trainer::load(const std::string& path) { impl_->load(path); }
+void Trainer::load(const std::string& path) { load_checkpoint(path, impl_->checkpoint()); }
 std::vector<std::string> Trainer::hyper_names() const {
   std::vector<std::string> names;
   for (const auto& [name, value] : impl_->groups_[0].rule.hyper) names.push_back(name);

@@ -183,6 +183,10 @@ def test_resumed_runs_draw_and_accumulate_as_if_they_had_not_stopped(tmp_path):
     assert [resumed.step(*batch()) for _ in range(4, 10)] == losses[4:]
     for name, expected in whole.parameters().items():
         assert np.array_equal(resumed.parameters()[name], expected)
+    fewer = sx.Trainer(data, accumulate=2)
+    whole.step(*batch()), whole.save(path)
+    with pytest.raises(sx.InputError, match="'batches': expected 0 to 1, got 2"):
+        fewer.load(path)
     for name, array in mlp_weights(seed=3, sizes=(6, 17, 4)).items():
         weights[name] = array
     other = sx.Trainer(mlp(weights))
