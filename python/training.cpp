@@ -164,8 +164,6 @@ void bind_training(nb::module_& m) {
              t.set_parameter(name, value_from_python(value).tensor());
            })
       .def("gradients", [](Trainer& t) { return copies(t.gradients()); })
-      .def("optimizer_state", [](Trainer& t) { return copies(t.optimizer_state()); })
-      .def("update_count", &Trainer::update_count)
       .def("save", [](Trainer& t, const std::string& path) { released([&] { t.save(path); }); })
       .def("load", [](Trainer& t, const std::string& path) { released([&] { t.load(path); }); })
       .def("profile", &Trainer::profile)
