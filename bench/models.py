@@ -206,6 +206,12 @@ def measure_row(row, children, folder, settings):
         return {**result, "status": "failed", "why": "; ".join(complaints)}
     del outputs
 
+    return time_row(result, children, settings)
+
+
+def time_row(result, children, settings):
+    """The report of a row whose engines agree, with their times, memory, and ratios to Sardonyx's time where it is
+    among them."""
     try:
         wall, cpu, result["others_share"] = time_rounds(children, settings.rounds, settings.round_ms)
         for name, child in children.items():
@@ -215,8 +221,9 @@ def measure_row(row, children, folder, settings):
     except EngineError as error:
         return {**result, "status": "failed", "why": str(error)}
     times = {"wall": wall, "cpu": cpu}[settings.clock]
+    ours = next((name for name in children if name in OURS), None)
     result["ratios"] = {name: quartiles(np.divide(times[name], times[ours]))
-                        for name in children if name != ours}
+                        for name in children if ours and name != ours}
     result["best_peer"] = min(result["ratios"], key=lambda name: result["ratios"][name]["median"], default=None)
     return {**result, "status": "measured"}
 

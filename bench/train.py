@@ -27,8 +27,7 @@ import sys
 
 import numpy as np
 
-from models import (OURS, Engine, EngineError, geometric_means, machine, print_report, probe, quartiles, say,
-                    time_rounds)
+from models import OURS, Engine, EngineError, geometric_means, machine, print_report, probe, say, time_row
 from rows import ROOT, Missing, present
 
 REFERENCE = "torch"
@@ -108,20 +107,7 @@ def measure_row(name, children, settings):
         if complaints:
             return {**result, "status": "failed", "why": "; ".join(complaints)}
 
-    try:
-        wall, cpu, result["others_share"] = time_rounds(children, settings.rounds, settings.round_ms)
-        for engine, child in children.items():
-            result["engines"][engine].update(
-                rounds_ms=wall[engine], run_ms=quartiles(wall[engine]),
-                rounds_cpu_ms=cpu[engine], cpu_ms=quartiles(cpu[engine]), **child.ask("memory"))
-    except EngineError as error:
-        return {**result, "status": "failed", "why": str(error)}
-    times = {"wall": wall, "cpu": cpu}[settings.clock]
-    ours = next((engine for engine in children if engine in OURS), None)
-    result["ratios"] = {engine: quartiles(np.divide(times[engine], times[ours]))
-                        for engine in children if ours and engine != ours}
-    result["best_peer"] = min(result["ratios"], key=lambda peer: result["ratios"][peer]["median"], default=None)
-    return {**result, "status": "measured"}
+    return time_row(result, children, settings)
 
 
 def measure(pythons, settings):
