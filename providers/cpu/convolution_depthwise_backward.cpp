@@ -189,8 +189,8 @@ Prepared prepare_depthwise_weights(PrepareContext& ctx) {
   ScratchPlan scratch(ctx);
   const size_t at =
       scratch.add(static_cast<size_t>(checked_mul(checked_mul(parts, size, "sums"), 4, "sums")));
-  const size_t ordered = scratch.add(static_cast<size_t>(size) * 4);
   const DType result = weights_gradient_dtype(ctx);
+  const size_t ordered = result == DType::Float32 ? 0 : scratch.add(static_cast<size_t>(size) * 4);
   ctx.output(0, result, ctx.host_ints(2));
   ctx.want(0, Layout::ChannelsLast);
   ctx.want(1, Layout::ChannelsLast);

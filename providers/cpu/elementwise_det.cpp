@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "providers/cpu/elementwise_det.h"
 #include "providers/cpu/support/elementwise.h"
 
 namespace sardonyx::cpu {
@@ -39,16 +40,11 @@ double determinant(double* m, int64_t n) {
 }
 
 Prepared prepare_det(PrepareContext& ctx) {
-  const Dims& dims = ctx.dims(0);
-  const size_t rank = dims.size();
-  ctx.expect(rank >= 2 && dims[rank - 1] == dims[rank - 2], "input 'X'", "square matrices [..., M, M]",
-             to_string(dims));
-  const int64_t n = dims[rank - 1];
-  const Dims batch(dims.begin(), dims.end() - 2);
-  const int64_t count = element_count(batch);
+  const SquareMatrices matrices = square_matrices(ctx, ctx.dims(0));
+  const int64_t n = matrices.n, count = element_count(matrices.batch);
   Prepared prepared = no_kernel_for(ctx.dtype(0));
   visit<AllFloats>(ctx.dtype(0), [&]<typename T>() {
-    ctx.output(0, ctx.dtype(0), batch);
+    ctx.output(0, ctx.dtype(0), matrices.batch);
     prepared = [n, count](RunContext& run) {
       const T* x = run.in<T>(0);
       T* y = run.out<T>(0);
@@ -67,6 +63,13 @@ Prepared prepare_det(PrepareContext& ctx) {
 }
 
 }  // namespace
+
+SquareMatrices square_matrices(const PrepareContext& ctx, const Dims& x) {
+  const size_t rank = x.size();
+  ctx.expect(rank >= 2 && x[rank - 1] == x[rank - 2], "input 'X'", "square matrices [..., M, M]",
+             to_string(x));
+  return {x[rank - 1], Dims(x.begin(), x.end() - 2)};
+}
 
 void register_elementwise_det(KernelRegistry& r) { r.ref("Det", prepare_det); }
 

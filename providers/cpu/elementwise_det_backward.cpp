@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/registry/operator.h"
+#include "providers/cpu/elementwise_det.h"
 #include "providers/cpu/support/elementwise.h"
 
 namespace sardonyx::cpu {
@@ -93,18 +94,14 @@ class Cofactors {
 };
 
 Prepared prepare(PrepareContext& ctx) {
-  const Dims& dims = ctx.dims(1);
-  const size_t rank = dims.size();
-  ctx.expect(rank >= 2 && dims[rank - 1] == dims[rank - 2], "input 'X'", "square matrices [..., M, M]",
-             to_string(dims));
-  const int64_t n = dims[rank - 1];
-  const Dims batch(dims.begin(), dims.end() - 2);
-  ctx.expect(ctx.dims(0) == batch, "shape of input 'dY'", to_string(batch), to_string(ctx.dims(0)));
+  const SquareMatrices matrices = square_matrices(ctx, ctx.dims(1));
+  const int64_t n = matrices.n, count = element_count(matrices.batch);
+  ctx.expect(ctx.dims(0) == matrices.batch, "shape of input 'dY'", to_string(matrices.batch),
+             to_string(ctx.dims(0)));
   expect_same_dtype(ctx, 2);
-  const int64_t count = element_count(batch);
   Prepared prepared = no_kernel_for(ctx.dtype(1));
   visit<AllFloats>(ctx.dtype(1), [&]<typename T>() {
-    ctx.output(0, ctx.dtype(1), dims);
+    ctx.output(0, ctx.dtype(1), ctx.dims(1));
     prepared = [n, count](RunContext& run) {
       if (n == 0) return;
       const T *dy = run.in<T>(0), *x = run.in<T>(1);
