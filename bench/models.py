@@ -394,9 +394,8 @@ def parse_arguments():
     return arguments, pythons, rows
 
 
-def main():
-    settings, pythons, rows = parse_arguments()
-    report = measure(rows, pythons, settings)
+def conclude(report, settings):
+    """Prints the report and writes it where asked; whether a row failed, or what must not be missing is."""
     print_report(report)
     if settings.json:
         pathlib.Path(settings.json).write_text(json.dumps(report, indent=1) + "\n")
@@ -404,7 +403,12 @@ def main():
     if settings.missing == "fail":
         failed |= any("why" in engine for engine in report["engines"].values())
         failed |= any(row.get("missing") for row in report["rows"])
-    return int(failed)
+    return failed
+
+
+def main():
+    settings, pythons, rows = parse_arguments()
+    return int(conclude(measure(rows, pythons, settings), settings))
 
 
 if __name__ == "__main__":

@@ -20,14 +20,13 @@ Exit code: 0 measured, 1 a row failed or disagreed (or, with --missing fail, cou
 """
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import sys
 
 import numpy as np
 
-from models import OURS, Engine, EngineError, geometric_means, machine, print_report, probe, say, time_row
+from models import OURS, Engine, EngineError, conclude, geometric_means, machine, probe, say, time_row
 from rows import ROOT, Missing, present
 
 REFERENCE = "torch"
@@ -173,13 +172,8 @@ def parse_arguments():
 def main():
     settings, pythons = parse_arguments()
     report = measure(pythons, settings)
-    print_report(report)
-    if settings.json:
-        pathlib.Path(settings.json).write_text(json.dumps(report, indent=1) + "\n")
-    failed = any(row["status"] == "failed" for row in report["rows"])
+    failed = conclude(report, settings)
     if settings.missing == "fail":
-        failed |= any("why" in engine for engine in report["engines"].values())
-        failed |= any(row.get("missing") for row in report["rows"])
         failed |= any("why" in engine for row in report["rows"] for engine in row["engines"].values())
     return int(failed)
 
