@@ -174,9 +174,12 @@ std::vector<std::string> cuts_within(const GraphPtr& graph, const StepRequest& r
                                      Evaluator* evaluator) {
   constexpr int kMost = 32;
   double least = std::numeric_limits<double>::infinity();
+  std::vector<std::string> tried;
   for (int pieces = 1; pieces <= kMost; ++pieces) {
     StepRequest trial = request;
     trial.cuts = cut_points(*graph, pieces);
+    if (pieces > 1 && trial.cuts == tried) continue;
+    tried = trial.cuts;
     const double live = live_bytes(*infer_types(append_step(graph, trial), evaluator));
     if (live <= bytes) return trial.cuts;
     least = std::min(least, live);
